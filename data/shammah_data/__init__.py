@@ -1,0 +1,1 @@
+"""What serving and training share: settings, the exchange log, the model store. No torch, no onnxruntime."""

@@ -1,0 +1,128 @@
+"""shammah-log: fill, read and count the exchange log."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from shammah_data import command
+from shammah_data.errors import InputError
+from shammah_data.home import Home
+from shammah_data.importing import BadLines, read_jsonl
+from shammah_data.log import ExchangeLog
+from shammah_data.text import one_line, printable
+
+app = typer.Typer(
+    help="Fill, read and count the exchange log.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _log() -> ExchangeLog:
+    return ExchangeLog(Home.find().create())
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False, default=str, indent=1))
+
+
+@app.command("import")
+def import_(files: Annotated[list[Path], typer.Argument(help='JSON lines of {"query": ..., "response": ...}.')]) -> None:
+    """Add past exchanges from files; lines that are there already are left alone."""
+    log = _log()
+    unusable = 0
+    for path in files:
+        bad = BadLines()
+
+        def progress(seen: int, path: Path = path) -> None:
+            if sys.stderr.isatty():
+                print(f"\r{path.name}: {seen} exchanges", end="", file=sys.stderr, flush=True)
+
+        new, duplicates = log.add_many(read_jsonl(path, bad), progress)
+        if sys.stderr.isatty():
+            print("\r", end="", file=sys.stderr)
+        print(f"{path.name}: {new} new, {duplicates} already there, {bad.count} unusable")
+        for line in bad.named:
+            print(f"  {path.name} {line}", file=sys.stderr)
+        unusable += bad.count
+    if unusable:
+        raise InputError(f"{unusable} lines could not be used (the rest are imported): correct them and import again")
+
+
+@app.command("list")
+def list_(
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help="How many, newest first.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List the newest exchanges."""
+    rows = _log().recent(limit)
+    if as_json:
+        _print_json(rows)
+        return
+    for row in rows:
+        mark = {"good": "+", "bad": "-"}.get(row["rating"], " ")
+        when = row["created_at"].strftime("%Y-%m-%d %H:%M")
+        asked, answered = one_line(row["query"], 40), one_line(row["answer"], 50)
+        print(f"{str(row['id'])[:8]} {when} {row['tier']:<8} {mark} {asked:<40} {answered}")
+    if not rows:
+        print("the log is empty: ask something with shammah-serve, or run `shammah-log import FILE`")
+
+
+@app.command()
+def show(exchange: Annotated[str, typer.Argument(help="An id, or its beginning.")], as_json: AsJson = False) -> None:
+    """Show one exchange with every tier that was tried."""
+    row, attempts = _log().find(exchange)
+    if as_json:
+        _print_json({**row, "context": json.loads(row["context"]), "attempts": attempts})
+        return
+    for name, value in row.items():
+        if value is not None and value != "" and name != "context":
+            print(f"{name:<20} {printable(str(value))}")
+    for turn in json.loads(row["context"]):
+        print(f"{'before':<20} {turn['role']}: {one_line(turn['content'], 80)}")
+    for attempt in attempts:
+        print(f"{'tried':<20} {attempt['tier']}: {attempt['outcome']}, {one_line(attempt['reason'], 120)}")
+
+
+@app.command()
+def stats(as_json: AsJson = False) -> None:
+    """Count exchanges by who answered."""
+    figures = _log().stats()
+    if as_json:
+        _print_json(
+            {
+                "exchanges": figures.exchanges,
+                "learnable": figures.learnable,
+                "feedback": figures.feedback,
+                "runs": figures.runs,
+                "tiers": {
+                    tier: {"exchanges": n, "median_latency_ms": ms, "cost_usd": usd}
+                    for tier, (n, ms, usd) in figures.per_tier.items()
+                },
+            }
+        )
+        return
+    print(f"{figures.exchanges} exchanges, {figures.learnable} to learn from, {figures.feedback} ratings, {figures.runs} runs")
+    for tier, (n, ms, usd) in figures.per_tier.items():
+        latency = "" if ms is None else f"  median {ms:.0f} ms"
+        print(f"  {tier:<9} {n:>7}  {n / figures.exchanges:5.1%}{latency}" + (f"  ${usd:.4f}" if usd else ""))
+
+
+@app.command()
+def forget(exchange: Annotated[str, typer.Argument(help="An id, or its beginning.")]) -> None:
+    """Delete one exchange with its ratings; the next training run goes without it."""
+    log = _log()
+    row, _ = log.find(exchange)
+    log.forget(str(row["id"]))
+    print(f"forgotten: {row['id']}")
+
+
+def main() -> None:
+    """Entry point of `shammah-log`."""
+    command.run(app, "shammah-log")

@@ -1,0 +1,30 @@
+"""What every command of the project shares: one clear line for an error, and its exit code. Knows no command."""
+
+import sys
+from collections.abc import Callable
+
+from shammah_data.errors import ShammahError
+
+
+def run(app: Callable[[], object], name: str) -> None:
+    """Run a typer application; an expected error becomes one line on standard error and its exit code."""
+    # A letter that the terminal's encoding lacks must not end a program.
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure:
+            reconfigure(errors="replace")
+    try:
+        app()
+    except ShammahError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough; Python would complain again when it flushes at exit.
+        sys.stderr.close()
+        sys.exit(0)
+    except OSError as error:
+        print(f"{name}: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,95 @@
+"""The records both processes share: messages, exchanges, attempts, feedback. Pure values; nothing here touches a disk."""
+
+import uuid
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Literal, Self, get_args
+
+Role = Literal["user", "assistant"]
+Tier = Literal["neural", "learned", "template", "teacher", "import"]
+Outcome = Literal["accepted", "declined", "failed"]
+Rating = Literal["good", "bad"]
+
+TIERS: tuple[Tier, ...] = get_args(Tier)
+# Answers that may become training targets as they are; a local model must not learn from itself unasked.
+TRUSTED_TIERS: frozenset[Tier] = frozenset({"teacher", "import"})
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One tier that was tried for a query, and what came of it."""
+
+    tier: Tier
+    outcome: Outcome
+    reason: str
+    confidence: float | None = None
+    threshold: float | None = None
+    latency_ms: float = 0.0
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A query, the turns before it, the answer given and who gave it.
+
+    `teacher_probability` is the probability with which this very query would have been put to the teacher (1.0 when it
+    was forwarded because nothing local was sure, the audit rate when a local answer was accepted); estimates over the
+    log divide by it to stay unbiased. `latency_ms` runs from the query to the last character of the answer.
+    """
+
+    query: str
+    answer: str
+    tier: Tier
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    session: str = ""
+    turn: int = 0
+    context: tuple[Message, ...] = ()
+    source: str = "serve"
+    model_version: str | None = None
+    teacher_model: str | None = None
+    complete: bool = True
+    trainable: bool = True
+    confidence: float | None = None
+    latency_ms: float | None = None
+    prompt_tokens: int | None = None
+    answer_tokens: int | None = None
+    cost_usd: float | None = None
+    teacher_probability: float | None = None
+    attempts: tuple[Attempt, ...] = ()
+
+    def with_answer(self, answer: str) -> Self:
+        """The same exchange with another answer (a correction)."""
+        return replace(self, answer=answer)
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """A user's word on one exchange; a correction is the answer that should have been given."""
+
+    exchange_id: str
+    rating: Rating
+    weight: float = 1.0
+    correction: str | None = None
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One training run as the log remembers it; `figures` is JSON-able and holds only what was measured."""
+
+    id: str
+    started: datetime
+    finished: datetime
+    status: Literal["published", "refused", "failed"]
+    reason: str
+    version: str | None
+    figures: dict[str, Any]

@@ -1,0 +1,66 @@
+"""SHAMMAH_HOME: the one folder in which serving and training meet. Knows paths, not contents."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from shammah_data.durable import private_folder
+from shammah_data.errors import InputError
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where everything lives."""
+
+    root: Path
+
+    @classmethod
+    def find(cls) -> "Home":
+        """$SHAMMAH_HOME, else the platform's user data folder. Creates nothing."""
+        chosen = os.environ.get("SHAMMAH_HOME")
+        if chosen:
+            return cls(Path(chosen).expanduser().absolute())
+        import platformdirs  # its import is only worth paying where the default is needed
+
+        return cls(Path(platformdirs.user_data_dir("shammah", appauthor=False)))
+
+    def create(self) -> "Home":
+        """Make the root folder, private to its owner.
+
+        Raises InputError where that cannot be done.
+        """
+        try:
+            private_folder(self.root)
+        except OSError as error:
+            raise InputError(f"cannot create {self.root} ({error.strerror}): set SHAMMAH_HOME to a folder you own") from error
+        return self
+
+    @property
+    def settings(self) -> Path:
+        """config.toml."""
+        return self.root / "config.toml"
+
+    @property
+    def log(self) -> Path:
+        """The DuckDB database of exchanges."""
+        return self.root / "exchanges.duckdb"
+
+    @property
+    def spool(self) -> Path:
+        """JSON lines that wait for the database to be free."""
+        return self.root / "spool.jsonl"
+
+    @property
+    def models(self) -> Path:
+        """The model store."""
+        return self.root / "models"
+
+    @property
+    def bases(self) -> Path:
+        """Base folders, one per base model."""
+        return self.root / "bases"
+
+    @property
+    def runs(self) -> Path:
+        """One folder per training run."""
+        return self.root / "runs"

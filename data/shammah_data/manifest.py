@@ -1,0 +1,192 @@
+"""manifest.json: all that the runtime knows of a model version. Parsing and validation; opens no other file.
+
+Nothing about a model is hard-coded in the runtime: shapes, chat format, stop ids, thresholds and digests come from here.
+"""
+
+import dataclasses
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from shammah_data.errors import ArtifactError
+
+FORMAT = 1
+NAME = "manifest.json"
+
+
+@dataclass(frozen=True)
+class ChatFormat:
+    """How turns become text: each turn is prefix + content + suffix, and an answer starts after `assistant_prefix`.
+
+    `start` opens every prompt (a beginning-of-text token or nothing). `system_prefix` is None where the model's template
+    knows no system turn.
+    """
+
+    start: str
+    user_prefix: str
+    user_suffix: str
+    assistant_prefix: str
+    assistant_suffix: str
+    system_prefix: str | None = None
+    system_suffix: str | None = None
+
+
+@dataclass(frozen=True)
+class CacheShape:
+    """What the engine must know to bind the KV cache and read logits: counts, and `context` in tokens."""
+
+    layers: int
+    kv_heads: int
+    head_dim: int
+    vocab: int
+    context: int
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A prompt and the first greedy tokens of its answer, checked before a version may serve."""
+
+    prompt_ids: tuple[int, ...]
+    answer_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Confidence = 1 / (1 + exp(-(slope * mean token log-probability + intercept))), accepted from `threshold` on.
+
+    Platt, "Probabilistic outputs for support vector machines", 1999. A threshold above 1 accepts nothing: no threshold
+    reached the target precision. `certified`: the exact binomial lower bound on the precision of the accepted held-out
+    answers reaches the target, not only the observed share.
+    """
+
+    slope: float
+    intercept: float
+    threshold: float
+    target_precision: float
+    examples: int
+    accepted: int
+    accepted_right: int
+    certified: bool
+
+
+@dataclass(frozen=True)
+class GraphEntry:
+    """One ONNX graph of the version: folder-relative path, where it runs, and its own calibration."""
+
+    path: str
+    provider: Literal["cpu", "cuda"]
+    precision: Literal["int8", "int4", "fp32"]
+    golden: Golden
+    calibration: Calibration
+    parity: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A file of the version: folder-relative POSIX path, size in bytes, hexadecimal SHA-256."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One immutable model version."""
+
+    version: str
+    created: str
+    run: str
+    base: str
+    base_sha256: str
+    snapshot_sha256: str
+    snapshot_rows: int
+    snapshot_until: str
+    shape: CacheShape
+    chat: ChatFormat
+    stop_ids: tuple[int, ...]
+    graphs: tuple[GraphEntry, ...]
+    files: tuple[FileEntry, ...]
+    evaluation: dict[str, Any]
+    oldest_runtime: str
+    format: int = FORMAT
+
+    @classmethod
+    def load(cls, folder: Path) -> "Manifest":
+        """Read and validate `folder`/manifest.json.
+
+        Raises ArtifactError for a missing, unreadable, newer or inconsistent manifest.
+        """
+        path = folder / NAME
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ArtifactError(f"{path}: cannot be read: {error}") from error
+        if not isinstance(raw, dict) or raw.get("format") != FORMAT:
+            found = raw.get("format") if isinstance(raw, dict) else type(raw).__name__
+            raise ArtifactError(f"{path}: format {found!r}, this runtime reads {FORMAT}: upgrade Shammah or retrain")
+        try:
+            manifest: Manifest = _build(cls, raw)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(f"{path}: {error}") from error
+        manifest._check(path)
+        return manifest
+
+    def _check(self, path: Path) -> None:
+        listed = {entry.path for entry in self.files}
+        for name in listed:
+            parts = PurePosixPath(name)
+            if parts.is_absolute() or ".." in parts.parts or "\\" in name:
+                raise ArtifactError(f"{path}: file path {name!r} leaves the version's folder")
+        for graph in self.graphs:
+            if graph.path not in listed:
+                raise ArtifactError(f"{path}: graph {graph.path} is not among the files")
+        if not self.graphs or not self.stop_ids or "tokenizer.json" not in listed:
+            raise ArtifactError(f"{path}: needs at least one graph, one stop id and tokenizer.json")
+        if min(dataclasses.astuple(self.shape)) < 1:
+            raise ArtifactError(f"{path}: shapes must be positive")
+
+    def dump(self) -> bytes:
+        """The JSON text of the manifest."""
+        return json.dumps(dataclasses.asdict(self), ensure_ascii=False, indent=1).encode("utf-8")
+
+
+def _build(kind: Any, value: Any) -> Any:
+    """Build typed values from JSON ones, strictly: a missing, unknown or mistyped key is an error that names it."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise TypeError(f"{getattr(kind, '__name__', kind)} must be an object")
+        hints = typing.get_type_hints(kind)
+        if unknown := sorted(set(value) - set(hints)):
+            raise KeyError(f"unknown key {unknown[0]}")
+        missing = [
+            item.name
+            for item in dataclasses.fields(kind)
+            if item.name not in value and item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+        ]
+        if missing:
+            raise KeyError(f"missing key {missing[0]}")
+        return typing.cast(Any, kind)(**{key: _build(hints[key], item) for key, item in value.items()})
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise TypeError(f"expected a list, found {value!r}")
+        return tuple(_build(arguments[0], item) for item in value)
+    if origin is Literal:
+        if value not in arguments:
+            raise ValueError(f"{value!r} is not one of {', '.join(map(str, arguments))}")
+        return value
+    if origin is types.UnionType:
+        return None if value is None else _build(arguments[0], value)
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise TypeError(f"expected an object, found {value!r}")
+        return value
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise TypeError(f"expected {kind.__name__}, found {value!r}")
+    return value

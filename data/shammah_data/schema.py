@@ -1,0 +1,74 @@
+"""The log's tables, as numbered migrations applied once each. Times are UTC. Knows SQL, not rows."""
+
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE exchanges (
+        id UUID PRIMARY KEY,
+        created_at TIMESTAMP NOT NULL,
+        logged_at TIMESTAMP NOT NULL,
+        session VARCHAR NOT NULL,
+        turn INTEGER NOT NULL,
+        query VARCHAR NOT NULL,
+        context VARCHAR NOT NULL,
+        answer VARCHAR NOT NULL,
+        tier VARCHAR NOT NULL,
+        source VARCHAR NOT NULL,
+        model_version VARCHAR,
+        teacher_model VARCHAR,
+        complete BOOLEAN NOT NULL,
+        trainable BOOLEAN NOT NULL,
+        confidence DOUBLE,
+        latency_ms DOUBLE,
+        prompt_tokens INTEGER,
+        answer_tokens INTEGER,
+        cost_usd DOUBLE,
+        teacher_probability DOUBLE
+    );
+    CREATE TABLE attempts (
+        exchange_id UUID NOT NULL,
+        position INTEGER NOT NULL,
+        tier VARCHAR NOT NULL,
+        outcome VARCHAR NOT NULL,
+        reason VARCHAR NOT NULL,
+        confidence DOUBLE,
+        threshold DOUBLE,
+        latency_ms DOUBLE NOT NULL,
+        PRIMARY KEY (exchange_id, position)
+    );
+    CREATE TABLE feedback (
+        id UUID PRIMARY KEY,
+        exchange_id UUID NOT NULL,
+        created_at TIMESTAMP NOT NULL,
+        rating VARCHAR NOT NULL,
+        weight DOUBLE NOT NULL,
+        correction VARCHAR
+    );
+    CREATE TABLE runs (
+        id VARCHAR PRIMARY KEY,
+        started TIMESTAMP NOT NULL,
+        finished TIMESTAMP NOT NULL,
+        status VARCHAR NOT NULL,
+        reason VARCHAR NOT NULL,
+        version VARCHAR,
+        figures VARCHAR NOT NULL
+    );
+    -- The last word on an exchange wins: a correction is its answer, the newest rating its rating.
+    CREATE VIEW rated AS
+        SELECT e.*, f.rating, coalesce(f.weight, 1.0) AS weight, f.correction
+        FROM exchanges e LEFT JOIN (
+            SELECT exchange_id, arg_max(rating, created_at) AS rating, arg_max(weight, created_at) AS weight,
+                   arg_max(correction, created_at) FILTER (correction IS NOT NULL) AS correction
+            FROM feedback GROUP BY exchange_id
+        ) f ON f.exchange_id = e.id;
+    -- What a night may learn from: trusted or approved answers, and corrections of any answer.
+    CREATE VIEW learnable AS
+        SELECT *, coalesce(correction, answer) AS target FROM rated
+        WHERE trainable AND (
+            correction IS NOT NULL
+            OR (complete AND trim(answer) <> '' AND rating IS DISTINCT FROM 'bad'
+                AND (tier IN ('teacher', 'import') OR rating = 'good'))
+        );
+    """,
+)
+
+VERSION = len(MIGRATIONS)

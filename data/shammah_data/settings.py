@@ -1,0 +1,122 @@
+"""The settings in config.toml, validated once. An unknown key is an error that names the nearest known one."""
+
+import difflib
+import math
+import tomllib
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from shammah_data.errors import SettingsError
+
+Provider = Literal["auto", "cpu", "cuda"]
+Precision = Literal["int8", "int4", "fp32"]
+Method = Literal["full", "lora"]
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """How queries are answered."""
+
+    provider: Provider = "auto"
+    threads: int = field(default=2, metadata={"least": 1, "most": 256})
+    max_tokens: int = field(default=256, metadata={"least": 1, "most": 8192})
+    temperature: float = field(default=0.0, metadata={"least": 0.0, "most": 5.0})
+    top_k: int = field(default=0, metadata={"least": 0, "most": 1_000_000})
+    top_p: float = field(default=1.0, metadata={"least": 0.0, "most": 1.0})
+    seed: int = field(default=0, metadata={"least": 0, "most": 2**63 - 1})
+    context_turns: int = field(default=4, metadata={"least": 0, "most": 100})
+    learned_threshold: float = field(default=0.9, metadata={"least": 0.0, "most": 1.0})
+
+
+@dataclass(frozen=True)
+class TeacherSection:
+    """Which large model is asked when nothing local is sure."""
+
+    model: str = "claude-sonnet-5-5"
+    max_tokens: int = field(default=4096, metadata={"least": 1, "most": 64_000})
+    system: str = ""
+    first_token_seconds: float = field(default=20.0, metadata={"least": 0.1, "most": 600.0})
+    total_seconds: float = field(default=45.0, metadata={"least": 0.1, "most": 3600.0})
+    offline: bool = False
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """What a night does."""
+
+    min_examples: int = field(default=100, metadata={"least": 1, "most": 10_000_000})
+    base: str = "smollm2-135m-instruct"
+    method: Method = "full"
+    lora_rank: int = field(default=16, metadata={"least": 1, "most": 1024})
+    precision: Precision = "int8"
+    epochs: float = field(default=5.0, metadata={"least": 0.01, "most": 1000.0})
+    learning_rate: float = field(default=1e-4, metadata={"least": 1e-8, "most": 1.0})
+    batch_size: int = field(default=8, metadata={"least": 1, "most": 4096})
+    context: int = field(default=2048, metadata={"least": 64, "most": 1_048_576})
+    max_length: int = field(default=512, metadata={"least": 16, "most": 131_072})
+    context_share: float = field(default=0.15, metadata={"least": 0.0, "most": 1.0})
+    threads: int = field(default=0, metadata={"least": 0, "most": 1024})
+    seed: int = field(default=0, metadata={"least": 0, "most": 2**31 - 1})
+    target_precision: float = field(default=0.95, metadata={"least": 0.5, "most": 1.0})
+    keep_versions: int = field(default=3, metadata={"least": 2, "most": 1000})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All of config.toml: one table per section."""
+
+    serve: ServeSettings = ServeSettings()
+    teacher: TeacherSection = TeacherSection()
+    train: TrainSettings = TrainSettings()
+
+    @classmethod
+    def load(cls, path: Path) -> "Settings":
+        """Read a TOML file; a missing file means the defaults.
+
+        Raises SettingsError for unreadable TOML, unknown keys, wrong types and values out of range.
+        """
+        try:
+            raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return cls()
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise SettingsError(f"{path}: cannot be read as TOML: {error}") from error
+        sections = {item.name: type(item.default) for item in fields(cls)}
+        _known(path, "", raw, sections)
+        built = {}
+        for name, table in raw.items():
+            if not isinstance(table, dict):
+                raise SettingsError(f"{path}: {name} must be a table, written [{name}]")
+            built[name] = _section(path, name, sections[name], table)
+        return cls(**built)
+
+
+def _known(path: Path, section: str, given: dict[str, Any], known: Any) -> None:
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
+            raise SettingsError(f"{path}: unknown key {section + '.' if section else ''}{key}; {hint}")
+
+
+def _section(path: Path, name: str, kind: type, table: dict[str, Any]) -> Any:
+    known = {item.name: item for item in fields(kind)}
+    _known(path, name, table, known)
+    values = {}
+    for key, value in table.items():
+        item = known[key]
+        where = f"{path}: {name}.{key}"
+        if get_origin(item.type) is Literal:
+            choices = get_args(item.type)
+            if value not in choices:
+                raise SettingsError(f"{where} = {value!r}; one of {', '.join(choices)}")
+        elif item.type is float and type(value) is int:
+            value = float(value)
+        elif type(value) is not item.type:
+            raise SettingsError(f"{where} = {value!r}; it must be of type {getattr(item.type, '__name__', item.type)}")
+        least, most = item.metadata.get("least", -math.inf), item.metadata.get("most", math.inf)
+        if isinstance(value, int | float) and not isinstance(value, bool) and not least <= value <= most:
+            raise SettingsError(f"{where} = {value}; it must lie between {least} and {most}")
+        values[key] = value
+    return kind(**values)

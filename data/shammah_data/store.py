@@ -1,0 +1,197 @@
+"""The model store: immutable version folders and the one pointer to the version that serves.
+
+A reader sees the old version or the new one, never a mix. Only this module writes the pointer, under a lock, and only
+when it still is what the writer last saw. Knows files and digests, not what a model does.
+"""
+
+import contextlib
+import json
+import re
+import shutil
+import stat
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from shammah_data.durable import PRIVATE_FILE, atomic_write, fsync_file, fsync_folder, private_folder, sha256
+from shammah_data.errors import ArtifactError
+from shammah_data.manifest import NAME, FileEntry, Manifest
+
+_VERSION = re.compile(r"v\d{4,}")
+_LOCK_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """Which versions serve. `candidate_share` is the share of queries, from 0 to 1, that the candidate gets."""
+
+    champion: str | None = None
+    previous: str | None = None
+    candidate: str | None = None
+    candidate_share: float = 0.0
+
+
+class ModelStore:
+    """The versions below one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._pointer = root / "pointer.json"
+
+    def pointer(self) -> Pointer:
+        """What the pointer says; an absent one names nothing.
+
+        Raises ArtifactError when it cannot be understood.
+        """
+        try:
+            raw = json.loads(self._pointer.read_text(encoding="utf-8"))
+            return Pointer(**raw)
+        except FileNotFoundError:
+            return Pointer()
+        except (OSError, ValueError, TypeError) as error:
+            raise ArtifactError(
+                f"{self._pointer}: cannot be read ({error}): run `shammah-train promote VERSION` to write it anew"
+            ) from error
+
+    def stamp(self) -> tuple[int, int]:
+        """Changes whenever the pointer is replaced; costs one stat call."""
+        try:
+            status = self._pointer.stat()
+        except OSError:
+            return (0, 0)
+        return (status.st_ino, status.st_mtime_ns)
+
+    def versions(self) -> list[str]:
+        """Every published version, oldest first."""
+        if not self._root.is_dir():
+            return []
+        return sorted(
+            (entry.name for entry in self._root.iterdir() if _VERSION.fullmatch(entry.name) and entry.is_dir()),
+            key=lambda name: int(name[1:]),
+        )
+
+    def folder(self, version: str) -> Path:
+        """The folder of a version, which need not exist."""
+        if not _VERSION.fullmatch(version):
+            raise ArtifactError(f"{version!r} is not a version name such as v0001")
+        return self._root / version
+
+    def staging(self) -> Path:
+        """A new private folder to put a version together in; `collect` removes what a killed run left."""
+        folder = private_folder(self._root) / f".staging-{uuid.uuid4().hex}"
+        return private_folder(folder)
+
+    def publish(self, staging: Path, describe: Callable[[str, tuple[FileEntry, ...]], Manifest]) -> str:
+        """Turn a staging folder into the next version: digests, manifest, fsync, rename, fsync of the parent.
+
+        `describe` gets the version's name and its files and returns the manifest. The pointer is not touched. Returns the
+        name. Raises ArtifactError when the store is locked or the staging folder holds something not a plain file.
+        """
+        with self._lock():
+            existing = self.versions()
+            name = f"v{int(existing[-1][1:]) + 1 if existing else 1:04d}"
+            entries = []
+            for path in sorted(staging.rglob("*")):
+                mode = path.lstat().st_mode
+                if stat.S_ISDIR(mode):
+                    continue
+                if not stat.S_ISREG(mode):
+                    raise ArtifactError(f"{path}: not a plain file; a version holds real files only")
+                path.chmod(PRIVATE_FILE)
+                fsync_file(path)
+                entries.append(FileEntry(path.relative_to(staging).as_posix(), path.stat().st_size, sha256(path)))
+            atomic_write(staging / NAME, describe(name, tuple(entries)).dump())
+            for folder in {path.parent for path in staging.rglob("*")}:
+                fsync_folder(folder)
+            staging.rename(self._root / name)
+            fsync_folder(self._root)
+        return name
+
+    def verify(self, version: str) -> Manifest:
+        """Check every listed byte of a version and return its manifest.
+
+        Raises ArtifactError naming the first file that is missing, not a plain file, or not what was published.
+        """
+        folder = self.folder(version)
+        manifest = Manifest.load(folder)
+        for entry in manifest.files:
+            path = folder / entry.path
+            try:
+                status = path.lstat()
+            except OSError as error:
+                raise ArtifactError(f"{path}: missing: run `shammah-train rollback` or retrain") from error
+            if not stat.S_ISREG(status.st_mode):
+                raise ArtifactError(f"{path}: not a plain file: run `shammah-train rollback` or retrain")
+            if status.st_size != entry.bytes or sha256(path) != entry.sha256:
+                raise ArtifactError(f"{path}: not the bytes that were published: run `shammah-train rollback` or retrain")
+        return manifest
+
+    def promote(self, version: str, expected: Pointer | None = None) -> Pointer:
+        """Make a verified version the champion; the champion so far becomes `previous`.
+
+        With `expected`, only if the pointer still is that. Raises ArtifactError otherwise, or when the version is bad.
+        """
+        self.verify(version)
+
+        def change(now: Pointer) -> Pointer:
+            if now.champion == version:
+                return now
+            return Pointer(champion=version, previous=now.champion)
+
+        return self._replace(change, expected)
+
+    def rollback(self) -> Pointer:
+        """Make the previous version the champion again. Raises ArtifactError when there is none, or it is damaged."""
+        now = self.pointer()
+        if now.previous is None:
+            raise ArtifactError("there is no previous version to return to")
+        self.verify(now.previous)
+        return self._replace(lambda was: replace(was, champion=was.previous, previous=was.champion), now)
+
+    def collect(self, keep: int) -> list[str]:
+        """Delete all but the newest `keep` versions; never one that the pointer names. Returns what was deleted."""
+        with self._lock():
+            pointer = self.pointer()
+            named = {pointer.champion, pointer.previous, pointer.candidate}
+            doomed = [name for name in self.versions()[:-keep] if name not in named]
+            for name in doomed:
+                # Renamed first: a reader never meets a version that is half deleted.
+                grave = self._root / f".deleted-{uuid.uuid4().hex}"
+                (self._root / name).rename(grave)
+                shutil.rmtree(grave)
+            for pattern in (".staging-*", ".deleted-*"):
+                for leftover in self._root.glob(pattern):
+                    shutil.rmtree(leftover)
+        return doomed
+
+    def _replace(self, change: Callable[[Pointer], Pointer], expected: Pointer | None) -> Pointer:
+        with self._lock():
+            now = self._readable_pointer()
+            if expected is not None and now != expected:
+                raise ArtifactError(f"the pointer moved meanwhile (champion is now {now.champion}): try again")
+            new = change(now)
+            if new != now or not self._pointer.exists():
+                atomic_write(self._pointer, json.dumps(asdict(new)).encode())
+        return new
+
+    def _readable_pointer(self) -> Pointer:
+        try:
+            return self.pointer()
+        except ArtifactError:
+            return Pointer()  # promote is the stated cure for an unreadable pointer
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
+        private_folder(self._root)
+        lock = FileLock(self._root / ".lock", timeout=_LOCK_SECONDS, mode=PRIVATE_FILE)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise ArtifactError(f"{self._root}: another process is publishing; try again in a moment") from error
+        try:
+            yield
+        finally:
+            lock.release()

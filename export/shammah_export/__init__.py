@@ -1,0 +1,1 @@
+"""Torch weights to ONNX graph: shapes, quantization, graph builder, parity. No training."""

@@ -1,0 +1,187 @@
+"""The ONNX graph of a llama-like model: one graph for prefill, decoding and the verification of drafts.
+
+Knows the architecture; operators are made in `nodes`, names and types promised in `contract`. No files, no torch.
+
+Per layer: one product for queries, keys and values -> GroupQueryAttention, which rotates, caches and attends -> output
+product -> normalization of the sum with the residual -> one product for gate and up -> SiLU(gate) * up -> down product
+-> normalization of the sum. Only the rows in `sel` reach the last norm and the head.
+
+Legend: N outputs, K inputs of a linear layer; H hidden.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from shammah_data.errors import ExportError
+from shammah_export.contract import FLOAT, INPUTS, IR_VERSION, OPSETS, PRECISION_KEY, cache_names, check_graph
+from shammah_export.nodes import MICROSOFT, GraphParts
+from shammah_export.precision import BITS, Precision
+from shammah_export.rotary import rotary_tables
+from shammah_export.shape import ModelShape
+from shammah_export.sink import TensorSink
+
+EMBEDDING = "model.embed_tokens.weight"
+HEAD = "lm_head.weight"
+NORM = "model.norm.weight"
+
+Floats = npt.NDArray[np.float32]
+
+
+class _Weights:
+    """The given tensors, each checked when it is taken; remembers which were never taken."""
+
+    def __init__(self, weights: Mapping[str, Floats]) -> None:
+        self._weights = weights
+        self._taken: set[str] = set()
+
+    def take(self, name: str, *dims: int) -> Floats:
+        if name not in self._weights:
+            raise ExportError(f"tensor {name} is missing from the model's weights")
+        self._taken.add(name)
+        array = np.asarray(self._weights[name], dtype=np.float32)
+        if array.shape != dims:
+            raise ExportError(f"tensor {name} is {list(array.shape)}; config.json asks for {list(dims)}")
+        if not np.isfinite(array).all():
+            raise ExportError(f"tensor {name} holds values that are not finite; train again or repair the file")
+        return array
+
+    def stack(self, prefix: str, rows: Mapping[str, int], K: int) -> Floats:
+        """The weights of several linear layers with the same K inputs, one below the other."""
+        return np.concatenate([self.take(f"{prefix}{name}.weight", N, K) for name, N in rows.items()])
+
+    def stack_bias(self, prefix: str, rows: Mapping[str, int], wanted: bool) -> Floats | None:
+        if not wanted:
+            return None
+        return np.concatenate([self.take(f"{prefix}{name}.bias", N) for name, N in rows.items()])
+
+    def refuse_leftovers(self, tied: bool) -> None:
+        # A tied head and the rotary frequencies are copies of what the graph already has.
+        left = [name for name in self._weights if name not in self._taken and not name.endswith("rotary_emb.inv_freq")]
+        if left := sorted(name for name in left if not (tied and name == HEAD)):
+            raise ExportError(f"tensor {left[0]} has no place in the graph; this architecture is not supported")
+
+
+def build_graph(
+    weights: Mapping[str, Floats],
+    shape: ModelShape,
+    precision: Precision,
+    sink: TensorSink,
+    *,
+    accuracy_level: int = 4,
+) -> Any:
+    """Build the ModelProto whose tensors are what `sink` made of them.
+
+    `weights` has Hugging Face names and float32 arrays, linear layers as [outputs, inputs]; each is read once, in the
+    order of the graph. `accuracy_level` is MatMulNBits' own (4: int8 activations, 1: float32 activations).
+    Raises ExportError for a tensor that is missing, left over, of the wrong size or not finite, and for a graph that
+    breaks its contract.
+    """
+    source = _Weights(weights)
+    parts = GraphParts(sink, precision, accuracy_level)
+    for name, table in zip(("rope_cos", "rope_sin"), rotary_tables(shape), strict=True):
+        parts.tensor(name, table)
+    residual = _embed(parts, source, shape)
+    norm_H = source.take("model.layers.0.input_layernorm.weight", shape.hidden)
+    x = parts.first_norm(residual, "layers.0.norm_in", norm_H, shape.norm_eps)
+    for layer in range(shape.layers):
+        residual, delta = _layer(parts, source, shape, layer, residual, x)
+        last = layer + 1 == shape.layers
+        if last:
+            residual, delta = (
+                parts.node("Gather", [value, "sel"], [f"{name}.selected"], axis=1)
+                for value, name in ((residual, "residual"), (delta, "delta"))
+            )
+        name = NORM if last else f"model.layers.{layer + 1}.input_layernorm.weight"
+        norm_H = source.take(name, shape.hidden)
+        label = "norm" if last else f"layers.{layer + 1}.norm_in"
+        x, residual = parts.skip_norm(residual, delta, label, norm_H, shape.norm_eps, keep_sum=not last)
+    _head(parts, source, shape, x)
+    source.refuse_leftovers(shape.tied)
+    model = _assemble(parts, shape)
+    check_graph(model)
+    return model
+
+
+def _embed(parts: GraphParts, source: _Weights, shape: ModelShape) -> str:
+    table_NK = source.take(EMBEDDING, shape.vocab, shape.hidden)
+    if parts.precision in BITS:
+        parts.quantized_table("embedding", table_NK)
+        return parts.quantized_gather("embedding", table_NK.shape, "input_ids", "embedded")
+    return parts.node("Gather", [parts.tensor("embedding", table_NK), "input_ids"], ["embedded"])
+
+
+def _head(parts: GraphParts, source: _Weights, shape: ModelShape, x: str) -> str:
+    if not shape.tied:
+        return parts.linear(x, "head", source.take(HEAD, shape.vocab, shape.hidden), "logits")
+    if parts.precision in BITS:
+        return parts.quantized_linear(x, "embedding", (shape.vocab, shape.hidden), "logits")
+    return parts.float_head(x, "embedding", "logits")
+
+
+def _layer(parts: GraphParts, source: _Weights, shape: ModelShape, layer: int, residual: str, x: str) -> tuple[str, str]:
+    """One decoder layer over the normalized input `x`. Returns the new residual and what is to be added to it."""
+    prefix, name = f"model.layers.{layer}.", f"layers.{layer}"
+    H, inner, attended = shape.hidden, shape.intermediate, shape.heads * shape.head_dim
+
+    def linear(x: str, label: str, rows: Mapping[str, int], K: int, bias: bool) -> str:
+        W_NK, bias_N = source.stack(prefix, rows, K), source.stack_bias(prefix, rows, bias)
+        return parts.linear(x, f"{name}.{label}", W_NK, f"{name}.{label}.out", bias_N)
+
+    cached = shape.kv_heads * shape.head_dim
+    rows = {"self_attn.q_proj": attended, "self_attn.k_proj": cached, "self_attn.v_proj": cached}
+    queries_keys_values = linear(x, "qkv", rows, H, shape.qkv_bias)
+    attention = parts.node(
+        "GroupQueryAttention",
+        [
+            queries_keys_values,
+            "",
+            "",
+            *cache_names("past", layer),
+            "seqlens_k",
+            "total_sequence_length",
+            "rope_cos",
+            "rope_sin",
+        ],
+        [f"{name}.attention", *cache_names("present", layer)],
+        MICROSOFT,
+        num_heads=shape.heads,
+        kv_num_heads=shape.kv_heads,
+        scale=shape.head_dim**-0.5,
+        do_rotary=1,
+        rotary_interleaved=0,
+    )
+    projected = linear(attention, "o", {"self_attn.o_proj": H}, attended, shape.o_bias)
+    norm_H = source.take(f"{prefix}post_attention_layernorm.weight", H)
+    x, residual = parts.skip_norm(residual, projected, f"{name}.norm_mid", norm_H, shape.norm_eps, keep_sum=True)
+    both = linear(x, "gate_up", {"mlp.gate_proj": inner, "mlp.up_proj": inner}, H, shape.mlp_bias)
+    gate, up = f"{name}.gate", f"{name}.up"
+    parts.node("Split", [both], [gate, up], axis=-1, num_outputs=2)
+    # x * sigmoid(alpha * x): with alpha 1, QuickGelu is SiLU in one kernel.
+    active = parts.node("QuickGelu", [gate], [f"{name}.active"], MICROSOFT, alpha=1.0)
+    product = parts.node("Mul", [active, up], [f"{name}.gated"])
+    return residual, linear(product, "down", {"mlp.down_proj": H}, inner, shape.mlp_bias)
+
+
+def _assemble(parts: GraphParts, shape: ModelShape) -> Any:
+    value = onnx.helper.make_tensor_value_info
+    sides: dict[str, list[Any]] = {
+        "input_ids": [1, "S"],
+        "seqlens_k": [1],
+        "total_sequence_length": [],
+        "sel": ["M"],
+    }
+    inputs = [value(name, kind, sides[name]) for name, kind in INPUTS.items()]
+    outputs = [value("logits", FLOAT, [1, "M", shape.vocab])]
+    for values, kind, length in ((inputs, "past", "P"), (outputs, "present", "T")):
+        for layer in range(shape.layers):
+            cache = [1, shape.kv_heads, length, shape.head_dim]
+            values += [value(name, FLOAT, cache) for name in cache_names(kind, layer)]
+    graph = onnx.helper.make_graph(parts.nodes, shape.model_type, inputs, outputs, parts.tensors)
+    opsets = [onnx.helper.make_opsetid(domain, version) for domain, version in OPSETS.items()]
+    model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="shammah")
+    onnx.helper.set_model_props(model, {PRECISION_KEY: parts.precision})
+    return model

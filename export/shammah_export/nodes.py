@@ -1,0 +1,113 @@
+"""Collects nodes and tensors of one ONNX graph, and makes the operators whose form depends on the precision.
+
+Knows operators, not models. Operators marked MICROSOFT are described in onnxruntime's docs/ContribOperators.md.
+
+Legend: N outputs, K inputs of a linear layer; V vocabulary, H hidden.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from shammah_export.precision import BITS, Precision
+from shammah_export.quantize import block_size_for, quantize_blocks
+from shammah_export.sink import Array, TensorSink
+
+MICROSOFT = "com.microsoft"
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass
+class GraphParts:
+    """A graph under construction; every method returns the name of the value it made.
+
+    `accuracy_level` is MatMulNBits' own: 4 rounds activations to int8 for speed, 1 keeps them float32.
+    """
+
+    sink: TensorSink
+    precision: Precision
+    accuracy_level: int = 4
+    nodes: list[Any] = field(default_factory=list)
+    tensors: list[Any] = field(default_factory=list)
+
+    def tensor(self, name: str, array: Array) -> str:
+        """Add a constant."""
+        self.tensors.append(self.sink(name, array))
+        return name
+
+    def node(self, operator: str, inputs: Sequence[str], outputs: Sequence[str], domain: str = "", **settings: Any) -> str:
+        """Add one node; an empty name leaves an optional input or output out. Returns the first output."""
+        made = onnx.helper.make_node(operator, inputs, outputs, name=outputs[0], domain=domain, **settings)
+        self.nodes.append(made)
+        return outputs[0]
+
+    def linear(self, x: str, name: str, W_NK: Floats, output: str, bias_N: Floats | None = None) -> str:
+        """x @ W.T + bias. A quantized weight is left as the tensors {name}.packed and {name}.scales."""
+        if self.precision in BITS:
+            self.quantized_table(name, W_NK)
+            return self.quantized_linear(x, name, W_NK.shape, output, bias_N)
+        weight = self.tensor(name, W_NK.T)
+        if bias_N is None:
+            return self.node("MatMul", [x, weight], [output])
+        product = self.node("MatMul", [x, weight], [f"{output}.product"])
+        return self.node("Add", [product, self.tensor(f"{name}.bias", bias_N)], [output])
+
+    def quantized_table(self, name: str, W_NK: Floats) -> None:
+        """Add the tensors {name}.packed and {name}.scales."""
+        blocks = quantize_blocks(W_NK, BITS[self.precision], block_size_for(W_NK.shape[1]))
+        self.tensor(f"{name}.packed", blocks.packed)
+        self.tensor(f"{name}.scales", blocks.scales)
+
+    def quantized_linear(self, x: str, name: str, dims: tuple[int, ...], output: str, bias_N: Floats | None = None) -> str:
+        """Multiply by the [N, K] = `dims` table that `quantized_table` added under `name`."""
+        N, K = dims
+        inputs = [x, f"{name}.packed", f"{name}.scales"]
+        if bias_N is not None:
+            inputs += ["", "", self.tensor(f"{name}.bias", bias_N)]
+        settings = {
+            "bits": BITS[self.precision],
+            "block_size": block_size_for(K),
+            "accuracy_level": self.accuracy_level,
+        }
+        return self.node("MatMulNBits", inputs, [output], MICROSOFT, N=N, K=K, **settings)
+
+    def quantized_gather(self, name: str, dims: tuple[int, ...], ids: str, output: str) -> str:
+        """Rows of the [V, H] = `dims` table that `quantized_table` added under `name`, as float32."""
+        V, H = dims
+        bits = BITS[self.precision]
+        # MatMulNBits wants three dimensions and the gather two; at run time a Reshape is a view and copies nothing.
+        sides = self.tensor(f"{name}.sides", np.array([V, H * bits // 8], np.int64))
+        rows = self.node("Reshape", [f"{name}.packed", sides], [f"{name}.rows"])
+        settings = {"bits": bits, "block_size": block_size_for(H), "gather_axis": 0, "quantize_axis": 1}
+        return self.node("GatherBlockQuantized", [rows, ids, f"{name}.scales"], [output], MICROSOFT, **settings)
+
+    def float_head(self, x: str, table: str, output: str) -> str:
+        """x @ table.T for a table that is stored once and also gathered from."""
+        # ONNX Runtime fuses the pair into one FusedMatMul; it was measured as fast as a transposed copy.
+        turned = self.node("Transpose", [table], [f"{output}.transposed"], perm=[1, 0])
+        return self.node("MatMul", [x, turned], [output])
+
+    def first_norm(self, x: str, name: str, weight_H: Floats, epsilon: float) -> str:
+        """RMS normalization (Zhang and Sennrich, arXiv 1910.07467) in standard operators; ONNX Runtime fuses them."""
+        two = self.tensor(f"{name}.two", np.array(2, np.float32))
+        small = self.tensor(f"{name}.epsilon", np.array(epsilon, np.float32))
+        axis = self.tensor(f"{name}.axis", np.array([-1], np.int64))
+        square = self.node("Pow", [x, two], [f"{name}.square"])
+        mean = self.node("ReduceMean", [square, axis], [f"{name}.mean"], keepdims=1)
+        root = self.node("Sqrt", [self.node("Add", [mean, small], [f"{name}.sum"])], [f"{name}.root"])
+        unit = self.node("Div", [x, root], [f"{name}.unit"])
+        return self.node("Mul", [unit, self.tensor(name, weight_H)], [f"{name}.out"])
+
+    def skip_norm(
+        self, residual: str, x: str, name: str, weight_H: Floats, epsilon: float, *, keep_sum: bool
+    ) -> tuple[str, str]:
+        """RMS normalization of residual + x. Returns the names of the norm and, with `keep_sum`, of the sum."""
+        outputs = [f"{name}.out", "", "", f"{name}.residual"] if keep_sum else [f"{name}.out"]
+        inputs = [residual, x, self.tensor(name, weight_H)]
+        self.node("SkipSimplifiedLayerNormalization", inputs, outputs, MICROSOFT, epsilon=epsilon)
+        return outputs[0], outputs[-1]

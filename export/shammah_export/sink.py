@@ -1,0 +1,44 @@
+"""Where the builder puts its tensors: one file of raw bytes beside the graph. Knows bytes, not what they mean.
+
+A tensor is written as soon as it is made and never kept, so an export needs the memory of its largest tensor only.
+"""
+
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+# The location is relative to the graph's folder: the pair can be moved together, and never points outside.
+WEIGHTS_NAME = "weights.bin"
+# Whole pages can be mapped instead of copied; what is smaller than a page stays inside the graph.
+PAGE = 4096
+
+Array = npt.NDArray[Any]
+TensorSink = Callable[[str, Array], Any]
+
+
+class ExternalWeights:
+    """A TensorSink that appends to an open binary file and returns TensorProtos that point into it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def __call__(self, name: str, array: Array) -> Any:
+        """Store one array (copied to C order if need be) and return its TensorProto."""
+        array = np.ascontiguousarray(array)
+        if array.nbytes < PAGE:
+            return onnx.numpy_helper.from_array(array, name)
+        self._file.write(b"\0" * (-self._file.tell() % PAGE))
+        tensor = onnx.TensorProto(
+            name=name,
+            dims=array.shape,
+            data_type=onnx.helper.np_dtype_to_tensor_dtype(array.dtype),
+            data_location=onnx.TensorProto.EXTERNAL,
+        )
+        place = {"location": WEIGHTS_NAME, "offset": self._file.tell(), "length": array.nbytes}
+        for key, value in place.items():
+            tensor.external_data.add(key=key, value=str(value))
+        self._file.write(array.data.cast("B"))
+        return tensor

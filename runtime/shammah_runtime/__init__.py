@@ -1,0 +1,1 @@
+"""The serving process: engine, tiers, teacher, terminal. No torch, no transformers, no onnx."""

@@ -1,0 +1,110 @@
+"""Puts the serving process together from a home and its settings. Knows every part, and does no work of its own."""
+
+import os
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shammah_data.errors import LogError
+from shammah_data.home import Home
+from shammah_data.settings import Provider, Settings
+from shammah_data.store import ModelStore
+from shammah_runtime.cascade import Cascade
+from shammah_runtime.conversation import Conversation, fill
+from shammah_runtime.engine.sampling import Decoding
+from shammah_runtime.learned import LearnedIndex, LearnedTier
+from shammah_runtime.models import ModelKeeper
+from shammah_runtime.neural import NeuralTier
+from shammah_runtime.template import TemplateTier
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shammah_runtime.proposal import Proposal, Query
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line may override."""
+
+    provider: Provider | None = None
+    offline: bool = False
+    no_log: bool = False
+    watch: bool = True
+
+
+class Appliance:
+    """A running Shammah: models, tiers, log."""
+
+    def __init__(self, home: Home, settings: Settings, options: Options, warn: "Callable[[str], None]") -> None:
+        from shammah_data.log import ExchangeLog
+        from shammah_runtime.teacher import Teacher, TeacherSettings
+
+        serve, section = settings.serve, settings.teacher
+        self.home = home
+        self.store = ModelStore(home.models)
+        self.log: ExchangeLog = ExchangeLog(home)
+        self.models = ModelKeeper(self.store, options.provider or serve.provider, serve.threads)
+        self.index = LearnedIndex()
+        self._warn = warn
+        self._watch = options.watch
+        self._filled = threading.Event()
+        decoding = Decoding(serve.temperature, serve.top_k, serve.top_p, serve.seed, serve.max_tokens)
+        offline = options.offline or section.offline
+        self._teacher: Teacher | None = None
+        if not offline:
+            self._teacher = Teacher(
+                TeacherSettings(
+                    model=section.model,
+                    max_tokens=section.max_tokens,
+                    system=section.system or None,
+                    first_token_seconds=section.first_token_seconds,
+                    total_seconds=section.total_seconds,
+                ),
+                os.environ.get("ANTHROPIC_API_KEY"),
+            )
+        cascade = Cascade(
+            local=(
+                NeuralTier(self.models, decoding),
+                _Filled(LearnedTier(self.index, serve.learned_threshold), self._filled),
+                TemplateTier(),
+            ),
+            teacher=self._teacher,
+            no_teacher_reason="offline" if offline else "",
+        )
+        log = None if options.no_log else self.log
+        self.conversation = Conversation(cascade, self.index, log, serve.context_turns, warn)
+
+    def start(self) -> None:
+        """Begin to load the model, the learned answers and, where there is a key, the teacher's SDK."""
+        self.models.start(self._watch)
+        threading.Thread(target=self._fill, name="learned-index", daemon=True).start()
+
+    def close(self) -> None:
+        """Stop the threads that watch."""
+        self.models.close()
+
+    def _fill(self) -> None:
+        try:
+            if self.home.log.exists() or self.home.spool.exists():
+                fill(self.index, self.log)
+        except LogError as error:
+            self._warn(f"the learned answers are not available: {error}")
+        finally:
+            self._filled.set()
+        if self._teacher is not None and self._teacher.available:
+            # After the model: importing the SDK takes more than a second of one core.
+            self.models.wait()
+            self._teacher.warm()
+
+
+class _Filled:
+    """A tier that waits until its index has been read."""
+
+    def __init__(self, tier: LearnedTier, filled: threading.Event) -> None:
+        self._tier = tier
+        self._filled = filled
+
+    def propose(self, query: "Query") -> "Proposal":
+        self._filled.wait()
+        return self._tier.propose(query)

@@ -1,0 +1,123 @@
+"""shammah-serve: the terminal session, one question, and a check of the installation."""
+
+import json
+import sys
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from shammah_data import command
+from shammah_data.errors import InputError
+from shammah_data.home import Home
+from shammah_data.settings import Provider, Settings
+
+app = typer.Typer(
+    help="Answer questions, locally where it is sure and through Claude where it is not.",
+    invoke_without_command=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+ProviderOption = Annotated[Provider | None, typer.Option("--provider", help="Where the model runs (default: config.toml).")]
+Offline = Annotated[bool, typer.Option("--offline", help="Never ask Claude.")]
+NoLog = Annotated[bool, typer.Option("--no-log", help="Write nothing to the exchange log.")]
+
+
+def _warn(text: str) -> None:
+    from shammah_data.text import printable
+
+    print(f"shammah-serve: {printable(text)}", file=sys.stderr)
+
+
+def _appliance(provider: Provider | None, offline: bool, no_log: bool, watch: bool) -> Any:
+    from shammah_runtime.appliance import Appliance, Options
+
+    home = Home.find().create()
+    appliance = Appliance(home, Settings.load(home.settings), Options(provider, offline, no_log, watch), _warn)
+    appliance.start()
+    return appliance
+
+
+@app.callback()
+def serve(context: typer.Context, provider: ProviderOption = None, offline: Offline = False, no_log: NoLog = False) -> None:
+    """Open the terminal session (without a command)."""
+    if context.invoked_subcommand is not None:
+        if provider or offline or no_log:
+            raise InputError(f"give these options after the command: shammah-serve {context.invoked_subcommand} --offline ...")
+        return
+    from shammah_runtime.repl import Repl
+    from shammah_runtime.terminal import Terminal
+
+    appliance = _appliance(provider, offline, no_log, watch=True)
+    try:
+        Repl(appliance, Terminal()).run()
+    finally:
+        appliance.close()
+
+
+@app.command()
+def ask(
+    question: Annotated[list[str] | None, typer.Argument(help="The question; read from standard input if left out.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    provider: ProviderOption = None,
+    offline: Offline = False,
+    no_log: NoLog = False,
+) -> None:
+    """Answer one question."""
+    from shammah_runtime.repl import summary
+    from shammah_runtime.terminal import Terminal
+
+    text = " ".join(question) if question else "" if sys.stdin.isatty() else sys.stdin.read()
+    if not text.strip():
+        raise InputError('no question: shammah-serve ask "What is ...?", or give it on standard input')
+    terminal = Terminal()
+    appliance = _appliance(provider, offline, no_log, watch=False)
+    reply = appliance.conversation.ask(text, (lambda _: None) if as_json else terminal.stream)
+    if not as_json:
+        terminal.end()
+    for note in appliance.models.notes():
+        _warn(note)
+    if as_json:
+        proposal = reply.proposal
+        shown = {
+            "answer": reply.text or None,
+            "tier": proposal.attempt.tier if reply.answered else None,
+            "confidence": proposal.attempt.confidence,
+            "latency_ms": round(reply.latency_ms, 1),
+            "model_version": proposal.model_version,
+            "teacher_model": proposal.teacher_model,
+            "complete": reply.answered,
+            "error": reply.error,
+            "attempts": [asdict(attempt) for attempt in reply.attempts],
+        }
+        print(json.dumps(shown, ensure_ascii=False))
+    elif reply.error is None and sys.stderr.isatty():
+        Terminal(sys.stderr).remark(summary(reply))
+    if reply.interrupted:
+        sys.exit(130)
+    if reply.error is not None:
+        if not as_json:
+            _warn(reply.error)
+        sys.exit(3)
+
+
+@app.command()
+def doctor() -> None:
+    """Check the installation: ONNX Runtime, home, settings, log, base, model, API key."""
+    from shammah_runtime.doctor import examine
+
+    checks = examine(Home.find())
+    for check in checks:
+        print(check)
+    if any(check.level == "fail" for check in checks):
+        sys.exit(1)
+
+
+def main() -> None:
+    """Entry point of `shammah-serve`."""
+    command.run(app, "shammah-serve")
+
+
+if __name__ == "__main__":
+    main()

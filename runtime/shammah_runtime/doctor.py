@@ -1,0 +1,131 @@
+"""Checks of an installation, one line each, with what to do. Reads; repairs nothing."""
+
+import base64
+import os
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Literal
+
+from shammah_data.errors import ShammahError
+from shammah_data.home import Home
+from shammah_data.settings import Settings
+
+Level = Literal["ok", "warn", "fail"]
+# One Identity node on a float: asking for a provider's name is not enough, a session must really get it.
+_PROBE = base64.b64decode("CAg6OwoQCgF4EgF5IghJZGVudGl0eRIFcHJvYmVaDwoBeBIKCggIARIECgIIAWIPCgF5EgoKCAgBEgQKAggBQgQKABAR")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding; `todo` is empty when there is nothing to do."""
+
+    level: Level
+    name: str
+    found: str
+    todo: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.level:<5}{self.name:<10} {self.found}" + (f": {self.todo}" if self.todo else "")
+
+
+def examine(home: Home) -> list[Check]:
+    """Every check, in the order in which a problem should be solved."""
+    return [_runtime(), *_providers(), _home(home), _settings(home), _log(home), _base(home), *_model(home), _key()]
+
+
+def _runtime() -> Check:
+    found = {}
+    for name in ("onnxruntime", "onnxruntime-gpu"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    told = ", ".join(f"{name} {version}" for name, version in found.items())
+    if not found:
+        return Check("fail", "runtime", "ONNX Runtime is not installed", "pip install 'shammah[cpu]' (or [cuda])")
+    if len(found) == 2:
+        todo = "the two overwrite each other; uninstall both, then install the one you want"
+        return Check("warn", "runtime", told, todo)
+    return Check("ok", "runtime", told)
+
+
+def _providers() -> list[Check]:
+    try:
+        import onnxruntime
+    except ImportError:
+        return []
+    usable: list[str] = []
+    broken: list[str] = []
+    for provider in onnxruntime.get_available_providers():
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        try:
+            session = onnxruntime.InferenceSession(_PROBE, options, providers=[provider])
+            (usable if provider in session.get_providers() else broken).append(provider)
+        except Exception:  # noqa: BLE001 - onnxruntime's exceptions share no base class; any of them means: not usable
+            broken.append(provider)
+    checks = [Check("ok" if usable else "fail", "providers", ", ".join(usable) or "none is usable")]
+    if "CUDAExecutionProvider" in broken:
+        todo = "install the CUDA and cuDNN versions that this onnxruntime-gpu names, or use --provider cpu"
+        checks.append(Check("warn", "providers", "CUDA is installed but cannot be used", todo))
+    return checks
+
+
+def _home(home: Home) -> Check:
+    if not home.root.exists():
+        return Check("ok", "home", f"{home.root} (made at the first use)")
+    if not os.access(home.root, os.W_OK | os.X_OK):
+        return Check("fail", "home", f"{home.root} cannot be written", "set SHAMMAH_HOME to a folder you own")
+    return Check("ok", "home", str(home.root))
+
+
+def _settings(home: Home) -> Check:
+    try:
+        Settings.load(home.settings)
+    except ShammahError as error:
+        return Check("fail", "settings", str(error), "correct or remove the file")
+    return Check("ok", "settings", str(home.settings) if home.settings.exists() else "defaults (no config.toml)")
+
+
+def _log(home: Home) -> Check:
+    if not home.log.exists():
+        return Check("ok", "log", "no exchanges yet", "ask something, or run `shammah-log import FILE`")
+    from shammah_data.log import ExchangeLog
+
+    try:
+        stats = ExchangeLog(home).stats()
+    except ShammahError as error:
+        return Check("fail", "log", str(error), "close the process that holds it, or restore a backup")
+    return Check("ok", "log", f"{stats.exchanges} exchanges, {stats.learnable} to learn from")
+
+
+def _base(home: Home) -> Check:
+    made = (
+        sorted(path.name for path in home.bases.glob("[!.]*") if (path / "base.json").exists()) if home.bases.exists() else []
+    )
+    if not made:
+        return Check("ok", "base", "none yet", "shammah-train makes one when it is needed; only training needs it")
+    return Check("ok", "base", ", ".join(made))
+
+
+def _model(home: Home) -> list[Check]:
+    from shammah_data.store import ModelStore
+
+    store = ModelStore(home.models)
+    try:
+        pointer = store.pointer()
+        if pointer.champion is None:
+            return [
+                Check("warn", "model", "none has been published", "run shammah-train once there are exchanges to learn from")
+            ]
+        manifest = store.verify(pointer.champion)
+    except ShammahError as error:
+        return [Check("fail", "model", str(error))]
+    precisions = ", ".join(f"{graph.precision} on {graph.provider}" for graph in manifest.graphs)
+    return [Check("ok", "model", f"{pointer.champion} ({precisions}), every byte as published")]
+
+
+def _key() -> Check:
+    if not os.environ.get("ANTHROPIC_API_KEY"):
+        return Check("warn", "key", "ANTHROPIC_API_KEY is not set", "set it, or only local answers are given")
+    return Check("ok", "key", "ANTHROPIC_API_KEY is set (not checked against the service)")

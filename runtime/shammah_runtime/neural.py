@@ -1,0 +1,60 @@
+"""The neural tier: the model's own answer, accepted when the model is sure enough. Knows the model, no log, no teacher."""
+
+from shammah_data.errors import InputError
+from shammah_data.exchange import Attempt
+from shammah_data.manifest import Calibration
+from shammah_runtime.engine.confidence import confidence
+from shammah_runtime.engine.sampling import Decoding
+from shammah_runtime.models import ModelKeeper
+from shammah_runtime.proposal import Proposal, Query, declined
+
+
+class NeuralTier:
+    """Decodes with the version that serves; the first query waits for it to load."""
+
+    def __init__(self, models: ModelKeeper, decoding: Decoding) -> None:
+        self._models = models
+        self._decoding = decoding
+
+    def propose(self, query: Query) -> Proposal:
+        """The model's answer, or the reason for none."""
+        model = self._models.current()
+        if model is None:
+            return declined("neural", self._models.reason)
+        calibration = model.graph.calibration
+        budget = min(self._decoding.max_tokens, model.manifest.shape.context // 2)
+        decoding = Decoding(**{**vars(self._decoding), "max_tokens": budget})
+        seen: list[float] = []
+        try:
+            prompt = model.prompt(query.text, query.context, budget)
+            answer = model.decoder.generate(
+                prompt, decoding, on_logprob=seen.append, cancelled=lambda: _hopeless(seen, calibration, budget)
+            )
+        except InputError as error:
+            return declined("neural", str(error))
+        sure = confidence(calibration, answer.logprobs)
+        told = f"confidence {sure:.2f}"
+        figures = (sure, calibration.threshold)
+        if calibration.threshold > 1.0:
+            return declined(
+                "neural",
+                f"{told}; {model.manifest.version} may not answer: no threshold reached the target precision",
+                *figures,
+            )
+        if sure < calibration.threshold:
+            return declined("neural", f"{told}, below {calibration.threshold:.2f}", *figures)
+        if not answer.finished or not answer.text:
+            return declined("neural", f"{told}, but the answer did not end within {budget} tokens", *figures)
+        return Proposal(
+            Attempt("neural", "accepted", f"{told}, at least {calibration.threshold:.2f}", *figures),
+            text=answer.text,
+            model_version=model.manifest.version,
+            prompt_tokens=answer.prompt_tokens,
+            answer_tokens=len(answer.ids),
+        )
+
+
+def _hopeless(logprobs: list[float], calibration: Calibration, budget: int) -> bool:
+    """Whether the threshold is out of reach even if every token to come were certain."""
+    best = [sum(logprobs) / budget]
+    return calibration.slope > 0 and confidence(calibration, best) < calibration.threshold

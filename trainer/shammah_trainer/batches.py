@@ -1,0 +1,107 @@
+"""Examples to padded token batches. Knows ids and lengths, not the model.
+
+B: examples of a batch, T: tokens of its longest example.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from shammah_data.exchange import Message
+from shammah_runtime.engine.chat import ChatTokenizer
+from shammah_trainer.dataset import Example
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One example as ids; the loss is taken on the response only."""
+
+    prompt: tuple[int, ...]
+    response: tuple[int, ...]
+    weight: float
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.response)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Right-padded ids, labels (IGNORED outside the response) and one weight per example."""
+
+    ids_BT: torch.Tensor
+    labels_BT: torch.Tensor
+    weight_B: torch.Tensor
+
+    @property
+    def tokens(self) -> int:
+        """Tokens computed, padding included."""
+        return self.ids_BT.numel()
+
+
+class Encoder:
+    """Encodes examples as the serving runtime will, within `max_length` tokens.
+
+    Context is dropped from its oldest turn on until the example fits; an answer is never cut.
+    """
+
+    def __init__(self, tokenizer: ChatTokenizer, stop_ids: Sequence[int], max_length: int) -> None:
+        self._tokenizer = tokenizer
+        self._stop_ids = stop_ids
+        self._max_length = max_length
+
+    def encode(self, example: Example, context: Sequence[Message] | None = None) -> Encoded | None:
+        """Ids of one example, or None when query and answer alone do not fit."""
+        turns = list(example.context if context is None else context)
+        response = self._tokenizer.answer(example.target, self._stop_ids)
+        while True:
+            prompt = self._tokenizer.prompt(example.query, turns)
+            if len(prompt) + len(response) <= self._max_length:
+                return Encoded(tuple(prompt), tuple(response), example.weight)
+            if not turns:
+                return None
+            # A context begins with a user's turn: question and answer go together.
+            turns = turns[2:]
+
+    def epoch(self, examples: Sequence[Example], context_share: float, rng: random.Random) -> list[Encoded]:
+        """One pass over the examples; a share of the single turns gets an unrelated exchange as its context.
+
+        Single turns alone would teach a model that a context never occurs; it then answers the earlier question again.
+        """
+        encoded = []
+        for example in examples:
+            context = None
+            if not example.context and rng.random() < context_share:
+                other = rng.choice(examples)
+                context = (Message("user", other.query), Message("assistant", other.target))
+            item = self.encode(example, context)
+            if item is not None:
+                encoded.append(item)
+        return encoded
+
+
+def batches(encoded: Sequence[Encoded], size: int, pad: int, rng: random.Random | None = None) -> Iterator[Batch]:
+    """Batches of examples of similar length; in random order when `rng` is given, else by length."""
+    order = list(range(len(encoded)))
+    if rng:
+        rng.shuffle(order)
+    order.sort(key=lambda n: len(encoded[n]))
+    chunks = [order[at : at + size] for at in range(0, len(order), size)]
+    if rng:
+        rng.shuffle(chunks)
+    for chunk in chunks:
+        yield collate([encoded[n] for n in chunk], pad)
+
+
+def collate(items: Sequence[Encoded], pad: int) -> Batch:
+    """Pad on the right: under a causal mask, padding after the end changes nothing before it."""
+    longest = max(len(item) for item in items)
+    ids = torch.full((len(items), longest), pad, dtype=torch.long)
+    labels = torch.full((len(items), longest), IGNORED, dtype=torch.long)
+    for row, item in enumerate(items):
+        ids[row, : len(item)] = torch.tensor(item.prompt + item.response)
+        labels[row, len(item.prompt) : len(item)] = torch.tensor(item.response)
+    return Batch(ids, labels, torch.tensor([item.weight for item in items], dtype=torch.float32))

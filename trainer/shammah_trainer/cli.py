@@ -1,0 +1,100 @@
+"""shammah-train: one run, the base model, and which version serves."""
+
+import os
+import sys
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from shammah_data import command
+from shammah_data.errors import InputError
+from shammah_data.home import Home
+from shammah_data.settings import Precision, Settings
+from shammah_data.store import ModelStore
+
+app = typer.Typer(
+    help="Train on the exchange log and publish the result; without a command: one run, as cron would start it.",
+    invoke_without_command=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+
+
+@app.callback()
+def train(
+    context: typer.Context,
+    force: Annotated[bool, typer.Option("--force", help="Run below min_examples and without news.")] = False,
+    epochs: Annotated[
+        float | None, typer.Option(min=0.01, max=1000, help="Passes over the data (default: config.toml).")
+    ] = None,
+    precision: Annotated[Precision | None, typer.Option(help="Weights of the graph (default: config.toml).")] = None,
+) -> None:
+    """Read the log, fine-tune, export, evaluate, and publish if it improved."""
+    if context.invoked_subcommand is not None:
+        if force or epochs or precision:
+            raise InputError(f"options of a run do not go with the command {context.invoked_subcommand}")
+        return
+    from shammah_trainer.progress import Reporter
+    from shammah_trainer.run import train_once
+
+    home = Home.find().create()
+    settings = Settings.load(home.settings)
+    chosen = replace(settings.train, epochs=epochs or settings.train.epochs, precision=precision or settings.train.precision)
+    reporter = Reporter()
+    result = train_once(home, replace(settings, train=chosen), reporter, force)
+    reporter.end()
+    print(f"{result.status}: {result.reason}")
+
+
+@app.command()
+def base(
+    source: Annotated[
+        str | None, typer.Argument(help="A GGUF file, a model folder or a hub name (default: SmolLM2-135M-Instruct).")
+    ] = None,
+) -> None:
+    """Make a base folder that training can start from."""
+    from shammah_trainer.base import make_base
+
+    made = make_base(source, Home.find().create().bases, print)
+    print(f'ready: {made.folder} (base = "{source or made.name}" below [train] in config.toml)')
+
+
+@app.command()
+def promote(version: Annotated[str, typer.Argument(help="A version such as v0003.")]) -> None:
+    """Make a version the one that serves, after checking every byte of it."""
+    pointer = ModelStore(Home.find().models).promote(version)
+    print(f"champion: {pointer.champion}, previous: {pointer.previous or 'none'}")
+
+
+@app.command()
+def rollback() -> None:
+    """Return to the version that served before."""
+    pointer = ModelStore(Home.find().models).rollback()
+    print(f"champion: {pointer.champion}, previous: {pointer.previous or 'none'}")
+
+
+@app.command()
+def versions() -> None:
+    """List the versions and which one serves."""
+    store = ModelStore(Home.find().models)
+    pointer = store.pointer()
+    for name in store.versions():
+        role = "champion" if name == pointer.champion else "previous" if name == pointer.previous else ""
+        print(f"{name} {role}".rstrip())
+    if not store.versions():
+        print("no version yet: run shammah-train")
+
+
+def main() -> None:
+    """Entry point of `shammah-train`."""
+    if not sys.stderr.isatty():
+        # Bars of other libraries would fill a log with half-drawn lines.
+        os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    command.run(app, "shammah-train")
+
+
+if __name__ == "__main__":
+    main()

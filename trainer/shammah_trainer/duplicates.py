@@ -1,0 +1,71 @@
+"""Near-duplicate queries: which ones a split must never part. Knows text, not exchanges.
+
+Two queries are near-duplicates when they hold the same numbers and their character trigrams overlap by at least
+`LEAST_OVERLAP` (Jaccard). Numbers are compared apart: "15 + 27" and "15 + 28" look alike and ask different things.
+"""
+
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from shammah_data.judge import normalize
+
+LEAST_OVERLAP = 0.7
+_BUCKETS = 4096
+_CHUNK = 1024
+
+
+class Partition:
+    """Disjoint sets over 0..n-1 (union by the smaller root, so that the result does not depend on the order)."""
+
+    def __init__(self, n: int) -> None:
+        self._parent = list(range(n))
+
+    def root(self, item: int) -> int:
+        """The smallest item of the set."""
+        while self._parent[item] != item:
+            self._parent[item] = self._parent[self._parent[item]]
+            item = self._parent[item]
+        return item
+
+    def join(self, a: int, b: int) -> None:
+        """Make the sets of a and b one."""
+        first, second = sorted((self.root(a), self.root(b)))
+        self._parent[second] = first
+
+
+def near_duplicates(queries: Sequence[str]) -> Partition:
+    """Partition queries so that near-duplicates share a set (transitively)."""
+    partition = Partition(len(queries))
+    numbers = [tuple(sorted(re.findall(r"\d+", query))) for query in queries]
+    trigrams = [_trigrams(query) for query in queries]
+    for a, b in _candidates(trigrams):
+        if numbers[a] == numbers[b]:
+            union = len(trigrams[a] | trigrams[b])
+            if not union or len(trigrams[a] & trigrams[b]) / union >= LEAST_OVERLAP:
+                partition.join(a, b)
+    return partition
+
+
+def _trigrams(query: str) -> frozenset[str]:
+    words = re.sub(r"[^\w+*/%=<>-]+", " ", normalize(query)).strip()
+    padded = f"  {words} "
+    return frozenset(padded[at : at + 3] for at in range(len(padded) - 2))
+
+
+def _candidates(trigrams: Sequence[frozenset[str]]) -> Iterator[tuple[int, int]]:
+    """Pairs whose hashed trigrams overlap enough; hashing can only add pairs, never lose one."""
+    marks = np.zeros((len(trigrams), _BUCKETS), dtype=np.float32)
+    for row, grams in enumerate(trigrams):
+        # crc32, not hash(): the split must be the same in every process.
+        marks[row, [zlib.crc32(gram.encode()) % _BUCKETS for gram in grams]] = 1.0
+    sizes = marks.sum(axis=1)
+    for start in range(0, len(trigrams), _CHUNK):
+        shared = marks[start : start + _CHUNK] @ marks.T
+        union = sizes[start : start + _CHUNK, None] + sizes[None, :] - shared
+        rows, columns = np.nonzero(shared >= (LEAST_OVERLAP - 0.1) * union)
+        for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+            if start + row < column:
+                yield start + row, column
