@@ -29,7 +29,8 @@ def _log() -> ExchangeLog:
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, default=str, indent=1))
+    # Pure ASCII: no letter can drive the terminal or be lost in its encoding.
+    print(json.dumps(value, default=str, indent=1))
 
 
 @app.command("import")

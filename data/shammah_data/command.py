@@ -1,13 +1,19 @@
 """What every command of the project shares: one clear line for an error, and its exit code. Knows no command."""
 
+import os
 import sys
 from collections.abc import Callable
 
 from shammah_data.errors import ShammahError
+from shammah_data.text import one_line
+
+_LONGEST = 2000
 
 
 def run(app: Callable[[], object], name: str) -> None:
     """Run a typer application; an expected error becomes one line on standard error and its exit code."""
+    # Databases and libraries make files of their own beside ours; all of them hold what users wrote.
+    os.umask(0o077)
     # A letter that the terminal's encoding lacks must not end a program.
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
@@ -16,14 +22,15 @@ def run(app: Callable[[], object], name: str) -> None:
     try:
         app()
     except ShammahError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        print(f"{name}: {one_line(str(error), _LONGEST)}", file=sys.stderr)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # The reader (head, less) has seen enough; Python would complain again when it flushes at exit.
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:
-        print(f"{name}: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", file=sys.stderr)
+        reason = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+        print(f"{name}: {one_line(reason, _LONGEST)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)

@@ -46,13 +46,26 @@ def atomic_write(path: Path, content: bytes) -> None:
 
 
 def append_line(path: Path, line: bytes) -> None:
-    """Append one line and flush it to the disk; the file is private to its owner."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE_FILE)
+    """Append one line and flush it to the disk; the file is private to its owner.
+
+    What an earlier, cut write left without a line end gets one, so that it cannot swallow this line.
+    """
+    new = not path.exists()
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, PRIVATE_FILE)
     try:
-        os.write(descriptor, line + b"\n")
+        content = line + b"\n"
+        if os.fstat(descriptor).st_size:
+            os.lseek(descriptor, -1, os.SEEK_END)
+            if os.read(descriptor, 1) != b"\n":
+                content = b"\n" + content
+        rest = memoryview(content)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    if new:
+        fsync_folder(path.parent)
 
 
 def private_folder(path: Path) -> Path:

@@ -45,6 +45,9 @@ def read_jsonl(path: Path, bad: BadLines) -> Iterator[Exchange]:
             except ValueError as error:
                 bad.add(number, f"not JSON ({error})")
                 continue
+            except RecursionError:
+                bad.add(number, "nested too deeply")
+                continue
             if not isinstance(row, dict):
                 bad.add(number, "not an object")
                 continue
@@ -52,9 +55,13 @@ def read_jsonl(path: Path, bad: BadLines) -> Iterator[Exchange]:
             if not isinstance(query, str) or not isinstance(answer, str) or not query.strip() or not answer.strip():
                 bad.add(number, 'needs non-empty strings "query" and "response"')
                 continue
-            identity = json.dumps([query, answer], ensure_ascii=False)
+            try:
+                identity = uuid.uuid5(_NAMESPACE, json.dumps([query, answer], ensure_ascii=False))
+            except UnicodeEncodeError:
+                bad.add(number, "half a surrogate pair, which is no character")
+                continue
             yield Exchange(
-                id=str(uuid.uuid5(_NAMESPACE, identity)),
+                id=str(identity),
                 query=query,
                 answer=answer,
                 tier="import",

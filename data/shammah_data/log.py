@@ -6,65 +6,29 @@ that exactly once. Knows rows, not what they mean to a model.
 
 import contextlib
 import json
+import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shammah_data import schema
-from shammah_data.durable import PRIVATE_FILE, append_line, fsync_folder, private_folder, sha256
+from shammah_data import rows, schema
+from shammah_data.durable import PRIVATE_FILE, fsync_file, fsync_folder, private_folder, sha256
 from shammah_data.errors import LogError
-from shammah_data.exchange import Attempt, Exchange, Feedback, Message, RunRecord
+from shammah_data.exchange import Exchange, Feedback, Message, RunRecord
 from shammah_data.home import Home
+from shammah_data.spool import Spool
 
 if TYPE_CHECKING:
     import duckdb
 
 # A second opener fails at once and is told so; the message is all that DuckDB offers to tell a lock from damage.
 _TAKEN = ("Conflicting lock", "Could not set lock", "being used by another process", "different configuration")
-_EXCHANGE_COLUMNS = (
-    ("id", "UUID"),
-    ("created_at", "TIMESTAMP"),
-    ("logged_at", "TIMESTAMP"),
-    ("session", "VARCHAR"),
-    ("turn", "INTEGER"),
-    ("query", "VARCHAR"),
-    ("context", "VARCHAR"),
-    ("answer", "VARCHAR"),
-    ("tier", "VARCHAR"),
-    ("source", "VARCHAR"),
-    ("model_version", "VARCHAR"),
-    ("teacher_model", "VARCHAR"),
-    ("complete", "BOOLEAN"),
-    ("trainable", "BOOLEAN"),
-    ("confidence", "DOUBLE"),
-    ("latency_ms", "DOUBLE"),
-    ("prompt_tokens", "INTEGER"),
-    ("answer_tokens", "INTEGER"),
-    ("cost_usd", "DOUBLE"),
-    ("teacher_probability", "DOUBLE"),
-)
-_ATTEMPT_COLUMNS = (
-    ("exchange_id", "UUID"),
-    ("position", "INTEGER"),
-    ("tier", "VARCHAR"),
-    ("outcome", "VARCHAR"),
-    ("reason", "VARCHAR"),
-    ("confidence", "DOUBLE"),
-    ("threshold", "DOUBLE"),
-    ("latency_ms", "DOUBLE"),
-)
-_FEEDBACK_COLUMNS = (
-    ("id", "UUID"),
-    ("exchange_id", "UUID"),
-    ("created_at", "TIMESTAMP"),
-    ("rating", "VARCHAR"),
-    ("weight", "DOUBLE"),
-    ("correction", "VARCHAR"),
-)
+_ID_PREFIX = re.compile(r"[0-9a-f-]+")
 _BATCH = 2000
 
 
@@ -91,6 +55,7 @@ class ExchangeLog:
         self._home = home
         self._wait = wait
         self._clock = clock
+        self._spool = Spool(home.spool)
         # One connection at a time in a process: DuckDB refuses a second one with another access mode.
         self._turn = threading.Lock()
 
@@ -101,49 +66,81 @@ class ExchangeLog:
         import duckdb  # a tenth of a second that a prompt need not wait for
 
         path = self._home.log
-        private_folder(path.parent)
         deadline = self._clock() + (self._wait if wait is None else wait)
         with self._turn:
-            while True:
-                try:
-                    connection = duckdb.connect(str(path), read_only=not write and path.exists())
-                    break
-                except duckdb.Error as error:
-                    if not any(mark in str(error) for mark in _TAKEN):
-                        raise LogError(f"{path}: cannot be opened: {_first_line(error)}") from error
-                    if self._clock() >= deadline:
-                        raise LogTakenError(f"{path}: in use by another process; try again in a moment") from error
-                    time.sleep(0.01)
             try:
-                path.chmod(PRIVATE_FILE)
-                self._migrate(connection)
+                private_folder(path.parent)
+                if not path.exists():
+                    self._create()
+            except (OSError, duckdb.Error) as error:
+                raise LogError(f"{path}: cannot be created: {_first_line(error)}") from error
+            connection = self._connect(deadline, write=write)
+            try:
+                if self._applied(connection) < schema.VERSION:
+                    if not write:  # a read-only connection cannot migrate
+                        connection.close()
+                        connection = self._connect(deadline, write=True)
+                    self._migrate(connection)
                 yield connection
             except duckdb.Error as error:
                 raise LogError(f"{path}: {_first_line(error)}") from error
             finally:
                 connection.close()
 
-    def _migrate(self, connection: "duckdb.DuckDBPyConnection") -> None:
+    def _create(self) -> None:
+        """Put an empty log in its place by a rename: one half made by a killed process could never be opened again."""
+        import duckdb
+
+        path = self._home.log
+        made = path.with_name(f".{path.name}.new")
+        with self._spool.lock():
+            if path.exists():
+                return  # another process was faster
+            for leftover in (made, made.with_name(made.name + ".wal")):
+                leftover.unlink(missing_ok=True)
+            with duckdb.connect(str(made)) as connection:
+                self._migrate(connection)
+            made.chmod(PRIVATE_FILE)
+            fsync_file(made)
+            os.replace(made, path)
+            fsync_folder(path.parent)
+
+    def _connect(self, deadline: float, *, write: bool) -> "duckdb.DuckDBPyConnection":
+        import duckdb
+
+        path = self._home.log
+        while True:
+            try:
+                return duckdb.connect(str(path), read_only=not write)
+            except duckdb.Error as error:
+                if not any(mark in str(error) for mark in _TAKEN):
+                    raise LogError(f"{path}: cannot be opened: {_first_line(error)}") from error
+                if self._clock() >= deadline:
+                    raise LogTakenError(f"{path}: in use by another process; try again in a moment") from error
+                time.sleep(0.01)
+
+    def _applied(self, connection: "duckdb.DuckDBPyConnection") -> int:
         known = connection.execute(
             "SELECT count(*) FROM information_schema.tables WHERE table_name = 'schema_version'"
         ).fetchone()
-        applied = 0
-        if known and known[0]:
-            row = connection.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchone()
-            applied = row[0] if row else 0
+        if not known or not known[0]:
+            return 0
+        row = connection.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchone()
+        applied = int(row[0]) if row else 0
         if applied > schema.VERSION:
             raise LogError(
                 f"{self._home.log}: written by a newer Shammah (schema {applied} > {schema.VERSION}): upgrade this one"
             )
-        if applied == schema.VERSION:
-            return
+        return applied
+
+    def _migrate(self, connection: "duckdb.DuckDBPyConnection") -> None:
         connection.execute("BEGIN")
         connection.execute(
             "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER PRIMARY KEY, applied_at TIMESTAMP NOT NULL)"
         )
-        for version in range(applied + 1, schema.VERSION + 1):
+        for version in range(self._applied(connection) + 1, schema.VERSION + 1):
             connection.execute(schema.MIGRATIONS[version - 1])
-            connection.execute("INSERT INTO schema_version VALUES (?, ?)", [version, _now()])
+            connection.execute("INSERT INTO schema_version VALUES (?, ?)", [version, rows.now()])
         connection.execute("COMMIT")
 
     # -- writing -----------------------------------------------------------------------------------------------------
@@ -153,11 +150,11 @@ class ExchangeLog:
 
         Raises LogError when neither the database nor the spool can be written.
         """
-        return self._write({"exchange": _exchange_row(exchange), "attempts": _attempt_rows(exchange)})
+        return self._write(rows.exchange_record(exchange))
 
     def rate(self, feedback: Feedback) -> bool:
         """Make one rating durable before returning; False when it went to the spool."""
-        return self._write({"feedback": {**asdict(feedback), "created_at": _utc(feedback.created_at)}})
+        return self._write(rows.feedback_record(feedback))
 
     def record_run(self, run: RunRecord) -> None:
         """Store the record of a training run; an existing one with this id is replaced.
@@ -167,7 +164,15 @@ class ExchangeLog:
         with self._open(write=True, wait=10.0) as connection:
             connection.execute(
                 "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?)",
-                [run.id, _utc(run.started), _utc(run.finished), run.status, run.reason, run.version, json.dumps(run.figures)],
+                [
+                    run.id,
+                    rows.utc(run.started),
+                    rows.utc(run.finished),
+                    run.status,
+                    run.reason,
+                    run.version,
+                    json.dumps(run.figures),
+                ],
             )
 
     def add_many(self, exchanges: Iterable[Exchange], progress: Callable[[int], None] | None = None) -> tuple[int, int]:
@@ -178,15 +183,15 @@ class ExchangeLog:
         new = seen = 0
         with self._open(write=True, wait=10.0) as connection:
             self._drain(connection)
-            batch: list[Exchange] = []
+            batch: list[dict[str, Any]] = []
             for exchange in exchanges:
-                batch.append(exchange)
+                batch.append(rows.exchange_record(exchange))
                 if len(batch) == _BATCH:
-                    new, seen = new + _insert(connection, batch), seen + len(batch)
+                    new, seen = new + rows.insert(connection, batch), seen + len(batch)
                     batch = []
                     if progress:
                         progress(seen)
-            new, seen = new + _insert(connection, batch), seen + len(batch)
+            new, seen = new + rows.insert(connection, batch), seen + len(batch)
             if progress:
                 progress(seen)
         return new, seen - new
@@ -206,106 +211,122 @@ class ExchangeLog:
         try:
             with self._open(write=True) as connection:
                 self._drain(connection)
-                _apply(connection, [record])
+                rows.insert(connection, [record])
             return True
         except LogError as error:
             try:
-                with self._spool_lock():
-                    append_line(self._home.spool, json.dumps(record, ensure_ascii=False).encode("utf-8", "replace"))
+                self._spool.append(record)
             except OSError as spool_error:
                 raise LogError(f"{error}; the spool cannot be written either: {spool_error}") from error
             if isinstance(error, LogTakenError):
                 return False
             raise LogError(f"{error}; the exchange is kept in {self._home.spool}") from error
 
-    def _spool_lock(self) -> Any:
-        from filelock import FileLock
-
-        return FileLock(self._home.spool.with_suffix(".lock"), mode=PRIVATE_FILE)
-
     def _drain(self, connection: "duckdb.DuckDBPyConnection") -> None:
-        if not self._home.spool.exists():
+        import duckdb
+
+        if not self._spool.exists():
             return
-        with self._spool_lock():
-            records, torn = _read_spool(self._home.spool)
-            _apply(connection, records)
-            if torn:
-                # A line cut by a crash was never acknowledged, but nothing a user wrote is thrown away unseen.
-                append_line(self._home.spool.with_suffix(".torn"), b"\n".join(torn))
-            self._home.spool.unlink()
-            fsync_folder(self._home.spool.parent)
+        with self._spool.lock():
+            lines = self._spool.read()
+            torn = [line for line, record in lines if not rows.is_record(record)]
+            good = [(line, record) for line, record in lines if rows.is_record(record)]
+            refusals = (duckdb.DataError, duckdb.IntegrityError)
+            try:
+                rows.insert(connection, [record for _, record in good])
+            except refusals:
+                # One record that the tables refuse must not hold up all the others for ever.
+                for line, record in good:
+                    try:
+                        rows.insert(connection, [record])
+                    except refusals:
+                        torn.append(line)
+            try:
+                self._spool.clear(torn)
+            except OSError as error:
+                raise LogError(f"{self._home.spool}: cannot be cleared: {error.strerror}") from error
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
-    def _rows(self, sql: str, parameters: Sequence[object] = ()) -> list[dict[str, Any]]:
-        self._settle()
-        with self._open(write=False, wait=2.0) as connection:
-            cursor = connection.execute(sql, list(parameters))
-            names = [column[0] for column in cursor.description or ()]
-            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-
-    def _settle(self) -> None:
-        """Create, migrate and drain where that is due: a read-only connection can do none of it."""
-        if not self._home.log.exists() or self._home.spool.exists():
-            with self._open(write=True, wait=2.0) as connection:
-                self._drain(connection)
+    @contextlib.contextmanager
+    def _reading(self, wait: float = 2.0) -> Iterator["duckdb.DuckDBPyConnection"]:
+        """A read-only connection; what is spooled is drained first unless another process holds the database."""
+        if self._spool.exists():
+            try:
+                with self._open(write=True) as connection:
+                    self._drain(connection)
+            except LogTakenError:
+                pass  # it may be a reader, beside which this one can read
+        with self._open(write=False, wait=wait) as connection:
+            yield connection
 
     def recent(self, limit: int = 20) -> list[dict[str, Any]]:
         """The newest exchanges as rows of the `rated` view, newest first. Raises LogError."""
-        return self._rows("SELECT * FROM rated ORDER BY created_at DESC, turn DESC LIMIT ?", [limit])
+        with self._reading() as connection:
+            return _fetch(connection, "SELECT * FROM rated ORDER BY created_at DESC, turn DESC LIMIT ?", [limit])
 
     def find(self, id_or_prefix: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """One exchange and its attempts, by id or an unambiguous beginning of it. Raises LogError."""
-        rows = self._rows("SELECT * FROM rated WHERE starts_with(id::VARCHAR, ?) LIMIT 2", [id_or_prefix.lower()])
-        if not rows:
-            raise LogError(f"no exchange {id_or_prefix}: `shammah-log list` shows the ids")
-        if len(rows) > 1:
-            raise LogError(f"{id_or_prefix} is the beginning of several ids: give more of it")
-        attempts = self._rows("SELECT * FROM attempts WHERE exchange_id = ? ORDER BY position", [rows[0]["id"]])
-        return rows[0], attempts
+        prefix = id_or_prefix.lower()
+        with self._reading() as connection:
+            found = []
+            if _ID_PREFIX.fullmatch(prefix):
+                found = _fetch(connection, "SELECT * FROM rated WHERE starts_with(id::VARCHAR, ?) LIMIT 2", [prefix])
+            if not found:
+                raise LogError(f"no exchange {id_or_prefix!r}: `shammah-log list` shows the ids")
+            if len(found) > 1:
+                raise LogError(f"{id_or_prefix} is the beginning of several ids: give more of it")
+            sql = "SELECT * FROM attempts WHERE exchange_id = ? ORDER BY position"
+            return found[0], _fetch(connection, sql, [found[0]["id"]])
 
     def learnable(self) -> list[dict[str, Any]]:
         """Every exchange that may be learned from: id, created_at, query, context, target, weight; oldest first."""
-        return self._rows("SELECT id, created_at, query, context, target, weight FROM learnable ORDER BY created_at, turn, id")
+        with self._reading() as connection:
+            return _fetch(
+                connection, "SELECT id, created_at, query, context, target, weight FROM learnable ORDER BY created_at, turn, id"
+            )
 
     def learnable_count(self, since: datetime | None = None) -> int:
-        """How many exchanges may be learned from, of those logged after `since`."""
-        condition = "" if since is None else "WHERE logged_at > ?"
-        rows = self._rows(f"SELECT count(*) AS n FROM learnable {condition}", [] if since is None else [since])
-        return int(rows[0]["n"])
+        """How many exchanges may be learned from, of those logged after `since` (UTC where it names no zone)."""
+        with self._reading() as connection:
+            return _learnable_count(connection, since)
 
     def stats(self, since: datetime | None = None) -> Stats:
         """Counts; `waiting` are the learnable exchanges logged after `since` (the last training). Raises LogError."""
-        tiers = self._rows(
-            "SELECT tier, count(*) AS n, median(latency_ms) AS ms, coalesce(sum(cost_usd), 0) AS usd "
-            "FROM exchanges GROUP BY tier ORDER BY n DESC"
-        )
-        counts = self._rows(
-            "SELECT (SELECT count(*) FROM exchanges) AS exchanges, (SELECT count(*) FROM feedback) AS feedback, "
-            "(SELECT count(*) FROM runs) AS runs"
-        )[0]
+        with self._reading() as connection:
+            tiers = _fetch(
+                connection,
+                "SELECT tier, count(*) AS n, median(latency_ms) AS ms, coalesce(sum(cost_usd), 0) AS usd "
+                "FROM exchanges GROUP BY tier ORDER BY n DESC, tier",
+            )
+            counts = _fetch(
+                connection,
+                "SELECT (SELECT count(*) FROM exchanges) AS exchanges, (SELECT count(*) FROM feedback) AS feedback, "
+                "(SELECT count(*) FROM runs) AS runs",
+            )[0]
+            learnable, waiting = _learnable_count(connection, None), _learnable_count(connection, since)
         return Stats(
             exchanges=counts["exchanges"],
-            learnable=self.learnable_count(),
-            waiting=self.learnable_count(since),
+            learnable=learnable,
+            waiting=waiting,
             per_tier={row["tier"]: (row["n"], row["ms"], row["usd"]) for row in tiers},
             feedback=counts["feedback"],
             runs=counts["runs"],
-            spooled=len(_read_spool(self._home.spool)[0]) if self._home.spool.exists() else 0,
+            spooled=len(self._spool.read()),
         )
 
     def runs(self, limit: int = 20) -> list[dict[str, Any]]:
         """The newest training runs, newest first, `figures` parsed."""
-        rows = self._rows("SELECT * FROM runs ORDER BY started DESC LIMIT ?", [limit])
-        return [{**row, "figures": json.loads(row["figures"])} for row in rows]
+        with self._reading() as connection:
+            found = _fetch(connection, "SELECT * FROM runs ORDER BY started DESC LIMIT ?", [limit])
+        return [{**row, "figures": json.loads(row["figures"])} for row in found]
 
     def snapshot(self, path: Path) -> tuple[str, int, datetime]:
         """Write what may be learned from to a Parquet file and let go of the database at once.
 
         Returns (sha256 of the file, rows, the time up to which rows are in it). Raises LogError.
         """
-        self._settle()
-        with self._open(write=False, wait=10.0) as connection:
+        with self._reading(wait=10.0) as connection:
             row = connection.execute("SELECT count(*), max(logged_at) FROM learnable").fetchone()
             quoted = str(path).replace("'", "''")
             connection.execute(
@@ -314,7 +335,7 @@ class ExchangeLog:
             )
         assert row is not None  # an aggregate always returns a row
         path.chmod(PRIVATE_FILE)
-        return sha256(path), int(row[0]), row[1] or _now()
+        return sha256(path), int(row[0]), row[1] or rows.now()
 
 
 class LogTakenError(LogError):
@@ -326,9 +347,7 @@ def read_snapshot(path: Path) -> list[dict[str, Any]]:
     import duckdb
 
     with duckdb.connect(":memory:") as connection:
-        cursor = connection.execute("SELECT * FROM read_parquet(?)", [str(path)])
-        names = [column[0] for column in cursor.description or ()]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        return _fetch(connection, "SELECT * FROM read_parquet(?)", [str(path)])
 
 
 def context_of(row: dict[str, Any]) -> tuple[Message, ...]:
@@ -336,79 +355,18 @@ def context_of(row: dict[str, Any]) -> tuple[Message, ...]:
     return tuple(Message(turn["role"], turn["content"]) for turn in json.loads(row["context"]))
 
 
-def _exchange_row(exchange: Exchange) -> dict[str, Any]:
-    row = {name: getattr(exchange, name) for name, _ in _EXCHANGE_COLUMNS if name != "logged_at"}
-    row["created_at"] = _utc(exchange.created_at)
-    row["context"] = json.dumps([asdict(message) for message in exchange.context], ensure_ascii=False)
-    return row
+def _fetch(connection: "duckdb.DuckDBPyConnection", sql: str, parameters: Sequence[object] = ()) -> list[dict[str, Any]]:
+    cursor = connection.execute(sql, list(parameters))
+    names = [column[0] for column in cursor.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
-def _logged(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    # Stamped when it reaches the database, not the spool: a night's snapshot is what was logged before it.
-    return [{**row, "logged_at": _now()} for row in rows]
-
-
-def _attempt_rows(exchange: Exchange) -> list[dict[str, Any]]:
-    return [_attempt_row(exchange.id, n, attempt) for n, attempt in enumerate(exchange.attempts)]
-
-
-def _attempt_row(exchange_id: str, position: int, attempt: Attempt) -> dict[str, Any]:
-    return {"exchange_id": exchange_id, "position": position, **asdict(attempt)}
-
-
-def _insert_rows(
-    connection: "duckdb.DuckDBPyConnection", table: str, columns: Sequence[tuple[str, str]], rows: Sequence[dict[str, Any]]
-) -> int:
-    """Insert rows column by column (DuckDB's executemany takes a millisecond a row); returns how many were new."""
-    if not rows:
-        return 0
-    names = ", ".join(name for name, _ in columns)
-    values = ", ".join(f"unnest(?::VARCHAR[])::{kind} AS {name}" for name, kind in columns)
-    lists = [[None if row[name] is None else str(row[name]) for row in rows] for name, _ in columns]
-    done = connection.execute(f"INSERT OR IGNORE INTO {table} ({names}) SELECT {values}", lists).fetchone()
-    return int(done[0]) if done else 0
-
-
-def _insert(connection: "duckdb.DuckDBPyConnection", exchanges: Sequence[Exchange]) -> int:
-    connection.execute("BEGIN")
-    # The same exchange twice in one statement would break the key even under OR IGNORE.
-    unique = {exchange.id: exchange for exchange in exchanges}
-    new = _insert_rows(connection, "exchanges", _EXCHANGE_COLUMNS, _logged(_exchange_row(e) for e in unique.values()))
-    attempts = [row for exchange in unique.values() for row in _attempt_rows(exchange)]
-    _insert_rows(connection, "attempts", _ATTEMPT_COLUMNS, attempts)
-    connection.execute("COMMIT")
-    return new
-
-
-def _apply(connection: "duckdb.DuckDBPyConnection", records: Sequence[dict[str, Any]]) -> None:
-    connection.execute("BEGIN")
-    for table, columns, rows in (
-        ("exchanges", _EXCHANGE_COLUMNS, _logged(r["exchange"] for r in records if "exchange" in r)),
-        ("attempts", _ATTEMPT_COLUMNS, [a for r in records for a in r.get("attempts", ())]),
-        ("feedback", _FEEDBACK_COLUMNS, [r["feedback"] for r in records if "feedback" in r]),
-    ):
-        _insert_rows(connection, table, columns, rows)
-    connection.execute("COMMIT")
-
-
-def _read_spool(path: Path) -> tuple[list[dict[str, Any]], list[bytes]]:
-    records, torn = [], []
-    for line in path.read_bytes().splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            torn.append(line)
-            continue
-        records.append(record)
-    return records, torn
-
-
-def _now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)
-
-
-def _utc(moment: datetime) -> str:
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat()
+def _learnable_count(connection: "duckdb.DuckDBPyConnection", since: datetime | None) -> int:
+    if since is None:
+        return int(_fetch(connection, "SELECT count(*) AS n FROM learnable")[0]["n"])
+    # DuckDB would read a TIMESTAMP column as local time to compare it with a moment that has a zone.
+    after = since.isoformat() if since.tzinfo is None else rows.utc(since)
+    return int(_fetch(connection, "SELECT count(*) AS n FROM learnable WHERE logged_at > ?::TIMESTAMP", [after])[0]["n"])
 
 
 def _first_line(error: Exception) -> str:

@@ -55,14 +55,14 @@ class Golden:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Confidence = 1 / (1 + exp(-(slope * mean token log-probability + intercept))), accepted from `threshold` on.
+    """Confidence = 1 / (1 + exp(-(weights . features + intercept))), accepted from `threshold` on.
 
-    Platt, "Probabilistic outputs for support vector machines", 1999. A threshold above 1 accepts nothing: no threshold
-    reached the target precision. `certified`: the exact binomial lower bound on the precision of the accepted held-out
-    answers reaches the target, not only the observed share.
+    The features are named functions of an answer's token log-probabilities. A threshold above 1 accepts nothing: no
+    threshold reached the target precision. `certified`: the exact binomial lower bound on the precision of the accepted
+    held-out answers reaches the target, not only the observed share.
     """
 
-    slope: float
+    weights: dict[str, float]
     intercept: float
     threshold: float
     target_precision: float
@@ -112,6 +112,8 @@ class Manifest:
     files: tuple[FileEntry, ...]
     evaluation: dict[str, Any]
     oldest_runtime: str
+    # Exchanges with earlier turns among those trained on: without any, a follow-up is beyond the calibration.
+    context_examples: int = 0
     format: int = FORMAT
 
     @classmethod
@@ -123,14 +125,14 @@ class Manifest:
         path = folder / NAME
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ArtifactError(f"{path}: cannot be read: {error}") from error
         if not isinstance(raw, dict) or raw.get("format") != FORMAT:
             found = raw.get("format") if isinstance(raw, dict) else type(raw).__name__
             raise ArtifactError(f"{path}: format {found!r}, this runtime reads {FORMAT}: upgrade Shammah or retrain")
         try:
             manifest: Manifest = _build(cls, raw)
-        except (KeyError, TypeError, ValueError) as error:
+        except (TypeError, ValueError) as error:
             raise ArtifactError(f"{path}: {error}") from error
         manifest._check(path)
         return manifest
@@ -139,8 +141,15 @@ class Manifest:
         listed = {entry.path for entry in self.files}
         for name in listed:
             parts = PurePosixPath(name)
-            if parts.is_absolute() or ".." in parts.parts or "\\" in name:
-                raise ArtifactError(f"{path}: file path {name!r} leaves the version's folder")
+            # Only the plain spelling: no other one can name the same file, or a folder, or a drive.
+            if (
+                parts.is_absolute()
+                or ".." in parts.parts
+                or str(parts) != name
+                or name in (".", NAME)
+                or set(name) & set("\\:\0")
+            ):
+                raise ArtifactError(f"{path}: file path {name!r} is not that of a file inside the version's folder")
         for graph in self.graphs:
             if graph.path not in listed:
                 raise ArtifactError(f"{path}: graph {graph.path} is not among the files")
@@ -162,14 +171,14 @@ def _build(kind: Any, value: Any) -> Any:
             raise TypeError(f"{getattr(kind, '__name__', kind)} must be an object")
         hints = typing.get_type_hints(kind)
         if unknown := sorted(set(value) - set(hints)):
-            raise KeyError(f"unknown key {unknown[0]}")
+            raise ValueError(f"unknown key {unknown[0]} in {getattr(kind, '__name__', kind)}")
         missing = [
             item.name
             for item in dataclasses.fields(kind)
             if item.name not in value and item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
         ]
         if missing:
-            raise KeyError(f"missing key {missing[0]}")
+            raise ValueError(f"missing key {missing[0]} in {getattr(kind, '__name__', kind)}")
         return typing.cast(Any, kind)(**{key: _build(hints[key], item) for key, item in value.items()})
     if origin is tuple:
         if not isinstance(value, list):
@@ -184,7 +193,7 @@ def _build(kind: Any, value: Any) -> Any:
     if origin is dict:
         if not isinstance(value, dict):
             raise TypeError(f"expected an object, found {value!r}")
-        return value
+        return value if arguments[1] is Any else {key: _build(arguments[1], item) for key, item in value.items()}
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:

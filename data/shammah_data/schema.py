@@ -1,7 +1,7 @@
 """The log's tables, as numbered migrations applied once each. Times are UTC. Knows SQL, not rows."""
 
 MIGRATIONS: tuple[str, ...] = (
-    """
+    r"""
     CREATE TABLE exchanges (
         id UUID PRIMARY KEY,
         created_at TIMESTAMP NOT NULL,
@@ -65,7 +65,7 @@ MIGRATIONS: tuple[str, ...] = (
         SELECT *, coalesce(correction, answer) AS target FROM rated
         WHERE trainable AND (
             correction IS NOT NULL
-            OR (complete AND trim(answer) <> '' AND rating IS DISTINCT FROM 'bad'
+            OR (complete AND regexp_matches(answer, '\S') AND rating IS DISTINCT FROM 'bad'
                 AND (tier IN ('teacher', 'import') OR rating = 'good'))
         );
     """,

@@ -48,10 +48,16 @@ class ModelStore:
         """
         try:
             raw = json.loads(self._pointer.read_text(encoding="utf-8"))
-            return Pointer(**raw)
+            pointer = Pointer(**raw)
+            for name in (pointer.champion, pointer.previous, pointer.candidate):
+                if name is not None and not _VERSION.fullmatch(name):
+                    raise ValueError(f"{name!r} is not a version name")
+            if not 0.0 <= pointer.candidate_share <= 1.0:
+                raise ValueError(f"candidate_share {pointer.candidate_share} is not a share")
+            return pointer
         except FileNotFoundError:
             return Pointer()
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise ArtifactError(
                 f"{self._pointer}: cannot be read ({error}): run `shammah-train promote VERSION` to write it anew"
             ) from error
@@ -116,6 +122,8 @@ class ModelStore:
         Raises ArtifactError naming the first file that is missing, not a plain file, or not what was published.
         """
         folder = self.folder(version)
+        if folder.is_symlink() or (folder / NAME).is_symlink():
+            raise ArtifactError(f"{folder}: not a plain folder: run `shammah-train rollback` or retrain")
         manifest = Manifest.load(folder)
         for entry in manifest.files:
             path = folder / entry.path
@@ -123,7 +131,8 @@ class ModelStore:
                 status = path.lstat()
             except OSError as error:
                 raise ArtifactError(f"{path}: missing: run `shammah-train rollback` or retrain") from error
-            if not stat.S_ISREG(status.st_mode):
+            inside = path.relative_to(folder).parents
+            if not stat.S_ISREG(status.st_mode) or any((folder / part).is_symlink() for part in inside):
                 raise ArtifactError(f"{path}: not a plain file: run `shammah-train rollback` or retrain")
             if status.st_size != entry.bytes or sha256(path) != entry.sha256:
                 raise ArtifactError(f"{path}: not the bytes that were published: run `shammah-train rollback` or retrain")
@@ -139,6 +148,8 @@ class ModelStore:
         def change(now: Pointer) -> Pointer:
             if now.champion == version:
                 return now
+            if not self.folder(version).is_dir():  # deleted by a `collect` since it was verified
+                raise ArtifactError(f"{version} is gone: promote another version or retrain")
             return Pointer(champion=version, previous=now.champion)
 
         return self._replace(change, expected)
@@ -156,7 +167,8 @@ class ModelStore:
         with self._lock():
             pointer = self.pointer()
             named = {pointer.champion, pointer.previous, pointer.candidate}
-            doomed = [name for name in self.versions()[:-keep] if name not in named]
+            versions = self.versions()
+            doomed = [name for name in versions[: max(0, len(versions) - keep)] if name not in named]
             for name in doomed:
                 # Renamed first: a reader never meets a version that is half deleted.
                 grave = self._root / f".deleted-{uuid.uuid4().hex}"
@@ -165,6 +177,8 @@ class ModelStore:
             for pattern in (".staging-*", ".deleted-*"):
                 for leftover in self._root.glob(pattern):
                     shutil.rmtree(leftover)
+            for leftover in self._root.glob(f".{self._pointer.name}.*"):
+                leftover.unlink()
         return doomed
 
     def _replace(self, change: Callable[[Pointer], Pointer], expected: Pointer | None) -> Pointer:

@@ -116,6 +116,10 @@ def doctor() -> None:
 
 def main() -> None:
     """Entry point of `shammah-serve`."""
+    # A byte that is no text in the terminal's encoding must not end a session.
+    reconfigure = getattr(sys.stdin, "reconfigure", None)
+    if reconfigure:
+        reconfigure(errors="replace")
     command.run(app, "shammah-serve")
 
 

@@ -43,7 +43,7 @@ class Conversation:
 
         Raises InputError for an empty or oversized query, KeyboardInterrupt when stopped before anything was shown.
         """
-        text = text.strip()
+        text = _encodable(text).strip()
         if not text:
             raise InputError("the question is empty")
         if len(text) > _LONGEST_QUERY:
@@ -64,6 +64,7 @@ class Conversation:
 
     def rate(self, rating: Rating, correction: str | None = None) -> Exchange:
         """Rate the last answer, with what it should have been where that is given. Raises InputError without one."""
+        correction = None if correction is None else _encodable(correction)
         if self.last is None:
             raise InputError("there is no answer to rate yet")
         exchange = self.last[0]
@@ -82,8 +83,13 @@ class Conversation:
             return
         try:
             write(self._log)
-        except LogError as error:
+        except (LogError, OSError) as error:
             self._warn(str(error))
+
+
+def _encodable(text: str) -> str:
+    # Bytes that are no UTF-8 come from a command line as lone surrogates, which no file and no request can hold.
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def fill(index: LearnedIndex, log: ExchangeLog) -> None:

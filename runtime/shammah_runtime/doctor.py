@@ -33,13 +33,18 @@ def examine(home: Home) -> list[Check]:
     return [_runtime(), *_providers(), _home(home), _settings(home), _log(home), _base(home), *_model(home), _key()]
 
 
-def _runtime() -> Check:
+def _installed() -> dict[str, str]:
     found = {}
     for name in ("onnxruntime", "onnxruntime-gpu"):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
+    return found
+
+
+def _runtime() -> Check:
+    found = _installed()
     told = ", ".join(f"{name} {version}" for name, version in found.items())
     if not found:
         return Check("fail", "runtime", "ONNX Runtime is not installed", "pip install 'shammah[cpu]' (or [cuda])")
@@ -52,8 +57,10 @@ def _runtime() -> Check:
 def _providers() -> list[Check]:
     try:
         import onnxruntime
-    except ImportError:
-        return []
+    except ImportError as error:
+        if not _installed():
+            return []  # said already
+        return [Check("fail", "providers", f"ONNX Runtime cannot be imported ({error})", "install it again")]
     usable: list[str] = []
     broken: list[str] = []
     for provider in onnxruntime.get_available_providers():

@@ -1,8 +1,8 @@
 """The learned tier: the answer of an earlier exchange whose query says the same. Knows words, no model.
 
 Similarity is the cosine of word and word-pair counts weighted by inverse document frequency (Spärck Jones, "A statistical
-interpretation of term specificity", 1972). The numbers and negations of both queries must be the same, whatever the
-similarity.
+interpretation of term specificity", 1972). The numbers, names and negations of both queries must be the same,
+whatever the similarity.
 """
 
 import itertools
@@ -89,6 +89,8 @@ class LearnedIndex:
             return self._nearest(query)
 
     def _nearest(self, query: str) -> Match | None:
+        if not normalize(query):
+            return None  # "?" and "..." are both nothing, and do not say the same
         same = self._by_query.get(normalize(query))
         if same is not None:
             return Match(self._known[same][0], 1.0)
@@ -137,8 +139,19 @@ class LearnedTier:
             return declined("learned", f"{told}, but the numbers differ", None, self._threshold)
         if mine.negated != theirs.negated:
             return declined("learned", f"{told}, but one of the two is negated", None, self._threshold)
+        if other := _other_names(query.text, match.known.query):
+            return declined("learned", f"{told}, but only one of the two names {other}", None, self._threshold)
         attempt = Attempt("learned", "accepted", told, None, self._threshold)
         return Proposal(attempt, text=match.known.answer)
+
+
+def _other_names(a: str, b: str) -> str | None:
+    """The first name that only one of two queries has; looked for in all of the other, where it may be spelled small."""
+    for named, text in ((a, normalize(b)), (b, normalize(a))):
+        for name in sorted(facts(named).names):
+            if name not in text:
+                return name
+    return None
 
 
 def _features(query: str) -> Counter[str]:

@@ -9,8 +9,6 @@ from shammah_data.settings import Provider
 from shammah_data.store import ModelStore
 from shammah_runtime.engine.model import Model, open_model
 
-_POLL_SECONDS = 0.5
-
 
 class ModelKeeper:
     """Keeps the champion of a store loaded.
@@ -25,11 +23,13 @@ class ModelKeeper:
         provider: Provider,
         threads: int,
         opener: Callable[..., Model] = open_model,
+        poll_seconds: float = 0.5,
     ) -> None:
         self._store = store
         self._provider = provider
         self._threads = threads
         self._opener = opener
+        self._poll_seconds = poll_seconds
         self._serving: Model | None = None
         self._loaded: Model | None = None
         self._reason = "no model has been trained yet: run shammah-train"
@@ -83,7 +83,7 @@ class ModelKeeper:
                 self._stamp = stamp
                 self._load()
                 self._first.set()
-            if not watch or self._stop.wait(_POLL_SECONDS):
+            if not watch or self._stop.wait(self._poll_seconds):
                 return
 
     def _load(self) -> None:
@@ -92,7 +92,7 @@ class ModelKeeper:
         try:
             pointer = self._store.pointer()
         except ShammahError as error:
-            self._refuse(str(error))
+            self._refuse(str(error), serving_version)
             return
         for version in (pointer.champion, None if serving else pointer.previous):
             if version is None or version == serving_version:
@@ -100,10 +100,15 @@ class ModelKeeper:
             try:
                 manifest = self._store.verify(version)
                 self._loaded = self._opener(self._store.folder(version), manifest, self._provider, self._threads)
-                return
             except ShammahError as error:
-                self._refuse(f"{version} is refused: {error}")
+                self._refuse(f"{version} is refused: {error}", serving_version)
+            except Exception as error:  # noqa: BLE001 - whatever a version does, queries must not wait for it for ever
+                self._refuse(f"{version} is refused: {type(error).__name__}: {error}", serving_version)
+            else:
+                if version != pointer.champion:
+                    self._notes.put(f"answering with {version}, the one before, instead")
+                return
 
-    def _refuse(self, reason: str) -> None:
+    def _refuse(self, reason: str, serving_version: str | None) -> None:
         self._reason = reason
-        self._notes.put(reason)
+        self._notes.put(f"{reason} ({serving_version} goes on answering)" if serving_version else reason)

@@ -3,10 +3,14 @@
 from shammah_data.errors import InputError
 from shammah_data.exchange import Attempt
 from shammah_data.manifest import Calibration
-from shammah_runtime.engine.confidence import confidence
+from shammah_runtime.engine.confidence import ceiling, confidence, features
 from shammah_runtime.engine.sampling import Decoding
+from shammah_runtime.followup import depends_on_context
 from shammah_runtime.models import ModelKeeper
 from shammah_runtime.proposal import Proposal, Query, declined
+
+# The confidence is calibrated on questions that stand alone until a version has seen this many that do not.
+_LEAST_CONTEXT_EXAMPLES = 20
 
 
 class NeuralTier:
@@ -21,6 +25,12 @@ class NeuralTier:
         model = self._models.current()
         if model is None:
             return declined("neural", self._models.reason)
+        learned_turns = model.manifest.context_examples
+        if learned_turns < _LEAST_CONTEXT_EXAMPLES and depends_on_context(query):
+            return declined(
+                "neural",
+                f"the question depends on earlier turns, of which {model.manifest.version} learned from {learned_turns}",
+            )
         calibration = model.graph.calibration
         budget = min(self._decoding.max_tokens, model.manifest.shape.context // 2)
         decoding = Decoding(**{**vars(self._decoding), "max_tokens": budget})
@@ -32,7 +42,7 @@ class NeuralTier:
             )
         except InputError as error:
             return declined("neural", str(error))
-        sure = confidence(calibration, answer.logprobs)
+        sure = confidence(calibration, features(answer.logprobs))
         told = f"confidence {sure:.2f}"
         figures = (sure, calibration.threshold)
         if calibration.threshold > 1.0:
@@ -56,5 +66,4 @@ class NeuralTier:
 
 def _hopeless(logprobs: list[float], calibration: Calibration, budget: int) -> bool:
     """Whether the threshold is out of reach even if every token to come were certain."""
-    best = [sum(logprobs) / budget]
-    return calibration.slope > 0 and confidence(calibration, best) < calibration.threshold
+    return confidence(calibration, ceiling(logprobs, budget)) < calibration.threshold

@@ -1,33 +1,40 @@
 """From held-out answers to a calibrated confidence and a threshold. Pure numbers; knows no model.
 
-Held-out answers that are wrong come from both sets: a phrasing answered wrongly, and a group never trained on.
+Wrong answers come from all held-out queries: a phrasing answered wrongly, a group never trained on, and queries that no
+model of this kind can answer.
 """
 
 import math
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from shammah_data.manifest import Calibration
-from shammah_runtime.engine.confidence import logistic
+from shammah_runtime.engine.confidence import NAMES, Features, confidence, logistic
 
 # Accepts nothing: confidence never exceeds 1.
 NOTHING = 2.0
-# Few labels must not make the curve a step: its slope is drawn towards what tuned small models show.
-_PRIOR_SLOPE, _PRIOR_WIDTH = 8.0, 4.0
-_WIDEST_MARGIN = 0.1
+# Few labels must not make the curve a step: weights are drawn towards what tuned small models show, per nat.
+_PRIOR = {"mean": 6.0, "least": 0.5, "opening": 0.5}
+_PRIOR_WIDTH = {"mean": 4.0, "least": 1.0, "opening": 1.0}
+_LOWEST = -20.0
+_WIDEST_MARGIN = 0.5
+
+Floats = npt.NDArray[np.float64]
+Label = tuple[Features, bool]
 
 
-def calibrate(scores: Sequence[tuple[float, bool]], target_precision: float) -> Calibration:
-    """Fit the confidence and choose the threshold from (mean log-probability, right) of held-out answers.
+def calibrate(labels: Sequence[Label], target_precision: float) -> Calibration:
+    """Fit the confidence and choose the threshold from (features, right) of held-out answers.
 
-    The threshold accepts the most answers such that the target would still be held with one more wrong answer among
-    them; where no cut is that long, the most answers without a single wrong one.
+    The threshold accepts the most answers such that the target would still be
+    held with one more wrong answer among them; where no cut is that long, the most answers without a single wrong one.
     """
-    slope, intercept = fit(scores)
-    ordered = sorted(scores, key=lambda item: (-item[0], item[1]))
+    weights, intercept = fit(labels)
+    scored = sorted(((_odds(weights, intercept, found), right) for found, right in labels), key=lambda s: (-s[0], s[1]))
     best = right = faultless = 0
-    for count, (_, is_right) in enumerate(ordered, 1):
+    for count, (_, is_right) in enumerate(scored, 1):
         right += is_right
         if is_right and right / (count + 1) >= target_precision:
             best = count
@@ -35,54 +42,76 @@ def calibrate(scores: Sequence[tuple[float, bool]], target_precision: float) -> 
             faultless = count
     accepted = best or faultless
     threshold = NOTHING
-    accepted_right = sum(is_right for _, is_right in ordered[:accepted])
-    if accepted and slope > 0:
-        cut = ordered[accepted - 1][0]
-        if accepted < len(ordered):
-            cut -= min(_WIDEST_MARGIN, (cut - ordered[accepted][0]) / 2)
-        threshold = logistic(slope * cut + intercept)
+    if accepted and any(weights.values()):
+        cut = scored[accepted - 1][0]
+        if accepted < len(scored):
+            cut -= min(_WIDEST_MARGIN, (cut - scored[accepted][0]) / 2)
+        threshold = logistic(cut)
+    accepted_right = sum(is_right for _, is_right in scored[:accepted])
     return Calibration(
-        slope=slope,
+        weights=weights,
         intercept=intercept,
         threshold=threshold,
         target_precision=target_precision,
-        examples=len(scores),
+        examples=len(labels),
         accepted=accepted,
         accepted_right=accepted_right,
         certified=accepted > 0 and lower_bound(accepted_right, accepted) >= target_precision,
     )
 
 
-def fit(scores: Sequence[tuple[float, bool]]) -> tuple[float, float]:
-    """Slope and intercept of the logistic curve, by Newton's method on the penalized likelihood.
+def accepts(calibration: Calibration, found: Features) -> bool:
+    """Whether the runtime would give this answer."""
+    return confidence(calibration, found) >= calibration.threshold
 
-    Labels are smoothed as in Platt, "Probabilistic outputs for support vector machines", 1999.
+
+def fit(labels: Sequence[Label]) -> tuple[dict[str, float], float]:
+    """Weights and intercept of a logistic curve, by Newton's method on the penalized likelihood.
+
+    A feature whose weight comes out negative is left out: confidence must not fall when the model is surer. Labels are
+    smoothed as in Platt, "Probabilistic outputs for support vector machines", 1999.
     """
-    if not scores:
-        return _PRIOR_SLOPE, 0.0
-    x = np.array([max(mean, -20.0) for mean, _ in scores])
-    y = np.array([right for _, right in scores], dtype=bool)
-    high, low = (y.sum() + 1) / (y.sum() + 2), 1 / ((~y).sum() + 2)
-    labels = np.where(y, high, low)
-    design = np.stack([x, np.ones_like(x)], axis=1)
-    penalty = np.diag([1 / _PRIOR_WIDTH**2, 1e-3])
-    prior = np.array([_PRIOR_SLOPE, 0.0])
+    names = list(NAMES)
+    while names:
+        found = _newton(labels, names)
+        negative = [name for name, weight in zip(names, found[:-1], strict=True) if weight < 0]
+        if not negative:
+            return {name: float(weight) for name, weight in zip(names, found, strict=False)}, float(found[-1])
+        names.remove(negative[0])
+    return {}, 0.0
+
+
+def _odds(weights: dict[str, float], intercept: float, found: Features) -> float:
+    return intercept + sum(weight * max(found[name], _LOWEST) for name, weight in weights.items())
+
+
+def _newton(labels: Sequence[Label], names: Sequence[str]) -> Floats:
+    prior = np.array([*(_PRIOR[name] for name in names), 0.0])
+    if not labels:
+        return prior
+    design = np.array([[*(max(found[name], _LOWEST) for name in names), 1.0] for found, _ in labels])
+    right = np.array([is_right for _, is_right in labels], dtype=bool)
+    high, low = (right.sum() + 1) / (right.sum() + 2), 1 / ((~right).sum() + 2)
+    targets = np.where(right, high, low)
+    penalty = np.diag([*(1 / _PRIOR_WIDTH[name] ** 2 for name in names), 1e-3])
     weights = prior.copy()
     for _ in range(100):
         chance = 1 / (1 + np.exp(-np.clip(design @ weights, -50, 50)))
-        gradient = design.T @ (chance - labels) + penalty @ (weights - prior)
+        gradient = design.T @ (chance - targets) + penalty @ (weights - prior)
         curvature = (design * (chance * (1 - chance))[:, None]).T @ design + penalty
         step = np.linalg.solve(curvature, gradient)
         # Newton overshoots where the curve is flat.
         weights -= step / max(1.0, float(np.abs(step).max()) / 2.0)
         if np.abs(step).max() < 1e-9:
             break
-    return float(weights[0]), float(weights[1])
+    return weights
 
 
 def lower_bound(right: int, total: int, error: float = 0.05) -> float:
-    """One-sided lower confidence bound of a proportion (Clopper and Pearson, "The use of confidence or fiducial limits",
-    1934), by bisection on the exact binomial tail."""
+    """One-sided lower confidence bound of a proportion, by bisection on the exact binomial tail.
+
+    Clopper and Pearson, "The use of confidence or fiducial limits", 1934.
+    """
     if right == 0:
         return 0.0
     low, high = 0.0, right / total

@@ -51,6 +51,7 @@ class Dataset:
         """Counts for the run's record."""
         return {
             "train": len(self.train),
+            "train_with_context": sum(bool(example.context) for example in self.train),
             "heldout_phrasings": len(self.heldout_phrasings),
             "heldout_groups": len(self.heldout_groups),
             "groups": self.groups,

@@ -3,17 +3,18 @@
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from shammah_data.judge import judge
-from shammah_runtime.engine.confidence import mean_logprob
+from shammah_runtime.engine.confidence import Features, features
 from shammah_runtime.engine.model import Decoder
 from shammah_runtime.engine.sampling import Decoding
 from shammah_trainer.batches import Encoder
 from shammah_trainer.dataset import Example
 
-Kind = Literal["phrasing", "group"]
+# phrasing: another phrasing of a trained group; group: of a group never trained on; outside: nobody can answer it here.
+Kind = Literal["phrasing", "group", "outside"]
 # Answers of other groups that a held-out answer is compared with.
 RIVALS = 4
 
@@ -25,8 +26,7 @@ class Outcome:
     example: Example
     kind: Kind
     text: str
-    ids: tuple[int, ...]
-    mean_logprob: float
+    features: Features
     finished: bool
     right: bool
     reason: str
@@ -52,10 +52,9 @@ def answer_all(
                 example,
                 kind,
                 answer.text,
-                answer.ids,
-                mean_logprob(answer.logprobs),
+                features(answer.logprobs),
                 answer.finished,
-                verdict.right and answer.finished,
+                kind != "outside" and verdict.right and answer.finished,
                 verdict.reason if answer.finished else "did not end",
                 (clock() - began) * 1000.0,
             )
@@ -68,12 +67,13 @@ def answer_all(
 class Likelihoods:
     """What the graph thinks of the held-out answers.
 
-    `loss`: mean negative log-likelihood per token, in nats. `wins`: for each query the share of other groups' answers
-    that its own answer outscores by mean log-probability per token; 0.5 is what style alone would give.
+    `loss`: mean negative log-likelihood per token, in nats. `wins`, one per example: the share of other groups' answers
+    that its own answer outscores by mean log-probability per token; 0.5 is what style alone would give. None where there
+    is no other answer, or the example does not fit.
     """
 
     loss: float
-    wins: tuple[float, ...]
+    wins: tuple[float | None, ...]
 
 
 def likelihoods(
@@ -85,23 +85,18 @@ def likelihoods(
     """
     rng = random.Random(seed)
     total, count = 0.0, 0
-    wins = []
+    wins: list[float | None] = []
     for done, example in enumerate(examples):
-        own = encoder.encode(example)
-        others = sorted({other.target for other in examples if other.group != example.group and other.target != example.target})
-        rivals = rng.sample(others, min(RIVALS, len(others)))
         report(done + 1, len(examples))
+        own = encoder.encode(example)
         if own is None:
+            wins.append(None)
             continue
-        encoded = [item for target in rivals if (item := encoder.encode(_retargeted(example, target))) is not None]
+        others = {other.target for other in examples if other.group != example.group} - {example.target}
+        rivals = rng.sample(sorted(others), min(RIVALS, len(others)))
+        encoded = [item for rival in rivals if (item := encoder.encode(replace(example, target=rival))) is not None]
         scores = decoder.score(own.prompt, [own.response, *(item.response for item in encoded)])
         total, count = total - sum(scores[0]), count + len(scores[0])
-        if encoded:
-            mine = mean_logprob(scores[0])
-            theirs = [mean_logprob(score) for score in scores[1:]]
-            wins.append(sum(1.0 if mine > other else 0.5 if mine == other else 0.0 for other in theirs) / len(theirs))
+        mine, *theirs = (sum(score) / len(score) for score in scores)
+        wins.append(sum((mine > other) + 0.5 * (mine == other) for other in theirs) / len(theirs) if theirs else None)
     return Likelihoods(total / count if count else float("nan"), tuple(wins))
-
-
-def _retargeted(example: Example, target: str) -> Example:
-    return Example(example.id, example.query, target, example.context, example.weight, example.group)

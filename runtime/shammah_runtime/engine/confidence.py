@@ -6,20 +6,46 @@ The trainer fits the calibration with these functions and the runtime applies it
 import math
 from collections.abc import Sequence
 
+from shammah_data.errors import ArtifactError
 from shammah_data.manifest import Calibration
 
+_OPENING = 4
 
-def mean_logprob(logprobs: Sequence[float]) -> float:
-    """Mean log-probability of an answer's tokens, its end token included, in nats; an empty answer is impossible."""
-    return sum(logprobs) / len(logprobs) if logprobs else -math.inf
+Features = dict[str, float]
+# mean: over the whole answer. least: its most doubtful token. opening: mean of its first tokens, where a model decides
+# which answer it gives.
+NAMES = ("mean", "least", "opening")
 
 
-def confidence(calibration: Calibration, logprobs: Sequence[float]) -> float:
-    """Calibrated probability, from 0 to 1, that the answer is right (Platt scaling of the mean log-probability)."""
-    mean = mean_logprob(logprobs)
-    if mean == -math.inf:
-        return 0.0
-    return logistic(calibration.slope * mean + calibration.intercept)
+def features(logprobs: Sequence[float]) -> Features:
+    """What an answer's token log-probabilities (in nats, its end token included) say; an empty answer is impossible."""
+    if not logprobs:
+        return dict.fromkeys(NAMES, -math.inf)
+    opening = logprobs[:_OPENING]
+    return {
+        "mean": sum(logprobs) / len(logprobs),
+        "least": min(logprobs),
+        "opening": sum(opening) / len(opening),
+    }
+
+
+def ceiling(logprobs: Sequence[float], budget: int) -> Features:
+    """The best that `features` can still become when every further token up to `budget` is certain."""
+    return {**features(logprobs), "mean": sum(logprobs) / budget, "opening": sum(logprobs[:_OPENING]) / _OPENING}
+
+
+def confidence(calibration: Calibration, found: Features) -> float:
+    """Calibrated probability, from 0 to 1, that an answer is right.
+
+    Never falls when a feature rises: weights are not negative. Raises ArtifactError for a feature unknown here.
+    """
+    total = calibration.intercept
+    for name, weight in calibration.weights.items():
+        if name not in found:
+            raise ArtifactError(f"the calibration uses {name!r}, which this runtime does not know: upgrade Shammah")
+        if weight:
+            total += weight * found[name]
+    return logistic(total)
 
 
 def logistic(x: float) -> float:

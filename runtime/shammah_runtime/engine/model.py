@@ -158,7 +158,10 @@ def open_model(folder: Path, manifest: Manifest, provider: Provider = "auto", th
     with ThreadPoolExecutor(1) as pool:
         tokenizer = pool.submit(ChatTokenizer, folder / "tokenizer.json", manifest.chat)
         graph, session = _open_graph(folder, manifest, provider, threads)
-        decoder = Decoder(session, tokenizer.result(), manifest.stop_ids)
+        chat = tokenizer.result()
+    if chat.vocab > manifest.shape.vocab:
+        raise ArtifactError(f"{manifest.version}: its tokenizer has {chat.vocab} tokens, its graph {manifest.shape.vocab}")
+    decoder = Decoder(session, chat, manifest.stop_ids)
     golden = graph.golden
     steps = decoder.tokens(golden.prompt_ids, Decoding(max_tokens=len(golden.answer_ids)))
     found = tuple(token for token, _ in steps)

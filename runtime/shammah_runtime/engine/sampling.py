@@ -37,11 +37,13 @@ def sample(logits_V: Floats, decoding: Decoding, rng: np.random.Generator) -> in
     """
     if decoding.temperature == 0.0:
         return int(logits_V.argmax())
-    scaled_V = logits_V.astype(np.float64) / decoding.temperature
+    # Shifted first, so that a tiny temperature makes the others impossible and not everything infinite.
+    with np.errstate(over="ignore"):
+        scaled_V = (logits_V.astype(np.float64) - float(logits_V.max())) / decoding.temperature
     order = np.argsort(-scaled_V, kind="stable")
     if decoding.top_k:
         order = order[: decoding.top_k]
-    weights = np.exp(scaled_V[order] - scaled_V[order[0]])
+    weights = np.exp(scaled_V[order])
     cumulative = np.cumsum(weights / weights.sum())
     if decoding.top_p < 1.0:
         # At least one token stays, also at top_p = 0.

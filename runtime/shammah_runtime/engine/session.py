@@ -30,14 +30,15 @@ class GraphSession:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        # What it would print comes as an exception too.
+        options.log_severity_level = 4
         # Else the tied embedding is folded into a second copy of itself.
         options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", "65536")
         providers = [_PROVIDERS[device]] if device == "cpu" else [_PROVIDERS[device], _PROVIDERS["cpu"]]
         try:
             self._session: Any = ort.InferenceSession(str(graph), options, providers=providers)
         except Exception as error:  # onnxruntime's exceptions share no base class
-            raise ArtifactError(f"{graph}: ONNX Runtime refuses it: {str(error).strip().splitlines()[0]}") from error
+            raise ArtifactError(f"{graph}: ONNX Runtime refuses it: {_first_line(error)}") from error
         if _PROVIDERS[device] not in self._session.get_providers():
             raise ArtifactError(f"{_PROVIDERS[device]} cannot be used here: see `shammah-serve doctor`")
         self.device = device
@@ -45,6 +46,7 @@ class GraphSession:
         self._ort = ort
         self._length = 0
         self._run_options = ort.RunOptions()
+        self._run_options.log_severity_level = 4
         self._caches = self._make_caches()
         self._seqlens = np.zeros(1, np.int32)
         self._total = np.zeros((), np.int32)
@@ -55,6 +57,9 @@ class GraphSession:
 
     def _make_caches(self) -> list[tuple[Any, Any]]:
         found = {item.name: item.shape for item in self._session.get_inputs()}
+        logits = {item.name: item.shape for item in self._session.get_outputs()}.get("logits", [None])
+        if logits[-1] != self.shape.vocab:
+            raise ArtifactError(f"the graph's vocabulary is {logits[-1]}, not {self.shape.vocab} as the manifest says")
         size = (1, self.shape.kv_heads, self.shape.context, self.shape.head_dim)
         caches = []
         for layer in range(self.shape.layers):
@@ -98,7 +103,8 @@ class GraphSession:
     def feed(self, ids: Sequence[int], rows: Sequence[int] | None = None) -> Floats:
         """Append S tokens to the cache and return the logits [M, V] of the wanted rows (default: the last one).
 
-        The result of a single-token pass is overwritten by the next one. Raises InputError beyond the context.
+        The result of a single-token pass is overwritten by the next one. Raises InputError beyond the context and
+        ArtifactError when ONNX Runtime fails; what was fed before is kept then.
         """
         total = self._length + len(ids)
         if not ids or total > self.shape.context:
@@ -114,10 +120,17 @@ class GraphSession:
             row_array = np.array([len(ids) - 1] if rows is None else list(rows), np.int64)
             logits = np.empty((1, len(row_array), self.shape.vocab), np.float32)
             binding = self._bind(id_array, row_array, logits)
-        self._session.run_with_iobinding(binding, self._run_options)
+        try:
+            self._session.run_with_iobinding(binding, self._run_options)
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            raise ArtifactError(f"the graph cannot be run: {_first_line(error)}") from error
         self._length = total
         result: Floats = logits[0]
         return result
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def import_onnxruntime() -> Any:

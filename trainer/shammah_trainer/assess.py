@@ -1,0 +1,125 @@
+"""From trained weights to a measured graph: export, parity, likelihoods, answers, calibration. Publishes nothing."""
+
+import json
+import random
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from shammah_data.exchange import Message
+from shammah_data.manifest import CacheShape, Golden, GraphEntry
+from shammah_data.settings import TrainSettings
+from shammah_export.export import export_model
+from shammah_export.parity import measure_parity, within_limits
+from shammah_export.shape import ModelShape
+from shammah_runtime.engine.chat import ChatTokenizer
+from shammah_runtime.engine.model import Decoder
+from shammah_runtime.engine.sampling import Decoding
+from shammah_runtime.engine.session import GraphSession
+from shammah_trainer.base import Base
+from shammah_trainer.batches import Encoder
+from shammah_trainer.calibrate import calibrate
+from shammah_trainer.dataset import Dataset, Example
+from shammah_trainer.duplicates import near_duplicates
+from shammah_trainer.evaluate import Kind, Outcome, answer_all, likelihoods
+from shammah_trainer.gate import mean_and_bound
+from shammah_trainer.outside import QUERIES
+from shammah_trainer.progress import Reporter
+from shammah_trainer.record import counts
+
+_GOLDEN_TOKENS = 8
+# Longer than nearly every answer; a model that rambles on is cut here, and its answer counts as wrong.
+_ANSWER_TOKENS = 160
+_PARITY_EXAMPLES = 8
+_FEWEST_PHRASINGS = 8
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """All that was measured of one graph. `wins` are per query, see `evaluate.Likelihoods`."""
+
+    graph: GraphEntry
+    shape: CacheShape
+    outcomes: tuple[Outcome, ...]
+    wins: tuple[float, ...]
+    parity_reasons: tuple[str, ...]
+    figures: dict[str, Any]
+
+
+def assess(base: Base, dataset: Dataset, merged: Path, staging: Path, train: TrainSettings, reporter: Reporter) -> Assessment:
+    """Export the weights in `merged` into `staging` and measure the graph with the engine that will serve it.
+
+    Raises ExportError and ArtifactError.
+    """
+    config = json.loads((merged / "config.json").read_text(encoding="utf-8"))
+    context = min(train.context, ModelShape.from_config(config).context)
+    folder = staging / train.precision
+    exported = export_model(merged, folder, train.precision, context=context)
+    reporter.say(f"exported {train.precision}: {exported.bytes / 1e6:.0f} MB in {exported.seconds:.0f} s")
+    figures: dict[str, Any] = {"export": {"precision": train.precision, "bytes": exported.bytes, "nodes": exported.nodes}}
+    sizes = exported.shape
+    shape = CacheShape(sizes.layers, sizes.kv_heads, sizes.head_dim, sizes.vocab, sizes.context)
+    tokenizer = ChatTokenizer(merged / "tokenizer.json", base.chat)
+    encoder = Encoder(tokenizer, base.stop_ids, train.max_length)
+    heldout = (*dataset.heldout_phrasings, *dataset.heldout_groups)
+
+    encoded = [item for example in heldout[:_PARITY_EXAMPLES] if (item := encoder.encode(example)) is not None]
+    parity_ids = [item.prompt + item.response for item in encoded] or [tuple(tokenizer.prompt("Hello"))]
+    parity = measure_parity(merged, folder, parity_ids, train.precision)
+    agreement = {
+        "max_abs_difference": parity.max_abs_difference,
+        "mean_kl": parity.mean_kl,
+        "top1_agreement": parity.top1_agreement,
+    }
+    figures["parity"] = agreement
+    reporter.say(f"parity with torch: top-1 agreement {parity.top1_agreement:.1%}, KL {parity.mean_kl:.4f} nats")
+
+    session = GraphSession(folder / "model.onnx", shape, "cpu", train.threads or 2)
+    decoder = Decoder(session, tokenizer, base.stop_ids)
+    liked = likelihoods(decoder, encoder, heldout, train.seed, reporter.counter("score"))
+    # Groups that were never trained on say little about which answer belongs to which question; they are the judge only
+    # where no group has phrasings to spare.
+    phrasings = len(dataset.heldout_phrasings)
+    wins = tuple(
+        win
+        for example, win in zip(heldout, liked.wins, strict=True)
+        if win is not None and (phrasings < _FEWEST_PHRASINGS or example in dataset.heldout_phrasings)
+    )
+    figures["loss_after"] = liked.loss
+    if wins:
+        figures["wins_mean"], figures["wins_low"] = mean_and_bound(wins)
+
+    outcomes = answer_all(
+        decoder, _questions(dataset, train.seed), min(_ANSWER_TOKENS, context // 2), reporter.counter("answer")
+    )
+    reporter.end()
+    calibration = calibrate([(outcome.features, outcome.right) for outcome in outcomes], train.target_precision)
+    figures["heldout"] = counts(outcomes, calibration)
+    figures["milliseconds_median"] = round(median(outcome.milliseconds for outcome in outcomes), 1)
+    prompt = tokenizer.prompt(max(outcomes, key=lambda outcome: outcome.features["least"]).example.query)
+    answer = tuple(token for token, _ in decoder.tokens(prompt, Decoding(max_tokens=_GOLDEN_TOKENS)))
+    golden = Golden(tuple(prompt), answer)
+    path = f"{train.precision}/model.onnx"
+    graph = GraphEntry(path, "cpu", train.precision, golden, calibration, agreement)
+    return Assessment(graph, shape, tuple(outcomes), wins, tuple(within_limits(parity)), figures)
+
+
+def _questions(dataset: Dataset, seed: int) -> list[tuple[Kind, Example]]:
+    """What the model is asked: both held-out sets, and queries that it cannot answer unless somebody taught it."""
+    taught = [example.query for example in dataset.train]
+    twins = near_duplicates([*taught, *QUERIES])
+    known = {twins.root(n) for n in range(len(taught))}
+    unanswerable = [query for n, query in enumerate(QUERIES, len(taught)) if twins.root(n) not in known]
+    questions: list[tuple[Kind, Example]] = [("phrasing", example) for example in dataset.heldout_phrasings]
+    questions += [("group", example) for example in dataset.heldout_groups]
+    questions += [("outside", Example(f"outside-{n}", query, "")) for n, query in enumerate(unanswerable)]
+    # A session is more often under way than at its beginning: half of the questions come after an unrelated exchange.
+    rng = random.Random(seed)
+    asked: list[tuple[Kind, Example]] = []
+    for n, (kind, example) in enumerate(questions):
+        if n % 2 and dataset.train and not example.context:
+            other = rng.choice(dataset.train)
+            example = replace(example, context=(Message("user", other.query), Message("assistant", other.target)))
+        asked.append((kind, example))
+    return asked
