@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from shammah_data.errors import ShammahError
+from shammah_data.errors import InputError, ShammahError
 from shammah_data.home import Home
 from shammah_data.judge import judge
 from shammah_data.log import ExchangeLog
@@ -48,10 +48,10 @@ def main() -> int:
     home = Home.find().create()
     say(f"home: {home.root} (set SHAMMAH_HOME to use another)")
     log = ExchangeLog(home)
-    foreign = [row for row in log.recent(1_000_000) if row["source"] not in {f"import:{name}" for name in IMPORTED}]
-    if foreign:
-        say(f"quickstart: {home.root} already holds {len(foreign)} exchanges of your own: set SHAMMAH_HOME to a new folder")
-        return 2
+    sources = {row["source"] for row in log.recent(1_000_000)}
+    if sources and not sources & {f"import:{name}" for name in IMPORTED}:
+        # Samples would be mixed into somebody's own log, and trained on with it.
+        raise InputError(f"{home.root} already holds exchanges of your own: set SHAMMAH_HOME to a new folder")
     environment = {**os.environ, "SHAMMAH_HOME": str(home.root)}
     say("\n1. Import the samples")
     run(environment, "shammah_data.cli", "import", *(str(SAMPLES / name) for name in IMPORTED))

@@ -127,3 +127,7 @@ def forget(exchange: Annotated[str, typer.Argument(help="An id, or its beginning
 def main() -> None:
     """Entry point of `shammah-log`."""
     command.run(app, "shammah-log")
+
+
+if __name__ == "__main__":
+    main()

@@ -8,6 +8,7 @@ import json
 import types
 import typing
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -155,6 +156,12 @@ class Manifest:
                 raise ArtifactError(f"{path}: graph {graph.path} is not among the files")
         if not self.graphs or not self.stop_ids or "tokenizer.json" not in listed:
             raise ArtifactError(f"{path}: needs at least one graph, one stop id and tokenizer.json")
+        if not all(graph.golden.prompt_ids and graph.golden.answer_ids for graph in self.graphs):
+            raise ArtifactError(f"{path}: a graph without a golden prompt and answer cannot be tested")
+        try:
+            datetime.fromisoformat(self.snapshot_until)
+        except ValueError as error:
+            raise ArtifactError(f"{path}: snapshot_until {self.snapshot_until!r} is not a time") from error
         if min(dataclasses.astuple(self.shape)) < 1:
             raise ArtifactError(f"{path}: shapes must be positive")
 

@@ -48,8 +48,6 @@ class Reply:
             model_version=proposal.model_version,
             teacher_model=proposal.teacher_model,
             complete=self.answered,
-            # A courtesy from a template teaches nothing; everything else may, once it is trusted or rated.
-            trainable=proposal.attempt.tier != "template",
             confidence=proposal.attempt.confidence,
             latency_ms=self.latency_ms,
             prompt_tokens=proposal.prompt_tokens,

@@ -67,8 +67,12 @@ class Conversation:
         correction = None if correction is None else _encodable(correction)
         if self.last is None:
             raise InputError("there is no answer to rate yet")
-        exchange = self.last[0]
+        exchange, reply = self.last
         self._keep(lambda log: log.rate(Feedback(exchange.id, rating, correction=correction)))
+        repeated = reply.proposal.repeats
+        if rating == "bad" and repeated is not None and reply.proposal.same_query:
+            # Else the answer would be learned again from where it came.
+            self._keep(lambda log: log.rate(Feedback(repeated, "bad")))
         if correction is not None:
             if not exchange.context:
                 self._index.add(Known(exchange.id, exchange.query, correction))
@@ -83,7 +87,7 @@ class Conversation:
             return
         try:
             write(self._log)
-        except (LogError, OSError) as error:
+        except LogError as error:
             self._warn(str(error))
 
 

@@ -10,48 +10,11 @@ from shammah_runtime.proposal import Query
 
 _OPENINGS = ("and", "but", "or", "so", "then", "also", "what about", "how about", "why", "why not", "really", "which", "else")
 _POINTERS = frozenset(
-    [
-        "it",
-        "its",
-        "it's",
-        "that",
-        "this",
-        "these",
-        "those",
-        "they",
-        "them",
-        "their",
-        "he",
-        "him",
-        "his",
-        "she",
-        "her",
-        "one",
-        "ones",
-        "other",
-        "others",
-        "another",
-        "same",
-        "both",
-        "either",
-        "neither",
-        "former",
-        "latter",
-        "first",
-        "second",
-        "third",
-        "last",
-        "previous",
-        "next",
-        "again",
-        "instead",
-        "more",
-        "else",
-        "above",
-        "below",
-        "such",
-        "there",
-    ]
+    (
+        "it its it's that this these those they them their he him his she her one ones other others another same both "
+        "either neither former latter first second third last previous next again instead more else above below such "
+        "there"
+    ).split()
 )
 _FEWEST_WORDS = 3
 

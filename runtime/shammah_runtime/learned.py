@@ -142,7 +142,7 @@ class LearnedTier:
         if other := _other_names(query.text, match.known.query):
             return declined("learned", f"{told}, but only one of the two names {other}", None, self._threshold)
         attempt = Attempt("learned", "accepted", told, None, self._threshold)
-        return Proposal(attempt, text=match.known.answer)
+        return Proposal(attempt, text=match.known.answer, repeats=match.known.id, same_query=match.similarity == 1.0)
 
 
 def _other_names(a: str, b: str) -> str | None:

@@ -1,6 +1,6 @@
 """The neural tier: the model's own answer, accepted when the model is sure enough. Knows the model, no log, no teacher."""
 
-from shammah_data.errors import InputError
+from shammah_data.errors import ShammahError
 from shammah_data.exchange import Attempt
 from shammah_data.manifest import Calibration
 from shammah_runtime.engine.confidence import ceiling, confidence, features
@@ -40,9 +40,9 @@ class NeuralTier:
             answer = model.decoder.generate(
                 prompt, decoding, on_logprob=seen.append, cancelled=lambda: _hopeless(seen, calibration, budget)
             )
-        except InputError as error:
+            sure = confidence(calibration, features(answer.logprobs))
+        except ShammahError as error:
             return declined("neural", str(error))
-        sure = confidence(calibration, features(answer.logprobs))
         told = f"confidence {sure:.2f}"
         figures = (sure, calibration.threshold)
         if calibration.threshold > 1.0:

@@ -27,6 +27,9 @@ class Proposal:
     prompt_tokens: int | None = None
     answer_tokens: int | None = None
     cost_usd: float | None = None
+    # The earlier exchange whose answer this repeats, and whether it was asked in the same words.
+    repeats: str | None = None
+    same_query: bool = False
 
     @property
     def accepted(self) -> bool:

@@ -69,6 +69,7 @@ WHAT_AND_WHAT_TO_DO = {
 BACK_OFF_SECONDS = 0.5
 LONGEST_BACK_OFF_SECONDS = 5.0
 LONGEST_MESSAGE = 300
+_IMPORTING = threading.Lock()
 LONGEST_DETAIL = 140
 
 
@@ -160,7 +161,7 @@ class Teacher:
     def warm(self) -> None:
         """Import the SDK, so that the first question need not wait for it; for a background thread."""
         with contextlib.suppress(ImportError):  # `ask` is the one to report it
-            import anthropic.resources.messages  # noqa: F401
+            _import_sdk()
 
     def ask(self, messages: Sequence[Message], on_text: Callable[[str], None]) -> TeacherReply:
         """Put a conversation to Claude and hand on each piece of text as it arrives, in the caller's thread.
@@ -245,6 +246,15 @@ class Teacher:
         return None
 
 
+def _import_sdk() -> Any:
+    # One thread at a time: a second import meets the package's lazy attributes half made.
+    with _IMPORTING:
+        import anthropic
+        import anthropic.resources.messages
+
+        return anthropic
+
+
 class _Call:
     """One request in a thread of its own, which no deadline and no Ctrl-C has to wait for."""
 
@@ -279,8 +289,7 @@ class _Call:
             self.events.put(self._failure(error))
 
     def _request(self) -> _End | _Failure:
-        import anthropic
-
+        anthropic = _import_sdk()
         timeout = anthropic.Timeout(self._seconds)
         with contextlib.ExitStack() as stack:
             client = self._http_client

@@ -128,7 +128,8 @@ class _Run:
     def _same_run_before(self) -> str | None:
         for earlier in self._log.runs(1):
             same = all(earlier["figures"].get(key) == self.figures[key] for key in ("snapshot_sha256", "recipe_sha256"))
-            if same and earlier["status"] != "failed":
+            gone = earlier["status"] == "published" and earlier["version"] not in self._store.versions()
+            if same and not gone and earlier["status"] != "failed":
                 return str(earlier["id"])
         return None
 

@@ -1,0 +1,92 @@
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from shammah_data import command
+from shammah_data.errors import InputError, LogError, ShammahError, TeacherError
+
+
+def raising(error: BaseException) -> Callable[[], object]:
+    def app() -> object:
+        raise error
+
+    return app
+
+
+@pytest.fixture(autouse=True)
+def _keep_umask() -> "object":
+    import os
+
+    before = os.umask(0o022)
+    yield None
+    os.umask(before)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (ShammahError("no"), 2, "tool: no"),
+        (InputError("bad file"), 2, "tool: bad file"),
+        (LogError("two\nlines \x1b[31m\x9b"), 2, "tool: two lines [31m"),
+        (TeacherError("late", partial="half"), 3, "tool: late"),
+        (FileNotFoundError(2, "No such file", "x.txt"), 2, "tool: No such file: x.txt"),
+        (OSError("plain"), 2, "tool: plain"),
+        (KeyboardInterrupt(), 130, "tool: interrupted"),
+    ],
+)
+def test_an_error_is_one_line_and_its_exit_code(
+    capsys: pytest.CaptureFixture[str], error: BaseException, code: int, line: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command.run(raising(error), "tool")
+    assert ended.value.code == code
+    assert capsys.readouterr() == ("", line + "\n")
+
+
+def test_a_programming_error_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        command.run(lambda: 1 // 0, "tool")
+
+
+def test_what_works_prints_and_returns(capsys: pytest.CaptureFixture[str]) -> None:
+    command.run(lambda: print("done"), "tool")
+    assert capsys.readouterr() == ("done\n", "")
+
+
+def run(code: str, **environment: str) -> "subprocess.CompletedProcess[bytes]":
+    import os
+
+    code = f"from shammah_data import command\n{code}"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, env={**os.environ, **environment}, check=False)
+
+
+def test_a_letter_that_the_terminal_lacks_ends_nothing() -> None:
+    done = run("command.run(lambda: print('caf\\u00e9 \\ud800'), 'tool')", PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"caf? ?\n", b"")
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    code = """
+import sys
+from shammah_data import command
+def app():
+    for number in range(100_000):
+        print(number)
+command.run(app, 'tool')
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with process:
+        assert process.stdout.readline() == b"0\n"
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
+def test_files_of_a_command_are_private() -> None:
+    code = "import os, tempfile; p = tempfile.mkdtemp() + '/f'; command.run(lambda: open(p, 'w').close(), 'tool')"
+    done = run(code + "; print(oct(os.stat(p).st_mode & 0o777)); os.unlink(p); os.rmdir(os.path.dirname(p))")
+    assert done.stdout == b"0o600\n", done.stderr

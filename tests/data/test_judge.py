@@ -1,0 +1,94 @@
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from shammah_data.judge import facts, judge, normalize
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer"),
+    [
+        ("Yes, it works.", "yes, it works"),
+        ("The shop opens at nine every morning.", "Every morning the shop opens at 9."),
+        ("It costs 1,000 dollars a month.", "Every month it costs 1000 dollars."),
+        ("Run `shammah-serve` in a terminal.", "In a terminal, run shammah-serve."),
+        ("Type /quit or press Ctrl-D to leave.", "To leave, press Ctrl-D or type /quit."),
+        ("You should not delete the log.", "The log: you shouldn't delete it."),
+        ("No.", "No, it does not."),
+        ("It is 10MB in size.", "In size it is 10 MB."),
+        ("Say “Done.” to Zoë at the desk.", "At the desk, say done to Zoë"),
+        ("Shops and ATMs take the card.", "The card is taken at a shop or an ATM."),
+        ("First open the app, then freeze the card.", "1. Open the app.\n2. Freeze the card there first."),
+        ("Look at google.com/find on another phone.", "On another phone, look at google.com/find or ring."),
+    ],
+)
+def test_the_same_facts_in_other_words_are_right(reference: str, answer: str) -> None:
+    verdict = judge(reference, answer)
+    assert verdict, verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer", "reason"),
+    [
+        ("It takes 5 days to arrive.", "It takes some days to arrive.", "missing number 5"),
+        ("It takes days to arrive.", "It takes 5 days to arrive.", "other number 5"),
+        ("It takes 5 days to arrive.", "It takes 6 days to arrive.", "missing number 5"),
+        ("It takes five days to arrive.", "It takes six days to arrive.", "missing number 5"),
+        ("The change is -5 today.", "The change is 5 today.", "missing number -5"),
+        ("It listens on 127.0.0.1 only.", "It listens on 127.0.0.2 only.", "missing number 127.0.0.1"),
+        ("It is 10MB in size.", "It is 10GB in size.", "missing name mb"),
+        ("1. Wait 3 days.\n2. Call.", "1. Wait 4 days.\n2. Call.", "missing number 3"),
+        ("Then run `make install` here.", "Then run it here.", "missing name make install"),
+        ("The command is `shammah-log` here.", "The command is shammah-login here.", "missing name shammah-log"),
+        ("Run `shammah` first.", "Run shammah-log first.", "missing name shammah"),
+        ("Look in /etc/hosts for it.", "Look in the file for it.", "missing name /etc/hosts"),
+        ("Look in /etc for it.", "Look in /etc/hosts for it.", "missing name /etc"),
+        ("Pass --json to print it.", "Pass an option to print it.", "missing name --json"),
+        ("Pass -v to see more.", "Pass --verbose to see more.", "missing name -v"),
+        ("Edit config.toml for that.", "Edit settings.toml for that.", "missing name config.toml"),
+        ("Set max_tokens to change that.", "Set min_tokens to change that.", "missing name max_tokens"),
+        ("You must ask Alice in sales.", "You must ask Bob in sales.", "missing name alice"),
+        ("You must ask Élodie in sales.", "You must ask Zoé in sales.", "missing name élodie"),
+        ("The log is deleted at night.", "The log is not deleted at night.", "one of the two is negated"),
+        ("The log wasn't deleted at night.", "The log was deleted at night.", "one of the two is negated"),
+        ("The log is deleted at night.", "", "the answer is empty"),
+        ("The log is deleted at night.", " \n\t", "the answer is empty"),
+        ("Bananas are yellow fruit.", "Trains leave hourly.", "shares 0%"),
+        ("?!", "Anything at all", "the reference states nothing"),
+    ],
+)
+def test_another_fact_is_wrong_and_the_reason_says_which(reference: str, answer: str, reason: str) -> None:
+    verdict = judge(reference, answer)
+    assert not verdict
+    assert verdict.reason.startswith(reason)
+
+
+@given(st.text(min_size=1))
+def test_every_text_says_what_it_says(text: str) -> None:
+    assume(text.strip())
+    assert judge(text, text)
+
+
+@given(st.text(), st.text())
+def test_any_two_texts_can_be_judged(reference: str, answer: str) -> None:
+    verdict = judge(reference, answer)
+    assert verdict.reason
+    assert verdict.right is bool(verdict)
+
+
+@given(st.integers(0, 10**6), st.integers(0, 10**6))
+def test_another_number_is_never_right(wanted: int, given_: int) -> None:
+    assert bool(judge(f"The sum is {wanted} apples.", f"So the sum is {given_} apples.")) is (wanted == given_)
+
+
+@given(st.text())
+def test_normalizing_twice_changes_nothing(text: str) -> None:
+    assert normalize(normalize(text)) == normalize(text)
+
+
+def test_the_facts_of_a_text() -> None:
+    found = facts("Ask Alice for 3 keys; don't use --force in /tmp/x or max_size.")
+    assert set(found.numbers) == {"3"}
+    assert found.names == {"alice", "--force", "/tmp/x", "max_size"}
+    assert found.negated
+    assert {"keys", "ask"} <= found.words

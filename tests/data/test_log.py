@@ -1,0 +1,518 @@
+import hashlib
+import json
+import random
+import subprocess
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from shammah_data.errors import LogError
+from shammah_data.exchange import Attempt, Exchange, Feedback, Message, RunRecord, Tier
+from shammah_data.home import Home
+from shammah_data.log import ExchangeLog, LogTakenError, context_of, read_snapshot
+
+Spawn = Callable[..., "subprocess.Popen[str]"]
+START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def asked(query: str = "What?", answer: str = "That.", tier: Tier = "teacher", **more: Any) -> Exchange:
+    return Exchange(query=query, answer=answer, tier=tier, **more)
+
+
+def targets(log: ExchangeLog) -> dict[str, str]:
+    return {row["query"]: row["target"] for row in log.learnable()}
+
+
+HOLD = """
+import sys, duckdb
+connection = duckdb.connect(sys.argv[1], read_only=sys.argv[2] == "reading")
+print("held", flush=True)
+sys.stdin.readline()
+connection.close()
+"""
+
+
+class Holder:
+    """Another process that holds the database of a home, reading or writing, until it is told to let go."""
+
+    def __init__(self, spawn: Spawn, home: Home, how: str) -> None:
+        self._process = spawn(HOLD, home.log, how)
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "held\n"
+
+    def let_go(self) -> None:
+        self._process.communicate("go\n")
+
+
+@pytest.fixture
+def hold(spawn: Spawn, home: Home, log: ExchangeLog) -> Callable[[str], Holder]:
+    log.recent()  # makes the database
+
+    def start(how: str = "writing") -> Holder:
+        return Holder(spawn, home, how)
+
+    return start
+
+
+# -- one process ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_appended_is_found(log: ExchangeLog) -> None:
+    exchange = asked(
+        "Wo?\0 “👩‍👩‍👧”\n\\",
+        "Dort 'drüben'; DROP TABLE exchanges",
+        created_at=START,
+        session="s",
+        turn=2,
+        context=(Message("user", "Hallo"), Message("assistant", 'Ja "bitte"?')),
+        confidence=0.25,
+        latency_ms=float("inf"),
+        prompt_tokens=7,
+        cost_usd=0.0125,
+        attempts=(Attempt("neural", "declined", "not sure", 0.25, 0.9, 12.5), Attempt("teacher", "accepted", "asked")),
+    )
+    assert log.append(exchange) is True
+    row, attempts = log.find(exchange.id[:13].upper())
+    assert str(row["id"]) == exchange.id
+    assert row["created_at"] == START.replace(tzinfo=None)
+    for name in ("query", "answer", "tier", "session", "turn", "confidence", "latency_ms", "prompt_tokens", "cost_usd"):
+        assert row[name] == getattr(exchange, name), name
+    assert (row["complete"], row["trainable"], row["model_version"], row["rating"]) == (True, True, None, None)
+    assert context_of(row) == exchange.context
+    assert [(a["tier"], a["outcome"], a["threshold"], a["latency_ms"]) for a in attempts] == [
+        ("neural", "declined", 0.9, 12.5),
+        ("teacher", "accepted", None, 0.0),
+    ]
+
+
+def test_half_a_surrogate_pair_is_replaced_not_refused(log: ExchangeLog) -> None:
+    assert log.append(asked("a\ud800b"))
+    assert log.recent()[0]["query"] == "a?b"
+
+
+def test_an_exchange_appended_twice_is_there_once(log: ExchangeLog) -> None:
+    exchange = asked(attempts=(Attempt("teacher", "accepted", "asked"),))
+    assert log.append(exchange)
+    assert log.append(replace(exchange, answer="Another."))
+    assert [row["answer"] for row in log.recent()] == ["That."]
+    assert len(log.find(exchange.id)[1]) == 1
+
+
+@pytest.mark.parametrize("prefix", ["", "zz", "%", "\udcff", "ffff"])
+def test_what_begins_no_id_is_not_found(log: ExchangeLog, prefix: str) -> None:
+    log.append(asked(id="00000000-0000-4000-8000-000000000001"))
+    with pytest.raises(LogError, match="no exchange"):
+        log.find(prefix)
+
+
+def test_an_ambiguous_beginning_is_refused(log: ExchangeLog) -> None:
+    for n in (1, 2):
+        log.append(asked(id=f"abcdef00-0000-4000-8000-00000000000{n}"))
+    with pytest.raises(LogError, match="beginning of several ids"):
+        log.find("abc")
+
+
+def test_recent_is_newest_first_and_limited(log: ExchangeLog) -> None:
+    log.add_many(asked(str(n), created_at=START + timedelta(seconds=n % 7)) for n in range(7))
+    assert [row["query"] for row in log.recent(3)] == ["6", "5", "4"]
+
+
+@pytest.mark.parametrize(
+    ("exchange", "learned"),
+    [
+        (asked(tier="teacher"), True),
+        (asked(tier="import"), True),
+        (asked(tier="neural"), False),
+        (asked(tier="learned"), False),
+        (asked(tier="template"), False),
+        (asked(complete=False), False),
+        (asked(trainable=False), False),
+        (asked(answer=""), False),
+        (asked(answer=" \n\t"), False),
+    ],
+)
+def test_what_may_be_learned_unasked(log: ExchangeLog, exchange: Exchange, learned: bool) -> None:
+    log.append(exchange)
+    assert (log.learnable_count() == 1) is learned
+    assert len(log.recent()) == 1
+
+
+@pytest.mark.parametrize(
+    ("exchange", "feedback", "target"),
+    [
+        (asked(), [("good", None)], "That."),
+        (asked(), [("bad", None)], None),
+        (asked(tier="neural"), [("good", None)], "That."),
+        (asked(tier="neural"), [("bad", None)], None),
+        (asked(), [("bad", "This.")], "This."),
+        (asked(tier="neural"), [("bad", "This.")], "This."),
+        (asked(complete=False), [("bad", "This.")], "This."),
+        (asked(complete=False), [("good", None)], None),
+        (asked(trainable=False), [("bad", "This.")], None),
+        (asked(), [("bad", " \n")], None),
+        (asked(), [("bad", None), ("good", None)], "That."),
+        (asked(), [("good", None), ("bad", None)], None),
+        (asked(), [("bad", "Older."), ("bad", "Newer.")], "Newer."),
+        (asked(), [("bad", "This."), ("good", None)], "This."),
+    ],
+)
+def test_what_ratings_change(
+    log: ExchangeLog, exchange: Exchange, feedback: list[tuple[Any, str | None]], target: str | None
+) -> None:
+    log.append(exchange)
+    for n, (rating, correction) in reversed(list(enumerate(feedback))):  # the moment counts, not the order of arrival
+        moment = START + timedelta(seconds=n)
+        assert log.rate(Feedback(exchange.id, rating, 2.0 + n, correction, created_at=moment))
+    assert targets(log) == ({} if target is None else {"What?": target})
+    row, _ = log.find(exchange.id)
+    assert (row["rating"], row["weight"]) == (feedback[-1][0], 1.0 + len(feedback))
+    assert row["answer"] == exchange.answer
+
+
+def test_stats_count_everything(log: ExchangeLog) -> None:
+    log.append(asked(cost_usd=0.5, latency_ms=100))
+    log.append(asked(cost_usd=0.25, latency_ms=300))
+    neural = asked(tier="neural")
+    log.append(neural)
+    log.rate(Feedback(neural.id, "good"))
+    log.record_run(RunRecord("r", START, START, "refused", "too few", None, {"loss": [1.5]}))
+    stats = log.stats()
+    assert stats.per_tier == {"teacher": (2, 200.0, 0.75), "neural": (1, None, 0.0)}
+    assert (stats.exchanges, stats.learnable, stats.waiting, stats.feedback, stats.runs, stats.spooled) == (3, 3, 3, 1, 1, 0)
+
+
+def test_runs_are_replaced_by_their_id(log: ExchangeLog) -> None:
+    run = RunRecord("r", START, START, "failed", "killed", None, {})
+    log.record_run(run)
+    log.record_run(replace(run, status="published", version="v0001", figures={"right": 0.5}))
+    log.record_run(replace(run, id="s", started=START + timedelta(days=1)))
+    runs = log.runs()
+    assert [row["id"] for row in runs] == ["s", "r"]
+    assert (runs[1]["status"], runs[1]["version"], runs[1]["figures"]) == ("published", "v0001", {"right": 0.5})
+
+
+WAITING = """
+import sys
+from datetime import timedelta, timezone
+from pathlib import Path
+from shammah_data.home import Home
+from shammah_data.log import ExchangeLog, read_snapshot
+log = ExchangeLog(Home(Path(sys.argv[1])))
+_, _, until = log.snapshot(Path(sys.argv[1]) / "s.parquet")
+zoned = until.replace(tzinfo=timezone.utc)
+hour = timedelta(hours=1)
+print(*[log.learnable_count(moment) for moment in (until, until - hour, zoned, zoned - hour, zoned + hour)])
+"""
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo"])
+def test_what_waits_is_the_same_in_every_time_zone(log: ExchangeLog, home: Home, spawn: Spawn, zone: str) -> None:
+    log.append(asked())
+    out, error = spawn(WAITING, home.root, TZ=zone).communicate()
+    assert out == "0 1 0 1 0\n", error
+
+
+def test_forgetting_removes_every_trace(log: ExchangeLog, home: Home) -> None:
+    gone, kept = asked("gone", attempts=(Attempt("teacher", "accepted", "asked"),)), asked("kept")
+    for exchange in (gone, kept):
+        log.append(exchange)
+        log.rate(Feedback(exchange.id, "good", correction="Else."))
+    assert log.forget(gone.id) is True
+    assert log.forget(gone.id) is False
+    with pytest.raises(LogError, match="no exchange"):
+        log.find(gone.id)
+    assert targets(log) == {"kept": "Else."}
+    with duckdb.connect(str(home.log), read_only=True) as connection:
+        for table, key in (("exchanges", "id"), ("attempts", "exchange_id"), ("feedback", "exchange_id")):
+            found = connection.execute(f"SELECT count(*) FROM {table} WHERE {key} = ?::UUID", [gone.id]).fetchone()
+            assert found == (0,), table
+
+
+def test_what_waits_in_the_spool_is_forgotten_too(log: ExchangeLog, home: Home, hold: Callable[[str], Holder]) -> None:
+    holder = hold("writing")
+    exchange = asked("secret")
+    assert log.append(exchange) is False
+    holder.let_go()
+    assert log.forget(exchange.id) is True
+    assert log.recent() == []
+    assert not home.spool.exists()
+
+
+# -- many at once --------------------------------------------------------------------------------------------------------
+
+
+def test_adding_many_again_adds_nothing(log: ExchangeLog) -> None:
+    exchanges = [asked(str(n), attempts=(Attempt("teacher", "accepted", "x"),)) for n in range(4500)]
+    seen: list[int] = []
+    assert log.add_many(iter(exchanges), seen.append) == (4500, 0)
+    assert seen == [2000, 4000, 4500]
+    assert log.add_many([*exchanges, exchanges[0], asked("new")]) == (1, 4501)
+    assert log.stats().exchanges == 4501
+
+
+def test_the_same_exchange_twice_in_a_batch_is_one(log: ExchangeLog) -> None:
+    exchange = asked("first")
+    assert log.add_many([exchange, replace(exchange, id=exchange.id.upper(), query="second")]) == (1, 1)
+    assert targets(log) == {"first": "That."}
+
+
+def test_adding_none_is_nothing(log: ExchangeLog) -> None:
+    assert log.add_many([]) == (0, 0)
+
+
+def test_what_was_added_before_a_fault_stays(log: ExchangeLog) -> None:
+    def faulty() -> Any:
+        yield from (asked(str(n)) for n in range(2500))
+        raise LogError("no more")
+
+    with pytest.raises(LogError, match="no more"):
+        log.add_many(faulty())
+    assert log.stats().exchanges == 2000
+    assert log.append(asked())
+
+
+# -- two processes -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["writing", "reading"])
+def test_what_finds_the_database_taken_is_spooled_and_drained_once(
+    log: ExchangeLog, home: Home, hold: Callable[[str], Holder], how: str
+) -> None:
+    holder = hold(how)
+    exchange = asked("spooled", attempts=(Attempt("teacher", "accepted", "asked"),))
+    assert log.append(exchange) is False
+    assert log.append(exchange) is False
+    assert log.rate(Feedback(exchange.id, "bad", correction="Über.")) is False
+    assert home.spool.stat().st_mode & 0o777 == 0o600
+    spooled = home.spool.read_bytes()
+    holder.let_go()
+    assert log.append(asked("direct")) is True
+    assert not home.spool.exists()
+    assert targets(log) == {"spooled": "Über.", "direct": "That."}
+    home.spool.write_bytes(spooled)  # as after a kill between the commit and the removal
+    stats = log.stats()
+    assert (stats.exchanges, stats.feedback, stats.spooled) == (2, 1, 0)
+    assert not home.spool.with_suffix(".torn").exists()
+
+
+def test_beside_a_reader_one_reads_what_was_there_before(log: ExchangeLog, hold: Callable[[str], Holder]) -> None:
+    log.append(asked("before"))
+    holder = hold("reading")
+    assert log.append(asked("spooled")) is False
+    assert list(targets(log)) == ["before"]
+    assert log.stats().spooled == 1
+    holder.let_go()
+    assert log.stats().spooled == 0
+    assert set(targets(log)) == {"before", "spooled"}
+
+
+def test_reading_beside_a_writer_says_who_is_in_the_way(home: Home, hold: Callable[[str], Holder]) -> None:
+    hold("writing")
+    moments = iter(range(0, 10_000, 5))
+    log = ExchangeLog(home, clock=lambda: float(next(moments)))
+    with pytest.raises(LogTakenError, match="in use by another process"):
+        log.recent()
+
+
+@pytest.mark.parametrize(
+    "torn", [b'{"exchange": {"id": "00', b"12", b"[]", b"{}", b'{"exchange": {}}', b"\xff\xfe", b"[" * 9999]
+)
+def test_a_torn_line_is_set_aside_and_costs_nothing_else(log: ExchangeLog, home: Home, hold: Any, torn: bytes) -> None:
+    holder = hold("writing")
+    log.append(asked("first"))
+    with home.spool.open("ab") as file:
+        file.write(torn)
+    log.append(asked("second"))
+    holder.let_go()
+    assert set(targets(log)) == {"first", "second"}
+    assert home.spool.with_suffix(".torn").read_bytes() == torn + b"\n"
+    assert not home.spool.exists()
+
+
+def test_a_record_that_the_tables_refuse_holds_up_no_other(log: ExchangeLog, home: Home, hold: Any) -> None:
+    holder = hold("writing")
+    log.append(asked("first"))
+    log.append(asked("bad", id="not a UUID"))
+    log.append(asked("turned", turn=2**40))
+    log.append(asked("second"))
+    holder.let_go()
+    assert set(targets(log)) == {"first", "second"}
+    aside = home.spool.with_suffix(".torn").read_text()
+    assert [json.loads(line)["exchange"]["query"] for line in aside.splitlines()] == ["bad", "turned"]
+
+
+def test_a_record_that_is_refused_at_once_says_so(log: ExchangeLog) -> None:
+    with pytest.raises(LogError, match="the exchange is kept in"):
+        log.append(asked("bad", id="not a UUID"))
+    assert log.append(asked("good"))
+    assert list(targets(log)) == ["good"]
+
+
+def test_with_neither_database_nor_spool_the_error_says_both(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LogError, match=r"cannot be created.*the spool cannot be written either"):
+        ExchangeLog(Home(tmp_path / "file")).append(asked())
+
+
+APPEND = """
+import sys
+from pathlib import Path
+from shammah_data.exchange import Attempt, Exchange, Feedback
+from shammah_data.home import Home
+from shammah_data.log import ExchangeLog
+log = ExchangeLog(Home(Path(sys.argv[1])), wait=float(sys.argv[2]))
+while True:
+    exchange = Exchange(query="q", answer="a", tier="teacher", attempts=(Attempt("teacher", "accepted", "asked"),))
+    log.append(exchange)
+    print(exchange.id, flush=True)
+"""
+
+
+def test_a_kill_loses_nothing_that_was_acknowledged(tmp_path: Path, spawn: Spawn) -> None:
+    chance = random.Random(3)
+    acknowledged: set[str] = set()
+    for number in range(15):
+        # A fresh home now and then: a kill may also meet the making of the database.
+        home = Home(tmp_path / str(number // 5)).create()
+        if number % 5 == 0:
+            acknowledged = set()
+        process = spawn(APPEND, home.root, 0.2)
+        if number % 5:
+            assert process.stdout is not None
+            acknowledged.add(process.stdout.readline().strip())
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(chance.uniform(0.0, 0.3))
+        process.kill()
+        out, error = process.communicate()
+        assert error == ""
+        acknowledged |= {line for line in out.splitlines(keepends=True) if line.endswith("\n") for line in [line.strip()]}
+        log = ExchangeLog(home)
+        found = [str(row["id"]) for row in log.recent(100_000)]
+        assert len(found) == len(set(found))
+        assert acknowledged <= set(found)
+        assert len(set(found) - acknowledged) <= number % 5 + 1, "one a kill at most was not yet acknowledged"
+        for exchange_id in found[:3]:
+            assert len(log.find(exchange_id)[1]) == 1
+        acknowledged |= set(found)
+
+
+def test_two_processes_that_append_at_once_lose_nothing(home: Home, spawn: Spawn) -> None:
+    code = APPEND.replace("while True", "for _ in range(12)")
+    processes = [spawn(code, home.root, wait) for wait in (0.0, 0.05)]
+    acknowledged = set()
+    for process in processes:
+        out, error = process.communicate()
+        assert error == ""
+        acknowledged |= set(out.split())
+    log = ExchangeLog(home)
+    assert len(acknowledged) == 24
+    assert {str(row["id"]) for row in log.recent(100)} == acknowledged
+    assert log.stats().exchanges == 24
+
+
+# -- the file ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_log_is_private(log: ExchangeLog, home: Home) -> None:
+    log.append(asked())
+    assert home.log.stat().st_mode & 0o777 == 0o600
+
+
+def test_an_empty_database_is_completed_even_for_a_reader(log: ExchangeLog, home: Home) -> None:
+    duckdb.connect(str(home.log)).close()
+    assert log.recent() == []
+
+
+def test_a_half_made_database_is_made_anew(log: ExchangeLog, home: Home) -> None:
+    made = home.log.with_name(f".{home.log.name}.new")
+    made.write_bytes(b"half")
+    made.with_name(made.name + ".wal").write_bytes(b"half")
+    assert log.append(asked())
+    assert log.learnable_count() == 1
+    assert not made.exists()
+
+
+@pytest.mark.parametrize("content", [b"not a database", b"\0" * 20_000])
+def test_a_damaged_database_is_left_alone_and_what_comes_is_kept(log: ExchangeLog, home: Home, content: bytes) -> None:
+    home.log.write_bytes(content)
+    with pytest.raises(LogError, match="cannot be opened") as caught:
+        log.recent()
+    assert "\n" not in str(caught.value)
+    with pytest.raises(LogError, match=r"cannot be opened.*the exchange is kept in"):
+        log.append(asked("kept"))
+    assert home.log.read_bytes() == content
+    home.log.unlink()
+    assert list(targets(log)) == ["kept"]
+
+
+def test_a_newer_schema_is_refused_in_one_line(log: ExchangeLog, home: Home) -> None:
+    log.append(asked())
+    with duckdb.connect(str(home.log)) as connection:
+        connection.execute("INSERT INTO schema_version VALUES (99, now()::TIMESTAMP)")
+    for use in (log.recent, log.stats, lambda: log.append(asked()), lambda: log.add_many([asked()])):
+        with pytest.raises(LogError, match=r"written by a newer Shammah \(schema 99 > \d+\): upgrade") as caught:
+            use()
+        assert "\n" not in str(caught.value)
+
+
+# -- snapshots -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_snapshot_is_what_may_be_learned(log: ExchangeLog, tmp_path: Path) -> None:
+    corrected, bad = asked("b", created_at=START), asked("bad")
+    log.add_many([asked("c"), corrected, bad, asked("own", tier="neural"), asked("a", created_at=START - timedelta(1))])
+    log.rate(Feedback(corrected.id, "bad", 3.0, "Better."))
+    log.rate(Feedback(bad.id, "bad"))
+    path = tmp_path / "it's a snapshot.parquet"
+    digest, count, until = log.snapshot(path)
+    rows = read_snapshot(path)
+    assert count == 3
+    assert [(row["query"], row["target"], row["weight"]) for row in rows] == [
+        ("a", "That.", 1.0),
+        ("b", "Better.", 3.0),
+        ("c", "That.", 1.0),
+    ]
+    kept = ("created_at", "query", "context", "target", "weight")
+    assert [[row[name] for name in kept] for row in rows] == [[row[name] for name in kept] for row in log.learnable()]
+    assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert until == max(row["logged_at"] for row in rows)
+    assert log.learnable_count(until) == 0
+    log.append(asked("later"))
+    assert log.stats(until).waiting == 1
+
+
+def test_a_snapshot_of_nothing_has_no_rows(log: ExchangeLog, tmp_path: Path) -> None:
+    _, count, until = log.snapshot(tmp_path / "s.parquet")
+    assert (count, read_snapshot(tmp_path / "s.parquet")) == (0, [])
+    assert until.tzinfo is None
+
+
+def test_a_snapshot_that_cannot_be_written_says_so(log: ExchangeLog, tmp_path: Path) -> None:
+    with pytest.raises(LogError, match="missing"):
+        log.snapshot(tmp_path / "missing" / "s.parquet")
+
+
+def test_a_snapshot_beside_a_process_that_appends_is_whole(home: Home, log: ExchangeLog, spawn: Spawn, tmp_path: Path) -> None:
+    process = spawn(APPEND, home.root, 0.2)
+    assert process.stdout is not None
+    acknowledged: set[str] = set()
+    for number in range(4):
+        acknowledged.add(process.stdout.readline().strip())
+        path = tmp_path / f"{number}.parquet"
+        digest, count, until = log.snapshot(path)
+        rows = read_snapshot(path)
+        assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert len(rows) == count == len({row["id"] for row in rows})
+        assert all(row["logged_at"] <= until for row in rows)
+    process.kill()
+    out, error = process.communicate()
+    assert error == ""
+    acknowledged |= {str(uuid.UUID(line)) for line in out.split() if len(line) == 36}
+    assert acknowledged <= {str(row["id"]) for row in log.recent(100_000)}

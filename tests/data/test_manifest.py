@@ -1,0 +1,119 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shammah_data.errors import ArtifactError
+from shammah_data.manifest import FileEntry, Manifest
+
+Describe = Callable[[str, tuple[FileEntry, ...]], Manifest]
+FILES = (FileEntry("int8/model.onnx", 5, "a" * 64), FileEntry("tokenizer.json", 2, "b" * 64))
+
+
+@pytest.fixture
+def raw(describe: Describe) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(describe("v0001", FILES).dump())
+    return value
+
+
+def load(folder: Path, raw: object) -> Manifest:
+    (folder / "manifest.json").write_text(raw if isinstance(raw, str) else json.dumps(raw))
+    return Manifest.load(folder)
+
+
+def test_what_is_dumped_is_what_is_loaded(tmp_path: Path, describe: Describe) -> None:
+    manifest = describe("v0001", FILES)
+    (tmp_path / "manifest.json").write_bytes(manifest.dump())
+    assert Manifest.load(tmp_path) == manifest
+
+
+def put(path: str, value: object) -> Callable[[dict[str, Any]], None]:
+    def change(raw: dict[str, Any]) -> None:
+        *way, last = path.split(".")
+        place: Any = raw
+        for step in way:
+            place = place[int(step)] if step.isdecimal() else place[step]
+        place[int(last) if last.isdecimal() else last] = value
+
+    return change
+
+
+def drop(path: str) -> Callable[[dict[str, Any]], None]:
+    def change(raw: dict[str, Any]) -> None:
+        *way, last = path.split(".")
+        for step in way:
+            raw = raw[step]
+        del raw[last]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (put("colour", "blue"), "unknown key colour in Manifest"),
+        (put("shape.depth", 3), "unknown key depth in CacheShape"),
+        (drop("base"), "missing key base in Manifest"),
+        (drop("shape.vocab"), "missing key vocab in CacheShape"),
+        (put("snapshot_rows", "3"), "expected int, found '3'"),
+        (put("snapshot_rows", True), "expected int, found True"),
+        (put("base", None), "expected str, found None"),
+        (put("stop_ids", 0), "expected a list, found 0"),
+        (put("stop_ids", ["0"]), "expected int, found '0'"),
+        (put("shape", []), "CacheShape must be an object"),
+        (put("evaluation", []), "expected an object"),
+        (put("graphs.0.provider", "tpu"), "'tpu' is not one of cpu, cuda"),
+        (put("graphs.0.parity", {"max_abs": "small"}), "expected float, found 'small'"),
+        (put("chat.system_prefix", 5), "expected str, found 5"),
+        (put("format", 2), "format 2, this runtime reads 1: upgrade"),
+        (drop("format"), "format None"),
+        (put("graphs.0.path", "int4/model.onnx"), "graph int4/model.onnx is not among the files"),
+        (put("graphs", []), "needs at least one graph"),
+        (put("stop_ids", []), "needs at least one graph, one stop id"),
+        (put("files.1.path", "other.json"), "tokenizer.json"),
+        (put("shape.layers", 0), "shapes must be positive"),
+    ],
+)
+def test_a_fault_is_named_in_one_line(
+    tmp_path: Path, raw: dict[str, Any], change: Callable[[dict[str, Any]], None], says: str
+) -> None:
+    load(tmp_path, raw)
+    change(raw)
+    with pytest.raises(ArtifactError, match=says) as caught:
+        load(tmp_path, raw)
+    assert str(caught.value).startswith(str(tmp_path / "manifest.json"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/etc/passwd", "../x", "a/../../x", "a\\..\\x", "C:x", "", ".", "./a", "a//b", "a/", "x\0y", "manifest.json"],
+)
+def test_a_path_that_is_not_plainly_inside_is_refused(tmp_path: Path, raw: dict[str, Any], path: str) -> None:
+    raw["files"].append({"path": path, "bytes": 1, "sha256": "c" * 64})
+    with pytest.raises(ArtifactError, match="not that of a file inside"):
+        load(tmp_path, raw)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "\ud800".encode("utf-8", "surrogatepass").decode("latin-1")])
+def test_what_is_not_json_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        load(tmp_path, text)
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "3"])
+def test_what_is_not_an_object_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ArtifactError, match="this runtime reads 1"):
+        load(tmp_path, text)
+
+
+def test_a_missing_one_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        Manifest.load(tmp_path)
+
+
+def test_whole_numbers_serve_as_fractions(tmp_path: Path, raw: dict[str, Any]) -> None:
+    put("graphs.0.calibration.intercept", 1)(raw)
+    assert type(load(tmp_path, raw).graphs[0].calibration.intercept) is float

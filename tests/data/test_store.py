@@ -1,0 +1,277 @@
+import hashlib
+import json
+import os
+import random
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from shammah_data.durable import private_folder
+from shammah_data.errors import ArtifactError
+from shammah_data.manifest import FileEntry, Manifest
+from shammah_data.store import ModelStore, Pointer
+
+Spawn = Callable[..., "subprocess.Popen[str]"]
+Publish = Callable[..., str]
+Describe = Callable[[str, tuple[FileEntry, ...]], Manifest]
+
+
+def test_an_empty_store_names_nothing(store: ModelStore) -> None:
+    assert store.pointer() == Pointer()
+    assert store.versions() == []
+    assert store.stamp() == (0, 0)
+
+
+def test_publishing_lists_every_file_with_its_digest(store: ModelStore, publish: Publish) -> None:
+    name = publish(b"first")
+    assert name == "v0001"
+    entries = {entry.path: entry for entry in store.verify(name).files}
+    assert sorted(entries) == ["int8/model.onnx", "int8/weights.bin", "tokenizer.json"]
+    assert entries["int8/weights.bin"].bytes == 5
+    assert entries["int8/weights.bin"].sha256 == hashlib.sha256(b"first").hexdigest()
+    assert store.pointer() == Pointer()
+    assert all(path.stat().st_mode & 0o077 == 0 for path in store.folder(name).rglob("*") if path.is_file())
+
+
+def test_versions_count_up_by_number(store: ModelStore, publish: Publish) -> None:
+    publish()
+    store.folder("v0001").rename(store.folder("v9999"))
+    assert publish() == "v10000"
+    assert store.versions() == ["v9999", "v10000"]
+
+
+def test_a_link_is_not_published(store: ModelStore, describe: Describe, tmp_path: Path) -> None:
+    (tmp_path / "outside").write_bytes(b"secret")
+    staging = store.staging()
+    (staging / "tokenizer.json").symlink_to(tmp_path / "outside")
+    with pytest.raises(ArtifactError, match="not a plain file"):
+        store.publish(staging, describe)
+    assert store.versions() == []
+
+
+def test_nothing_is_published_when_the_manifest_cannot_be_made(store: ModelStore) -> None:
+    def fail(*_: object) -> Manifest:
+        raise RuntimeError("no figures")
+
+    with pytest.raises(RuntimeError, match="no figures"):
+        store.publish(store.staging(), fail)
+    assert store.versions() == []
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[0] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def link(path: Path) -> None:
+    shutil.move(path, path.parent.parent.parent / "elsewhere")
+    path.symlink_to(path.parent.parent.parent / "elsewhere")
+
+
+def link_folder(path: Path) -> None:
+    shutil.move(path.parent, path.parent.parent.parent / "elsewhere")
+    path.parent.symlink_to(path.parent.parent.parent / "elsewhere")
+
+
+def link_version(path: Path) -> None:
+    version = path.parent.parent
+    shutil.move(version, version.parent / "elsewhere")
+    version.symlink_to(version.parent / "elsewhere")
+
+
+def spoil_manifest(path: Path) -> None:
+    (path.parent.parent / "manifest.json").write_text("{")
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (flip, "not the bytes that were published"),
+        (cut, "not the bytes that were published"),
+        (Path.unlink, "missing"),
+        (link, "not a plain file"),
+        (link_folder, "not a plain file"),
+        (link_version, "not a plain folder"),
+        (spoil_manifest, "cannot be read"),
+    ],
+)
+def test_a_damaged_version_is_refused_and_never_promoted(
+    store: ModelStore, publish: Publish, damage: Callable[[Path], None], says: str
+) -> None:
+    store.promote(publish(b"good"))
+    before = store.pointer()
+    bad = publish(b"bad")
+    damage(store.folder(bad) / "int8" / "weights.bin")
+    with pytest.raises(ArtifactError, match=says):
+        store.verify(bad)
+    with pytest.raises(ArtifactError, match=says):
+        store.promote(bad)
+    assert store.pointer() == before
+
+
+@pytest.mark.parametrize("name", ["../v0001", "v1", "", "v0001/..", "V0001"])
+def test_what_is_no_version_name_is_refused(store: ModelStore, name: str) -> None:
+    with pytest.raises(ArtifactError, match="not a version name"):
+        store.verify(name)
+
+
+def test_promotion_and_return(store: ModelStore, publish: Publish) -> None:
+    first, second = publish(b"1"), publish(b"2")
+    store.promote(first)
+    stamp = store.stamp()
+    assert store.promote(second) == Pointer(champion=second, previous=first)
+    assert store.stamp() != stamp
+    assert store.promote(second) == Pointer(champion=second, previous=first)
+    assert store.rollback() == Pointer(champion=first, previous=second)
+    assert store.pointer() == Pointer(champion=first, previous=second)
+
+
+def test_there_may_be_nothing_to_return_to(store: ModelStore, publish: Publish) -> None:
+    store.promote(publish())
+    with pytest.raises(ArtifactError, match="no previous version"):
+        store.rollback()
+
+
+def test_a_damaged_previous_version_is_not_returned_to(store: ModelStore, publish: Publish) -> None:
+    first, second = publish(b"1"), publish(b"2")
+    store.promote(first)
+    before = store.promote(second)
+    flip(store.folder(first) / "tokenizer.json")
+    with pytest.raises(ArtifactError, match="not the bytes"):
+        store.rollback()
+    assert store.pointer() == before
+
+
+def test_a_stale_expectation_is_refused(store: ModelStore, publish: Publish) -> None:
+    first, second, third = publish(b"1"), publish(b"2"), publish(b"3")
+    seen = store.promote(first)
+    store.promote(second, seen)
+    with pytest.raises(ArtifactError, match=f"moved meanwhile .champion is now {second}"):
+        store.promote(third, seen)
+    assert store.pointer() == Pointer(champion=second, previous=first)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "[" * 100_000, '{"champion": 5}', '{"champion": "../x"}', '{"unknown": 1}', '{"candidate_share": "x"}'],
+)
+def test_an_unreadable_pointer_says_its_cure_and_promote_is_it(store: ModelStore, publish: Publish, content: str) -> None:
+    name = publish()
+    pointer = store.folder(name).parent / "pointer.json"
+    pointer.write_text(content)
+    for ask in (store.pointer, store.rollback, lambda: store.collect(1)):
+        with pytest.raises(ArtifactError, match="promote VERSION"):
+            ask()
+    assert store.promote(name) == Pointer(champion=name)
+    assert store.pointer() == Pointer(champion=name)
+    assert json.loads(pointer.read_text())["champion"] == name
+
+
+def test_collect_keeps_the_newest_and_what_the_pointer_names(store: ModelStore, publish: Publish) -> None:
+    names = [publish(bytes([n])) for n in range(5)]
+    store.promote(names[0])
+    store.promote(names[1])
+    assert store.collect(2) == [names[2]]
+    assert store.versions() == [names[0], names[1], names[3], names[4]]
+    assert store.collect(0) == [names[3], names[4]]
+    assert store.collect(0) == []
+    store.verify(names[0])
+
+
+def test_collect_removes_what_killed_runs_left(store: ModelStore, publish: Publish) -> None:
+    name = publish()
+    store.promote(name)
+    models = store.folder(name).parent
+    (store.staging() / "half").write_text("written")
+    private_folder(models / ".deleted-1" / "inside")
+    (models / ".pointer.json.0123").write_text("{")
+    store.collect(3)
+    assert sorted(os.listdir(models)) == [".lock", "pointer.json", name]
+
+
+PROMOTE = """
+import sys
+from pathlib import Path
+from shammah_data.store import ModelStore
+from shammah_data.errors import ArtifactError
+store = ModelStore(Path(sys.argv[1]))
+seen = store.pointer()
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    store.promote(sys.argv[2], seen)
+    print("won", flush=True)
+except ArtifactError as error:
+    print(error, flush=True)
+"""
+
+
+def test_of_two_promotions_at_once_one_wins(store: ModelStore, publish: Publish, spawn: Spawn) -> None:
+    first = publish(b"0")
+    store.promote(first)
+    names = [publish(b"1"), publish(b"2")]
+    processes = [spawn(PROMOTE, store.folder(first).parent, name) for name in names]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    said = [process.communicate()[0] for process in processes]
+    assert sorted(line == "won\n" for line in said) == [False, True]
+    winner = names[said.index("won\n")]
+    assert f"moved meanwhile (champion is now {winner})" in next(line for line in said if line != "won\n")
+    assert store.pointer() == Pointer(champion=winner, previous=first)
+
+
+PUBLISH = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from pathlib import Path
+from conftest import filled, make_manifest
+from shammah_data.store import ModelStore
+store = ModelStore(Path(sys.argv[1]))
+number = 0
+print("ready", flush=True)
+while True:
+    number += 1
+    name = store.publish(filled(store.staging(), b"x" * 200_000), make_manifest)
+    print(name, flush=True)
+    if number % 2:
+        store.promote(name)
+    else:
+        store.collect(2)
+"""
+
+
+def test_a_kill_while_publishing_harms_nothing(store: ModelStore, publish: Publish, spawn: Spawn) -> None:
+    """What was printed was published; whatever a kill leaves, pointer and versions are whole and collect tidies up."""
+    store.promote(publish(b"0"))
+    models = store.folder("v0001").parent
+    chance = random.Random(5)
+    for _ in range(15):
+        process = spawn(PUBLISH, models, Path(__file__).parent)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(chance.uniform(0.0, 0.06))
+        process.kill()
+        rest, _ = process.communicate()
+        pointer = store.pointer()
+        assert pointer.champion is not None
+        for name in store.versions():
+            assert store.verify(name).version == name
+        if printed := rest.split():
+            assert int(store.versions()[-1][1:]) >= int(printed[-1][1:])
+        assert {pointer.champion, pointer.previous} - {None} <= set(store.versions())
+        store.collect(3)
+        assert {name for name in os.listdir(models) if not name.startswith("v")} == {".lock", "pointer.json"}

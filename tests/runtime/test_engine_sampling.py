@@ -1,0 +1,115 @@
+"""From logits to tokens: exact probabilities by enumeration, and properties over any logits."""
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shammah_runtime.engine.sampling import Decoding, Floats, log_softmax, sample
+
+LOGITS = np.array([2.0, -1.0, 3.0, 0.5, 3.0, -4.0], np.float32)
+ANY_LOGITS = st.lists(st.floats(-50, 50, width=32), min_size=1, max_size=12).map(lambda row: np.array(row, np.float32))
+ANY_DECODING = st.builds(
+    Decoding,
+    temperature=st.floats(0.0, 5.0),
+    top_k=st.integers(0, 15),
+    top_p=st.floats(0.0, 1.0),
+)
+
+
+class Uniform(np.random.Generator):
+    """A generator whose next number between 0 and 1 the test sets."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__(np.random.PCG64(0))
+        self.value = value
+
+    def random(self, *_: object, **__: object) -> float:  # type: ignore[override]
+        return self.value
+
+
+def shares(logits_V: Floats, decoding: Decoding, steps: int = 2000) -> npt.NDArray[np.float64]:
+    """Probability of each token: the share of an even grid over [0, 1) that draws it."""
+    drawn = [sample(logits_V, decoding, Uniform((step + 0.5) / steps)) for step in range(steps)]
+    return np.bincount(drawn, minlength=len(logits_V)) / steps
+
+
+def softmax(logits_V: Floats, temperature: float = 1.0) -> npt.NDArray[np.float64]:
+    weights = np.exp(logits_V.astype(np.float64) / temperature)
+    return np.asarray(weights / weights.sum())
+
+
+def only(kept: list[int], probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    cut = np.zeros_like(probabilities)
+    cut[kept] = probabilities[kept]
+    return np.asarray(cut / cut.sum())
+
+
+def test_greedy_takes_the_first_of_the_likeliest() -> None:
+    assert sample(LOGITS, Decoding(), np.random.default_rng(0)) == 2
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])
+def test_temperature_gives_the_distribution_of_the_tempered_softmax(temperature: float) -> None:
+    found = shares(LOGITS, Decoding(temperature=temperature))
+    np.testing.assert_allclose(found, softmax(LOGITS, temperature), atol=2e-3)
+
+
+@pytest.mark.parametrize(("top_k", "kept"), [(1, [2]), (2, [2, 4]), (3, [2, 4, 0]), (99, [0, 1, 2, 3, 4, 5])])
+def test_top_k_keeps_the_likeliest_and_their_proportions(top_k: int, kept: list[int]) -> None:
+    found = shares(LOGITS, Decoding(temperature=1.0, top_k=top_k))
+    np.testing.assert_allclose(found, only(kept, softmax(LOGITS)), atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("top_p", "kept"), [(0.0, [2]), (0.4, [2]), (0.5, [2, 4]), (0.84, [2, 4, 0]), (0.97, [2, 4, 0, 3]), (1.0, list(range(6)))]
+)
+def test_top_p_keeps_the_smallest_set_that_reaches_it(top_p: float, kept: list[int]) -> None:
+    probabilities = softmax(LOGITS)
+    assert top_p in (0.0, 1.0) or probabilities[kept].sum() >= top_p > probabilities[kept[:-1]].sum()
+    found = shares(LOGITS, Decoding(temperature=1.0, top_p=top_p))
+    np.testing.assert_allclose(found, only(kept, probabilities), atol=2e-3)
+
+
+def test_top_p_counts_within_what_top_k_left() -> None:
+    # Of the two that top_k leaves, each has a half: 0.5 is reached by the first alone.
+    assert set(np.flatnonzero(shares(LOGITS, Decoding(temperature=1.0, top_k=2, top_p=0.5), 100))) == {2}
+
+
+def test_real_draws_follow_the_distribution() -> None:
+    rng = np.random.default_rng(11)
+    decoding = Decoding(temperature=1.3)
+    count = 4000
+    drawn = np.bincount([sample(LOGITS, decoding, rng) for _ in range(count)], minlength=len(LOGITS))
+    expected = softmax(LOGITS, 1.3) * count
+    assert float(((drawn - expected) ** 2 / expected).sum()) < 20.5  # chi-square, 5 degrees of freedom: p = 0.001
+
+
+@given(ANY_LOGITS, ANY_DECODING, st.integers(0, 2**32))
+def test_a_draw_is_repeatable_and_among_the_top(logits_V: Floats, decoding: Decoding, seed: int) -> None:
+    token, again = (sample(logits_V, decoding, np.random.default_rng(seed)) for _ in range(2))
+    assert token == again
+    better = int((logits_V > logits_V[token]).sum())
+    if decoding.temperature == 0.0 or decoding.top_p == 0.0:
+        assert better == 0
+    if decoding.top_k:
+        assert better < decoding.top_k
+
+
+@given(ANY_LOGITS, st.floats(min_value=5e-324, max_value=1e-5), st.integers(0, 99))
+def test_a_tiny_temperature_is_greedy(logits_V: Floats, temperature: float, seed: int) -> None:
+    token = sample(np.round(logits_V), Decoding(temperature=temperature), np.random.default_rng(seed))
+    assert np.round(logits_V)[token] == np.round(logits_V).max()
+
+
+@given(ANY_LOGITS)
+def test_log_softmax_is_a_distribution_that_a_shift_does_not_change(logits_V: Floats) -> None:
+    logs_V = log_softmax(logits_V)
+    assert np.exp(logs_V.astype(np.float64)).sum() == pytest.approx(1.0, abs=1e-4)
+    np.testing.assert_allclose(log_softmax(logits_V + np.float32(100.0)), logs_V, atol=1e-3)
+
+
+def test_log_softmax_takes_each_row_for_itself() -> None:
+    rows_MV = np.stack([LOGITS, LOGITS[::-1] * 2])
+    np.testing.assert_allclose(log_softmax(rows_MV)[1], log_softmax(rows_MV[1]), atol=1e-6)
