@@ -32,6 +32,13 @@ def run(app: Callable[[], object], name: str) -> None:
         reason = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
         print(f"{name}: {one_line(reason, _LONGEST)}", file=sys.stderr)
         sys.exit(2)
+    except Exception as error:
+        # A fault of ours: the user gets a line, a developer the whole story.
+        if os.environ.get("SHAMMAH_DEBUG"):
+            raise
+        told = f"internal error ({type(error).__name__}: {error}); SHAMMAH_DEBUG=1 shows where"
+        print(f"{name}: {one_line(told, _LONGEST)}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         sys.exit(130)

@@ -65,7 +65,7 @@ class Appliance:
             )
         cascade = Cascade(
             local=(
-                NeuralTier(self.models, decoding),
+                NeuralTier(self.models, decoding, self._support),
                 _Filled(LearnedTier(self.index, serve.learned_threshold), self._filled),
                 TemplateTier(),
             ),
@@ -83,6 +83,10 @@ class Appliance:
     def close(self) -> None:
         """Stop the threads that watch."""
         self.models.close()
+
+    def _support(self, query: str, answer: str) -> float:
+        self._filled.wait()
+        return self.index.support(query, answer)
 
     def _fill(self) -> None:
         try:

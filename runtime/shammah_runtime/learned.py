@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from shammah_data.exchange import Attempt
 from shammah_data.judge import facts, normalize
+from shammah_data.similarity import Support
 from shammah_runtime.followup import depends_on_context
 from shammah_runtime.proposal import Proposal, Query, declined
 
@@ -45,6 +46,7 @@ class LearnedIndex:
         self._known: dict[str, tuple[Known, Counter[str]]] = {}
         self._by_feature: dict[str, set[str]] = defaultdict(set)
         self._by_query: dict[str, str] = {}
+        self._support = Support()
 
     def __len__(self) -> int:
         return len(self._known)
@@ -60,11 +62,17 @@ class LearnedIndex:
             self._by_query[normalize(known.query)] = known.id
             for feature in features:
                 self._by_feature[feature].add(known.id)
+            self._support.add(known.id, known.query, known.answer)
 
     def remove(self, exchange_id: str) -> None:
         """Forget an exchange; one that is not known is no error."""
         with self._lock:
             self._remove(exchange_id)
+
+    def support(self, query: str, answer: str) -> float:
+        """How alike the nearest known query with this very answer is, from 0 to 1."""
+        with self._lock:
+            return self._support.of(query, answer)
 
     def forget_answer(self, query: str, answer: str) -> None:
         """Forget the exchange that led to an answer that was rated bad, if one did."""
@@ -78,6 +86,7 @@ class LearnedIndex:
         if found is None:
             return
         known, features = found
+        self._support.remove(exchange_id)
         if self._by_query.get(normalize(known.query)) == exchange_id:
             del self._by_query[normalize(known.query)]
         for feature in features:

@@ -35,6 +35,7 @@ class ModelKeeper:
         self._reason = "no model has been trained yet: run shammah-train"
         self._notes: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._first = threading.Event()
+        self._came_later = False
         self._stop = threading.Event()
         self._stamp = (0, 0)
         self._thread: threading.Thread | None = None
@@ -57,6 +58,8 @@ class ModelKeeper:
         if loaded is not None:
             if self._serving is not None:
                 self._notes.put(f"now answering with {loaded.description}, before with {self._serving.manifest.version}")
+            elif self._came_later:
+                self._notes.put(f"now answering with {loaded.description}, the first version")
             self._serving = loaded
         return self._serving
 
@@ -105,6 +108,7 @@ class ModelKeeper:
             except Exception as error:  # noqa: BLE001 - whatever a version does, queries must not wait for it for ever
                 self._refuse(f"{version} is refused: {type(error).__name__}: {error}", serving_version)
             else:
+                self._came_later = self._first.is_set()
                 if version != pointer.champion:
                     self._notes.put(f"answering with {version}, the one before, instead")
                 return

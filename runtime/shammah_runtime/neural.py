@@ -1,5 +1,7 @@
 """The neural tier: the model's own answer, accepted when the model is sure enough. Knows the model, no log, no teacher."""
 
+from collections.abc import Callable
+
 from shammah_data.errors import ShammahError
 from shammah_data.exchange import Attempt
 from shammah_data.manifest import Calibration
@@ -16,8 +18,10 @@ _LEAST_CONTEXT_EXAMPLES = 20
 class NeuralTier:
     """Decodes with the version that serves; the first query waits for it to load."""
 
-    def __init__(self, models: ModelKeeper, decoding: Decoding) -> None:
+    def __init__(self, models: ModelKeeper, decoding: Decoding, support: Callable[[str, str], float]) -> None:
+        """`support(query, answer)`: how alike the nearest known query with this answer is, from 0 to 1."""
         self._models = models
+        self._support = support
         self._decoding = decoding
 
     def propose(self, query: Query) -> Proposal:
@@ -31,16 +35,18 @@ class NeuralTier:
                 "neural",
                 f"the question depends on earlier turns, of which {model.manifest.version} learned from {learned_turns}",
             )
+        # A version that learned from single questions only has never seen more than one exchange before a question.
+        context = query.context if learned_turns >= _LEAST_CONTEXT_EXAMPLES else query.context[-2:]
         calibration = model.graph.calibration
         budget = min(self._decoding.max_tokens, model.manifest.shape.context // 2)
         decoding = Decoding(**{**vars(self._decoding), "max_tokens": budget})
         seen: list[float] = []
         try:
-            prompt = model.prompt(query.text, query.context, budget)
+            prompt = model.prompt(query.text, context, budget)
             answer = model.decoder.generate(
                 prompt, decoding, on_logprob=seen.append, cancelled=lambda: _hopeless(seen, calibration, budget)
             )
-            sure = confidence(calibration, features(answer.logprobs))
+            sure = confidence(calibration, features(answer.logprobs, self._support(query.text, answer.text)))
         except ShammahError as error:
             return declined("neural", str(error))
         told = f"confidence {sure:.2f}"

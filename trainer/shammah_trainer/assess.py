@@ -2,7 +2,7 @@
 
 import json
 import random
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from shammah_data.exchange import Message
 from shammah_data.manifest import CacheShape, Golden, GraphEntry
 from shammah_data.settings import TrainSettings
+from shammah_data.similarity import Support
 from shammah_export.export import export_model
 from shammah_export.parity import measure_parity, within_limits
 from shammah_export.shape import ModelShape
@@ -22,8 +23,8 @@ from shammah_trainer.batches import Encoder
 from shammah_trainer.calibrate import calibrate
 from shammah_trainer.dataset import Dataset, Example
 from shammah_trainer.duplicates import near_duplicates
-from shammah_trainer.evaluate import Kind, Outcome, answer_all, likelihoods
-from shammah_trainer.gate import mean_and_bound
+from shammah_trainer.evaluate import Kind, Outcome, answer_all, heldout_loss, match_answers
+from shammah_trainer.matching import Matching
 from shammah_trainer.outside import QUERIES
 from shammah_trainer.progress import Reporter
 from shammah_trainer.record import counts
@@ -37,12 +38,12 @@ _FEWEST_PHRASINGS = 8
 
 @dataclass(frozen=True)
 class Assessment:
-    """All that was measured of one graph. `wins` are per query, see `evaluate.Likelihoods`."""
+    """All that was measured of one graph."""
 
     graph: GraphEntry
     shape: CacheShape
     outcomes: tuple[Outcome, ...]
-    wins: tuple[float, ...]
+    matching: Matching
     parity_reasons: tuple[str, ...]
     figures: dict[str, Any]
 
@@ -77,22 +78,19 @@ def assess(base: Base, dataset: Dataset, merged: Path, staging: Path, train: Tra
 
     session = GraphSession(folder / "model.onnx", shape, "cpu", train.threads or 2)
     decoder = Decoder(session, tokenizer, base.stop_ids)
-    liked = likelihoods(decoder, encoder, heldout, train.seed, reporter.counter("score"))
+    figures["loss_after"] = heldout_loss(decoder, encoder, heldout, reporter.counter("score"))
     # Groups that were never trained on say little about which answer belongs to which question; they are the judge only
     # where no group has phrasings to spare.
-    phrasings = len(dataset.heldout_phrasings)
-    wins = tuple(
-        win
-        for example, win in zip(heldout, liked.wins, strict=True)
-        if win is not None and (phrasings < _FEWEST_PHRASINGS or example in dataset.heldout_phrasings)
-    )
-    figures["loss_after"] = liked.loss
-    if wins:
-        figures["wins_mean"], figures["wins_low"] = mean_and_bound(wins)
+    phrasings = dataset.heldout_phrasings
+    judged = phrasings if len(phrasings) >= _FEWEST_PHRASINGS else heldout
+    matching = match_answers(decoder, encoder, judged, train.seed, reporter.counter("match"))
+    figures["matching"] = asdict(matching)
 
-    outcomes = answer_all(
-        decoder, _questions(dataset, train.seed), min(_ANSWER_TOKENS, context // 2), reporter.counter("answer")
-    )
+    support = Support()
+    for example in dataset.train:
+        support.add(example.id, example.query, example.target)
+    most = min(_ANSWER_TOKENS, context // 2)
+    outcomes = answer_all(decoder, _questions(dataset, train.seed), support, most, reporter.counter("answer"))
     reporter.end()
     calibration = calibrate([(outcome.features, outcome.right) for outcome in outcomes], train.target_precision)
     figures["heldout"] = counts(outcomes, calibration)
@@ -102,7 +100,7 @@ def assess(base: Base, dataset: Dataset, merged: Path, staging: Path, train: Tra
     golden = Golden(tuple(prompt), answer)
     path = f"{train.precision}/model.onnx"
     graph = GraphEntry(path, "cpu", train.precision, golden, calibration, agreement)
-    return Assessment(graph, shape, tuple(outcomes), wins, tuple(within_limits(parity)), figures)
+    return Assessment(graph, shape, tuple(outcomes), matching, tuple(within_limits(parity)), figures)
 
 
 def _questions(dataset: Dataset, seed: int) -> list[tuple[Kind, Example]]:

@@ -6,20 +6,20 @@ model of this kind can answer.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from shammah_data.manifest import Calibration
-from shammah_runtime.engine.confidence import NAMES, Features, confidence, logistic
+from shammah_runtime.engine.confidence import LOWEST, NAMES, Features, confidence
 
 # Accepts nothing: confidence never exceeds 1.
 NOTHING = 2.0
 # Few labels must not make the curve a step: weights are drawn towards what tuned small models show, per nat.
-_PRIOR = {"mean": 6.0, "least": 0.5, "opening": 0.5}
-_PRIOR_WIDTH = {"mean": 4.0, "least": 1.0, "opening": 1.0}
-_LOWEST = -20.0
-_WIDEST_MARGIN = 0.5
+_PRIOR = {"mean": 6.0, "least": 0.5, "opening": 0.5, "support": 3.0}
+_PRIOR_WIDTH = {"mean": 4.0, "least": 1.0, "opening": 1.0, "support": 3.0}
+_WIDEST_MARGIN = 0.05
 
 Floats = npt.NDArray[np.float64]
 Label = tuple[Features, bool]
@@ -32,7 +32,8 @@ def calibrate(labels: Sequence[Label], target_precision: float) -> Calibration:
     held with one more wrong answer among them; where no cut is that long, the most answers without a single wrong one.
     """
     weights, intercept = fit(labels)
-    scored = sorted(((_odds(weights, intercept, found), right) for found, right in labels), key=lambda s: (-s[0], s[1]))
+    curve = Calibration(weights, intercept, NOTHING, target_precision, len(labels), 0, 0, certified=False)
+    scored = sorted(((confidence(curve, found), right) for found, right in labels), key=lambda s: (-s[0], s[1]))
     best = right = faultless = 0
     for count, (_, is_right) in enumerate(scored, 1):
         right += is_right
@@ -41,23 +42,14 @@ def calibrate(labels: Sequence[Label], target_precision: float) -> Calibration:
         if right == count:
             faultless = count
     accepted = best or faultless
-    threshold = NOTHING
-    if accepted and any(weights.values()):
-        cut = scored[accepted - 1][0]
-        if accepted < len(scored):
-            cut -= min(_WIDEST_MARGIN, (cut - scored[accepted][0]) / 2)
-        threshold = logistic(cut)
-    accepted_right = sum(is_right for _, is_right in scored[:accepted])
-    return Calibration(
-        weights=weights,
-        intercept=intercept,
-        threshold=threshold,
-        target_precision=target_precision,
-        examples=len(labels),
-        accepted=accepted,
-        accepted_right=accepted_right,
-        certified=accepted > 0 and lower_bound(accepted_right, accepted) >= target_precision,
-    )
+    if not accepted or not any(weights.values()):
+        return curve
+    threshold = scored[accepted - 1][0]
+    if accepted < len(scored):
+        threshold -= min(_WIDEST_MARGIN, (threshold - scored[accepted][0]) / 2)
+    taken = [is_right for sure, is_right in scored if sure >= threshold]
+    certified = lower_bound(sum(taken), len(taken)) >= target_precision
+    return replace(curve, threshold=threshold, accepted=len(taken), accepted_right=sum(taken), certified=certified)
 
 
 def accepts(calibration: Calibration, found: Features) -> bool:
@@ -81,15 +73,11 @@ def fit(labels: Sequence[Label]) -> tuple[dict[str, float], float]:
     return {}, 0.0
 
 
-def _odds(weights: dict[str, float], intercept: float, found: Features) -> float:
-    return intercept + sum(weight * max(found[name], _LOWEST) for name, weight in weights.items())
-
-
 def _newton(labels: Sequence[Label], names: Sequence[str]) -> Floats:
     prior = np.array([*(_PRIOR[name] for name in names), 0.0])
     if not labels:
         return prior
-    design = np.array([[*(max(found[name], _LOWEST) for name in names), 1.0] for found, _ in labels])
+    design = np.array([[*(max(found[name], LOWEST) for name in names), 1.0] for found, _ in labels])
     right = np.array([is_right for _, is_right in labels], dtype=bool)
     high, low = (right.sum() + 1) / (right.sum() + 2), 1 / ((~right).sum() + 2)
     targets = np.where(right, high, low)

@@ -28,7 +28,8 @@ def chat_format(render: Render, bos: str | None, name: str) -> ChatFormat:
         two = render([user, answer], False)
         three = render([user, answer, user], False)
     except Exception as error:
-        raise InputError(f"{name}: its chat template fails: {error}") from error
+        told = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{name}: its chat template fails: {told}") from error
     before, user_suffix = _cut(one, user, unfit)
     if not open_.startswith(one) or not two.startswith(open_) or not three.startswith(two):
         raise unfit

@@ -78,7 +78,7 @@ def build_dataset(rows: Sequence[dict[str, Any]], seed: int) -> Dataset:
     whole: list[Example] = []
     most_whole = min(MOST_GROUP_EXAMPLES, int(0.1 * len(examples)))
     wanted_groups = round(GROUP_SHARE * len(members)) if len(members) >= 10 else 0
-    for group in sorted(members, key=lambda group: _order(seed, "group", examples[group].query)):
+    for group in sorted(members, key=lambda group: min(_order(seed, "group", c) for c in members[group].values())):
         clusters = members[group]
         rows_in_group = [example for cluster in clusters.values() for example in cluster]
         if wanted_groups and len(whole) + len(rows_in_group) <= most_whole:
@@ -90,7 +90,7 @@ def build_dataset(rows: Sequence[dict[str, Any]], seed: int) -> Dataset:
         kept_back = 0
         if len(clusters) >= LEAST_PHRASINGS:
             kept_back = max(1, round(PHRASING_SHARE * len(clusters)))
-        free.sort(key=lambda key: _order(seed, "phrasing", examples[key].query))
+        free.sort(key=lambda key: _order(seed, "phrasing", clusters[key]))
         chosen = set(free[:kept_back]) if len(phrasings) < MOST_PHRASINGS else set()
         for key, cluster in clusters.items():
             (phrasings if key in chosen else train).extend(cluster)
@@ -127,5 +127,6 @@ def _groups(examples: Sequence[Example], twins: Partition) -> Partition:
     return groups
 
 
-def _order(seed: int, kind: str, text: str) -> bytes:
-    return hashlib.sha256(f"{seed}\n{kind}\n{normalize(text)}".encode()).digest()
+def _order(seed: int, kind: str, cluster: Sequence[Example]) -> bytes:
+    """A place in a random order that the texts alone decide, whatever the order of the rows."""
+    return min(hashlib.sha256(f"{seed}\n{kind}\n{normalize(e.query)}".encode("utf-8", "replace")).digest() for e in cluster)

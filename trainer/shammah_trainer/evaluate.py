@@ -1,22 +1,26 @@
 """How good an exported graph is, measured through the engine that will serve it. Knows examples and ids, no torch."""
 
-import random
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from shammah_data.judge import judge
+from shammah_data.similarity import Support
 from shammah_runtime.engine.confidence import Features, features
 from shammah_runtime.engine.model import Decoder
 from shammah_runtime.engine.sampling import Decoding
 from shammah_trainer.batches import Encoder
 from shammah_trainer.dataset import Example
+from shammah_trainer.matching import Matching, match
 
 # phrasing: another phrasing of a trained group; group: of a group never trained on; outside: nobody can answer it here.
 Kind = Literal["phrasing", "group", "outside"]
-# Answers of other groups that a held-out answer is compared with.
-RIVALS = 4
+# Held-out queries whose answers are scored after each other's queries; the work grows with the square.
+MOST_MATCHED = 24
 
 
 @dataclass(frozen=True)
@@ -36,11 +40,15 @@ class Outcome:
 def answer_all(
     decoder: Decoder,
     examples: Sequence[tuple[Kind, Example]],
+    support: Support,
     max_tokens: int,
     report: Callable[[int, int], None],
     clock: Callable[[], float] = time.monotonic,
 ) -> list[Outcome]:
-    """Let the model answer every example greedily, as it will when it serves; a right answer holds the facts."""
+    """Let the model answer every example greedily, as it will when it serves; a right answer holds the facts.
+
+    `support` holds what was trained on.
+    """
     outcomes = []
     for done, (kind, example) in enumerate(examples):
         began = clock()
@@ -52,7 +60,7 @@ def answer_all(
                 example,
                 kind,
                 answer.text,
-                features(answer.logprobs),
+                features(answer.logprobs, support.of(example.query, answer.text)),
                 answer.finished,
                 kind != "outside" and verdict.right and answer.finished,
                 verdict.reason if answer.finished else "did not end",
@@ -63,40 +71,44 @@ def answer_all(
     return outcomes
 
 
-@dataclass(frozen=True)
-class Likelihoods:
-    """What the graph thinks of the held-out answers.
-
-    `loss`: mean negative log-likelihood per token, in nats. `wins`, one per example: the share of other groups' answers
-    that its own answer outscores by mean log-probability per token; 0.5 is what style alone would give. None where there
-    is no other answer, or the example does not fit.
-    """
-
-    loss: float
-    wins: tuple[float | None, ...]
-
-
-def likelihoods(
-    decoder: Decoder, encoder: Encoder, examples: Sequence[Example], seed: int, report: Callable[[int, int], None]
-) -> Likelihoods:
-    """Score each held-out answer, and a few answers of other groups, under the query.
-
-    Rivals come from the same examples, so that neither side has been seen more often. NaN loss for no examples.
-    """
-    rng = random.Random(seed)
+def heldout_loss(decoder: Decoder, encoder: Encoder, examples: Sequence[Example], report: Callable[[int, int], None]) -> float:
+    """Mean negative log-likelihood per response token, in nats; NaN when no example fits."""
     total, count = 0.0, 0
-    wins: list[float | None] = []
     for done, example in enumerate(examples):
         report(done + 1, len(examples))
-        own = encoder.encode(example)
-        if own is None:
-            wins.append(None)
-            continue
-        others = {other.target for other in examples if other.group != example.group} - {example.target}
-        rivals = rng.sample(sorted(others), min(RIVALS, len(others)))
-        encoded = [item for rival in rivals if (item := encoder.encode(replace(example, target=rival))) is not None]
-        scores = decoder.score(own.prompt, [own.response, *(item.response for item in encoded)])
-        total, count = total - sum(scores[0]), count + len(scores[0])
-        mine, *theirs = (sum(score) / len(score) for score in scores)
-        wins.append(sum((mine > other) + 0.5 * (mine == other) for other in theirs) / len(theirs) if theirs else None)
-    return Likelihoods(total / count if count else float("nan"), tuple(wins))
+        encoded = encoder.encode(example)
+        if encoded is not None:
+            (scores,) = decoder.score(encoded.prompt, [encoded.response])
+            total, count = total - sum(scores), count + len(scores)
+    return total / count if count else float("nan")
+
+
+def match_answers(
+    decoder: Decoder, encoder: Encoder, examples: Sequence[Example], seed: int, report: Callable[[int, int], None]
+) -> Matching:
+    """Score every answer of the examples after every query of theirs, at most MOST_MATCHED of them.
+
+    Queries, own answers and rivals come from the same examples, so that none has been seen more often than another.
+    """
+    fitting = [example for example in _spread(examples) if encoder.encode(example) is not None][:MOST_MATCHED]
+    targets = sorted({example.target for example in fitting})
+    groups = {example.target: example.group for example in fitting}
+    scores_NM = np.zeros((len(fitting), len(targets)))
+    for n, example in enumerate(fitting):
+        report(n + 1, len(fitting))
+        prompt = decoder.tokenizer.prompt(example.query, example.context)
+        answers = [decoder.tokenizer.answer(target, decoder.stop_ids) for target in targets]
+        scores_NM[n] = [sum(score) / len(score) for score in decoder.score(prompt, answers)]
+    own = [targets.index(example.target) for example in fitting]
+    rivals = np.array([[groups[target] != example.group for target in targets] for example in fitting], dtype=bool)
+    return match(scores_NM, own, rivals.reshape(len(fitting), len(targets)), seed)
+
+
+def _spread(examples: Sequence[Example]) -> list[Example]:
+    """The same examples, with one of each group before a second of any."""
+    seen: Counter[int] = Counter()
+    ranked = []
+    for n, example in enumerate(examples):
+        ranked.append((seen[example.group], n, example))
+        seen[example.group] += 1
+    return [example for *_, example in sorted(ranked, key=lambda item: item[:2])]

@@ -125,7 +125,8 @@ def finetune(
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=recipe.learning_rate, weight_decay=0.0, betas=(0.9, 0.98), fused=True)
     loss_of, optimizer = accelerator.prepare(ResponseLoss(model), optimizer)
-    if not encoder.epoch(examples, 0.0, random.Random(0)):
+    examples = [example for example in examples if encoder.encode(example, ()) is not None]
+    if not examples:
         raise TrainingError("no exchange fits into max_length tokens: raise train.max_length in config.toml")
     per_epoch = math.ceil(len(examples) / recipe.batch_size)
     steps = max(1, round(recipe.epochs * per_epoch))

@@ -1,15 +1,16 @@
 """May a version be published? Pure numbers in, reasons out. Knows no model.
 
-The loss of a model that has learned only the tone of the answers falls too; so each held-out answer must also be more
-likely under its own query than other groups' answers are.
+The loss of a model that has learned only the tone of the answers falls too; so the held-out answers must also be more
+likely after their own queries than other groups' answers are, and more so than chance could bring about.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-LEAST_MEAN_WINS = 0.75
-LEAST_QUERIES = 4
+from shammah_trainer.matching import Matching
+
+LEAST_WINS = 0.75
+MOST_P_VALUE = 0.001
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Figures:
 
     loss_before: float
     loss_after: float
-    wins: Sequence[float]
+    matching: Matching
     parity_reasons: Sequence[str] = ()
 
 
@@ -27,20 +28,11 @@ def refusals(figures: Figures) -> list[str]:
     reasons = [f"parity: {reason}" for reason in figures.parity_reasons]
     if not figures.loss_after < figures.loss_before:
         reasons.append(f"held-out loss did not fall: {figures.loss_before:.3f} before, {figures.loss_after:.3f} after")
-    if len(figures.wins) < LEAST_QUERIES:
-        reasons.append(f"only {len(figures.wins)} held-out exchanges to judge by, at least {LEAST_QUERIES} are needed")
-        return reasons
-    mean, low = mean_and_bound(figures.wins)
-    if mean < LEAST_MEAN_WINS or low <= 0.5:
+    found = figures.matching
+    if not (found.wins >= LEAST_WINS and found.p_value <= MOST_P_VALUE):
         reasons.append(
-            f"held-out answers outscore other groups' answers in only {mean:.0%} of comparisons (at least "
-            f"{LEAST_MEAN_WINS:.0%} are needed, style alone gives 50%): the answers do not follow from the questions"
+            f"held-out answers outscore other groups' answers in only {found.wins:.0%} of comparisons over {found.queries} "
+            f"queries (p = {found.p_value:.4f}; {LEAST_WINS:.0%} and p <= {MOST_P_VALUE} are needed, style alone gives 50%): "
+            "the answers do not follow from the questions"
         )
     return reasons
-
-
-def mean_and_bound(shares: Sequence[float]) -> tuple[float, float]:
-    """The mean of per-query shares and its one-sided 95% lower bound (normal approximation)."""
-    mean = sum(shares) / len(shares)
-    variance = sum((share - mean) ** 2 for share in shares) / max(1, len(shares) - 1)
-    return mean, mean - 1.645 * math.sqrt(variance / len(shares))

@@ -3,9 +3,10 @@
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from shammah_trainer.finetune import Progress
+if TYPE_CHECKING:
+    from shammah_trainer.finetune import Progress
 
 _LINE_SECONDS = 10.0
 
@@ -25,7 +26,7 @@ class Reporter:
         self.end()
         print(text, file=self._stream, flush=True)
 
-    def training(self, progress: Progress) -> None:
+    def training(self, progress: "Progress") -> None:
         """A step of the fine-tuning."""
         speed = f"{progress.tokens_per_second:.0f} tokens/s"
         if self._terminal:

@@ -73,8 +73,9 @@ def _locked(home: Home, settings: Settings, reporter: Reporter, force: bool) -> 
     run = _Run(home, settings.train, reporter, log, run_id, folder, started)
     try:
         result = run.execute(force)
-    except ShammahError as error:
-        log.record_run(RunRecord(run_id, started, datetime.now(UTC), "failed", str(error), None, run.figures))
+    except Exception as error:
+        reason = str(error) if isinstance(error, ShammahError) else f"{type(error).__name__}: {error}"
+        log.record_run(RunRecord(run_id, started, datetime.now(UTC), "failed", reason, None, run.figures))
         raise
     finally:
         _sweep(home.runs, settings.train.keep_versions)
@@ -175,7 +176,9 @@ class _Run:
         found = assess(base, dataset, merged, staging, self._train, self._reporter)
         self.figures |= found.figures
         write_outcomes(self._folder / "heldout.jsonl", found.outcomes, found.graph.calibration)
-        reasons = refusals(Figures(self.figures["loss_before"], self.figures["loss_after"], found.wins, found.parity_reasons))
+        reasons = refusals(
+            Figures(self.figures["loss_before"], self.figures["loss_after"], found.matching, found.parity_reasons)
+        )
         status: Literal["published", "refused"] = "refused"
         version = None
         if reasons:

@@ -10,28 +10,32 @@ from shammah_data.errors import ArtifactError
 from shammah_data.manifest import Calibration
 
 _OPENING = 4
+# Below this a token is as good as impossible, and no more can be learned from how impossible it is.
+LOWEST = -20.0
 
 Features = dict[str, float]
-# mean: over the whole answer. least: its most doubtful token. opening: mean of its first tokens, where a model decides
-# which answer it gives.
-NAMES = ("mean", "least", "opening")
+# Of the token log-probabilities, in nats: their mean, the most doubtful one, and the mean of the first ones, where a model
+# decides which answer it gives.
+# support: how alike the nearest known query with the very same answer is, from 0 to 1 (shammah_data.similarity).
+NAMES = ("mean", "least", "opening", "support")
 
 
-def features(logprobs: Sequence[float]) -> Features:
-    """What an answer's token log-probabilities (in nats, its end token included) say; an empty answer is impossible."""
+def features(logprobs: Sequence[float], support: float) -> Features:
+    """What speaks for an answer, its end token included among the log-probabilities; an empty answer is impossible."""
     if not logprobs:
-        return dict.fromkeys(NAMES, -math.inf)
+        return {**dict.fromkeys(NAMES, -math.inf), "support": support}
     opening = logprobs[:_OPENING]
     return {
         "mean": sum(logprobs) / len(logprobs),
         "least": min(logprobs),
         "opening": sum(opening) / len(opening),
+        "support": support,
     }
 
 
 def ceiling(logprobs: Sequence[float], budget: int) -> Features:
     """The best that `features` can still become when every further token up to `budget` is certain."""
-    return {**features(logprobs), "mean": sum(logprobs) / budget, "opening": sum(logprobs[:_OPENING]) / _OPENING}
+    return {**features(logprobs, 1.0), "mean": sum(logprobs) / budget, "opening": sum(logprobs[:_OPENING]) / _OPENING}
 
 
 def confidence(calibration: Calibration, found: Features) -> float:
@@ -43,8 +47,7 @@ def confidence(calibration: Calibration, found: Features) -> float:
     for name, weight in calibration.weights.items():
         if name not in found:
             raise ArtifactError(f"the calibration uses {name!r}, which this runtime does not know: upgrade Shammah")
-        if weight:
-            total += weight * found[name]
+        total += weight * max(found[name], LOWEST)
     return logistic(total)
 
 

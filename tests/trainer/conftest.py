@@ -1,0 +1,87 @@
+"""The tiny base, made once, and what hangs on it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from fakes.tiny import Night, Said, TinyHome, exchanges, make_tiny_base
+from shammah_runtime.engine.chat import ChatTokenizer
+from shammah_trainer.base import Base, make_base
+from shammah_trainer.batches import Encoder
+
+# Two threads that wait for each other are slower than one on a model this small, and hopeless on a busy machine.
+torch.set_num_threads(1)
+
+
+def quiet(_: str) -> None:
+    """Say nothing."""
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model folder of the tiny model."""
+    return make_tiny_base(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def base(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Base:
+    """The tiny model as a base."""
+    return make_base(str(tiny_folder), tmp_path_factory.mktemp("bases"), quiet)
+
+
+@pytest.fixture(scope="session")
+def tokenizer(base: Base) -> ChatTokenizer:
+    """The tiny model's tokenizer, as serving reads it."""
+    return ChatTokenizer(base.folder / "tokenizer.json", base.chat)
+
+
+@pytest.fixture(scope="session")
+def encoder(tokenizer: ChatTokenizer, base: Base) -> Encoder:
+    """Encodes for the tiny model, within 128 tokens."""
+    return Encoder(tokenizer, base.stop_ids, 128)
+
+
+@pytest.fixture(scope="session")
+def make_home(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., TinyHome]:
+    """Make a new home, with other settings of [train] where they are given."""
+
+    def make(**train: object) -> TinyHome:
+        home = TinyHome(tmp_path_factory.mktemp("home"), tiny_folder)
+        home.configure(**train)
+        return home
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def night(make_home: Callable[..., TinyHome]) -> Night:
+    """A first run over all exchanges, in a process of its own; not to be changed."""
+    # Runs that are not killed in time may publish; nothing collected may be taken for something destroyed.
+    home = make_home(keep_versions=100)
+    home.import_(exchanges())
+    return Night(home, home.train())
+
+
+@pytest.fixture
+def train(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """Run `shammah-train` through its entry point, in this process: a new one would import torch again each time."""
+
+    def run(home: TinyHome, *arguments: str) -> Said:
+        from shammah_trainer import cli
+
+        monkeypatch.setenv("SHAMMAH_HOME", str(home.root))
+        monkeypatch.setenv("TQDM_DISABLE", "1")
+        monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+        monkeypatch.setattr("sys.argv", ["shammah-train", *arguments])
+        capsys.readouterr()
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as ending:
+            code = ending.code if isinstance(ending.code, int) else int(ending.code is not None)
+        said = capsys.readouterr()
+        return Said(code, said.out, said.err)
+
+    return run

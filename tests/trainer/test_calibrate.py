@@ -1,0 +1,148 @@
+import math
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shammah_runtime.engine.confidence import Features, confidence, features, logistic
+from shammah_trainer.calibrate import NOTHING, accepts, calibrate, fit, lower_bound
+
+Label = tuple[Features, bool]
+
+
+def flat(logprob: float) -> Features:
+    """Features of an answer whose tokens are all equally likely."""
+    return features([logprob] * 6, 0.0)
+
+
+def drawn(slope: float, intercept: float, count: int, seed: int = 0) -> list[Label]:
+    """Answers that are right with a chance that is a logistic curve of their mean log-probability."""
+    rng = random.Random(seed)
+    means = [-rng.uniform(0.0, 2.0) for _ in range(count)]
+    return [(flat(mean), rng.random() < logistic(slope * mean + intercept)) for mean in means]
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(6.0, 4.0), (3.0, 2.0), (12.0, 6.0)])
+def test_a_known_curve_is_recovered(slope: float, intercept: float) -> None:
+    weights, found = fit(drawn(slope, intercept, 4000))
+    for mean in (-0.05, -0.3, -0.6, -1.0, -1.5):
+        odds = found + sum(weight * flat(mean)[name] for name, weight in weights.items())
+        assert logistic(odds) == pytest.approx(logistic(slope * mean + intercept), abs=0.05)
+
+
+def test_confidence_is_the_share_of_right_answers() -> None:
+    calibration = calibrate(drawn(5.0, 3.0, 4000), 0.95)
+    fresh = drawn(5.0, 3.0, 4000, seed=1)
+    for low in (0.1, 0.3, 0.5, 0.7, 0.9):
+        inside = [right for found, right in fresh if low <= confidence(calibration, found) < low + 0.1]
+        assert sum(inside) / len(inside) == pytest.approx(low + 0.05, abs=0.07)
+
+
+def test_the_threshold_keeps_the_target_on_fresh_answers() -> None:
+    """On average: one threshold from a few hundred answers is off by a percent or two."""
+    precisions = []
+    for seed in range(20):
+        calibration = calibrate(drawn(8.0, 4.0, 1000, seed), 0.95)
+        taken = [right for found, right in drawn(8.0, 4.0, 4000, seed + 100) if accepts(calibration, found)]
+        assert taken
+        precisions.append(sum(taken) / len(taken))
+    assert sum(precisions) / len(precisions) == pytest.approx(0.95, abs=0.015)
+
+
+def test_separated_answers_are_told_apart() -> None:
+    labels = [(flat(-0.01 - n / 1000), True) for n in range(20)] + [(flat(-1.0 - n / 10), False) for n in range(20)]
+    calibration = calibrate(labels, 0.95)
+    assert (calibration.accepted, calibration.accepted_right, calibration.examples) == (20, 20, 40)
+    assert [accepts(calibration, found) for found, _ in labels] == [right for _, right in labels]
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 50])
+def test_nothing_right_accepts_nothing(count: int) -> None:
+    calibration = calibrate([(flat(-0.01 * n), False) for n in range(count)], 0.9)
+    assert calibration.threshold == NOTHING
+    assert calibration.accepted == 0
+    assert not calibration.certified
+    assert not accepts(calibration, flat(0.0))
+
+
+def test_the_surest_answer_being_wrong_accepts_nothing_of_a_few() -> None:
+    labels = [(flat(-0.01), False), *((flat(-0.1 - n / 100), True) for n in range(4))]
+    assert calibrate(labels, 0.95).threshold == NOTHING
+
+
+def test_it_is_certified_by_the_bound_not_by_the_share() -> None:
+    faultless = [(flat(-0.01 * n), True) for n in range(1, 60)]
+    assert not calibrate(faultless[:58], 0.95).certified
+    assert calibrate(faultless, 0.95).certified
+
+
+LOGPROBS = st.lists(st.floats(-30.0, 0.0), min_size=1, max_size=12)
+LABELS = st.lists(st.tuples(LOGPROBS.map(lambda logprobs: features(logprobs, 0.5)), st.booleans()), max_size=40)
+
+
+@settings(deadline=None)
+@given(LABELS, st.sampled_from([0.5, 0.8, 0.9, 0.95, 1.0]))
+def test_what_is_accepted_holds_the_target(labels: list[Label], target: float) -> None:
+    calibration = calibrate(labels, target)
+    taken = [right for found, right in labels if accepts(calibration, found)]
+    if taken:
+        assert sum(taken) / len(taken) >= target
+    if calibration.threshold == NOTHING:
+        assert not taken
+    assert calibration.examples == len(labels)
+
+
+@settings(deadline=None)
+@given(LABELS)
+def test_what_is_claimed_is_what_is_accepted(labels: list[Label]) -> None:
+    calibration = calibrate(labels, 0.9)
+    taken = [right for found, right in labels if accepts(calibration, found)]
+    assert (calibration.accepted, calibration.accepted_right) == (len(taken), sum(taken))
+
+
+@settings(deadline=None)
+@given(LABELS, LOGPROBS, st.floats(0.0, 1.0))
+def test_confidence_never_falls_when_every_token_is_likelier(labels: list[Label], logprobs: list[float], share: float) -> None:
+    calibration = calibrate(labels, 0.9)
+    better = [logprob * share for logprob in logprobs]
+    assert confidence(calibration, features(better, 0.5)) >= confidence(calibration, features(logprobs, 0.5)) - 1e-12
+    assert all(weight >= 0 for weight in calibration.weights.values())
+
+
+def test_answers_without_any_chance_do_no_harm() -> None:
+    labels = [(features([], 0.0), False), (features([-math.inf], 0.0), False), *((flat(-0.01), True) for _ in range(20))]
+    calibration = calibrate(labels, 0.9)
+    assert math.isfinite(calibration.intercept)
+    assert not accepts(calibration, features([], 1.0))
+    assert accepts(calibration, flat(-0.01))
+
+
+@pytest.mark.parametrize(
+    ("right", "total", "bound"),
+    [
+        # Where all are right the bound is the root 0.05 ** (1 / n); the others are tabled one-sided 95% limits.
+        (1, 1, 0.05),
+        (10, 10, 0.741134),
+        (59, 59, 0.950493),
+        (9, 10, 0.605836),
+        (8, 10, 0.493099),
+        (5, 10, 0.222441),
+        (1, 10, 0.005116),
+        (19, 20, 0.783894),
+        (18, 20, 0.717382),
+        (0, 10, 0.0),
+    ],
+)
+def test_the_lower_bound_is_that_of_clopper_and_pearson(right: int, total: int, bound: float) -> None:
+    assert lower_bound(right, total) == pytest.approx(bound, abs=1e-4)
+
+
+@given(st.integers(1, 60), st.integers(0, 60))
+def test_the_bound_holds_its_level(total: int, right: int) -> None:
+    """At the bound, as many right answers or more have a chance of 5%: counted directly."""
+    right = min(right, total)
+    chance = lower_bound(right, total)
+    tail = sum(math.comb(total, k) * chance**k * (1 - chance) ** (total - k) for k in range(right, total + 1))
+    assert tail == pytest.approx(0.05 if right else 1.0, abs=1e-6)
+    assert chance <= right / total

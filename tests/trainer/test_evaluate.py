@@ -1,0 +1,144 @@
+import copy
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fakes.tiny import exchanges
+from shammah_data.manifest import CacheShape
+from shammah_data.similarity import Support
+from shammah_export.export import export_model
+from shammah_runtime.engine.chat import ChatTokenizer
+from shammah_runtime.engine.model import Decoder
+from shammah_runtime.engine.session import GraphSession
+from shammah_trainer.base import Base
+from shammah_trainer.batches import Encoder
+from shammah_trainer.dataset import Example
+from shammah_trainer.evaluate import MOST_MATCHED, Kind, answer_all, heldout_loss, match_answers
+from shammah_trainer.finetune import Progress, Recipe, finetune, load_model, mean_loss
+
+# The first six questions, four phrasings each: what the model under test has learned by heart.
+EXAMPLES = [
+    Example(f"{group}/{n}", one.query, one.response, group=group)
+    for group in range(6)
+    for n, one in enumerate(exchanges()[8 * group : 8 * group + 4])
+]
+
+
+def ignore(_: Progress) -> None:
+    """Report nothing."""
+
+
+def no_count(_done: int, _total: int) -> None:
+    """Report nothing."""
+
+
+@pytest.fixture(scope="module")
+def folders(base: Base, encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The model before and after it learned EXAMPLES."""
+    untrained = load_model(base.folder)
+    recipe = Recipe("full", 4, 40.0, 5e-3, 8, 0.0, 0)
+    trained, _ = finetune(copy.deepcopy(untrained), encoder, EXAMPLES, recipe, base.stop_ids[0], ignore)
+    found = {}
+    for name, model in (("untrained", untrained), ("trained", trained)):
+        found[name] = tmp_path_factory.mktemp(name)
+        model.save_pretrained(found[name])
+    return found
+
+
+def open_decoder(folder: Path, tokenizer: ChatTokenizer, base: Base) -> Decoder:
+    sizes = export_model(folder, folder / "graph", "fp32").shape
+    shape = CacheShape(sizes.layers, sizes.kv_heads, sizes.head_dim, sizes.vocab, sizes.context)
+    return Decoder(GraphSession(folder / "graph" / "model.onnx", shape, "cpu", 1), tokenizer, base.stop_ids)
+
+
+@pytest.fixture(scope="module")
+def trained(folders: dict[str, Path], tokenizer: ChatTokenizer, base: Base) -> Decoder:
+    return open_decoder(folders["trained"], tokenizer, base)
+
+
+@pytest.fixture(scope="module")
+def untrained(folders: dict[str, Path], tokenizer: ChatTokenizer, base: Base) -> Decoder:
+    return open_decoder(folders["untrained"], tokenizer, base)
+
+
+def test_a_model_that_knows_matches_answers_and_queries(trained: Decoder, encoder: Encoder) -> None:
+    found = match_answers(trained, encoder, EXAMPLES, 0, no_count)
+    assert found.wins == 1.0
+    assert found.p_value < 0.001
+    assert heldout_loss(trained, encoder, EXAMPLES, no_count) < 0.1
+
+
+def test_a_model_that_does_not_know_matches_no_better_than_chance(untrained: Decoder, encoder: Encoder) -> None:
+    found = match_answers(untrained, encoder, EXAMPLES, 0, no_count)
+    assert found.queries == len(EXAMPLES)
+    assert found.p_value > 0.001
+    assert heldout_loss(untrained, encoder, EXAMPLES, no_count) > 5.0
+
+
+def test_a_model_that_knows_does_not_match_exchanged_answers(trained: Decoder, encoder: Encoder) -> None:
+    dealt = [
+        replace(e, target=EXAMPLES[(n + 4) % len(EXAMPLES)].target, group=(e.group + 1) % 6) for n, e in enumerate(EXAMPLES)
+    ]
+    found = match_answers(trained, encoder, dealt, 0, no_count)
+    assert found.wins < 0.6
+    assert found.p_value > 0.05
+
+
+def test_the_loss_is_that_of_torch(folders: dict[str, Path], trained: Decoder, encoder: Encoder, base: Base) -> None:
+    wrong = [replace(EXAMPLES[0], target="Beans hands 27."), replace(EXAMPLES[9], target="Lock wheels near the gate.")]
+    in_torch = mean_loss(load_model(folders["trained"]), encoder, wrong, base.stop_ids[0])
+    # torch computes in bfloat16 here.
+    assert heldout_loss(trained, encoder, wrong, no_count) == pytest.approx(in_torch, rel=0.02)
+
+
+def test_what_cannot_be_compared_matches_nothing(trained: Decoder, encoder: Encoder) -> None:
+    assert match_answers(trained, encoder, EXAMPLES[:4], 0, no_count).p_value == 1.0
+    assert match_answers(trained, encoder, [], 0, no_count).queries == 0
+    long = replace(EXAMPLES[4], target="word " * 300)
+    assert match_answers(trained, encoder, [*EXAMPLES[:4], EXAMPLES[8], long], 0, no_count).queries == 5
+    assert math.isnan(heldout_loss(trained, encoder, [], no_count))
+
+
+def test_one_of_each_group_is_matched_before_a_second(trained: Decoder, encoder: Encoder) -> None:
+    crowded = [replace(EXAMPLES[0], id=str(n)) for n in range(MOST_MATCHED)] + [EXAMPLES[4], EXAMPLES[8]]
+    found = match_answers(trained, encoder, crowded, 0, no_count)
+    assert found.queries == MOST_MATCHED
+    # Without the two at the end there would be nothing to compare with.
+    assert found.wins == 1.0
+
+
+def test_answers_are_labelled_by_the_judge(trained: Decoder) -> None:
+    right, reworded, other = EXAMPLES[0], EXAMPLES[4], EXAMPLES[8]
+    asked: list[tuple[Kind, Example]] = [
+        ("phrasing", right),
+        ("phrasing", replace(reworded, target=reworded.target.upper())),
+        ("group", replace(other, target="Use level 3 behind the gate.")),
+        ("outside", replace(right, target="")),
+    ]
+    counted: list[tuple[int, int]] = []
+    known = Support()
+    known.add(right.id, right.query, right.target)
+    outcomes = answer_all(trained, asked, known, 60, lambda done, total: counted.append((done, total)))
+    assert [outcome.right for outcome in outcomes] == [True, True, False, False]
+    assert [outcome.kind for outcome in outcomes] == ["phrasing", "phrasing", "group", "outside"]
+    assert outcomes[0].text == right.target
+    assert "number" in outcomes[2].reason
+    assert all(outcome.finished for outcome in outcomes)
+    assert outcomes[0].features["mean"] > -0.2
+    assert [outcome.features["support"] for outcome in outcomes][:2] == [pytest.approx(1.0), 0.0]
+    assert counted == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_an_answer_that_does_not_end_is_wrong(trained: Decoder) -> None:
+    (outcome,) = answer_all(trained, [("phrasing", EXAMPLES[0])], Support(), 3, no_count)
+    assert not outcome.finished
+    assert not outcome.right
+    assert outcome.reason == "did not end"
+
+
+def test_times_are_those_of_the_clock(trained: Decoder) -> None:
+    ticks = iter([10.0, 10.25, 11.0, 11.5])
+    outcomes = answer_all(trained, [("phrasing", EXAMPLES[0])] * 2, Support(), 60, no_count, clock=lambda: next(ticks))
+    assert [outcome.milliseconds for outcome in outcomes] == [250.0, 500.0]

@@ -1,0 +1,120 @@
+"""A run may be killed at any moment: the log and the version that serves stay, and the next run completes."""
+
+import random
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fakes.tiny import Night, Said, TinyHome, exchanges
+from shammah_data.home import Home
+from shammah_data.log import ExchangeLog
+from shammah_data.store import ModelStore
+
+# Standard error tells how far a run has come: in the training, before the evaluation, before the publishing.
+MOMENTS = (re.compile(r"train: step 1/"), re.compile(r"exported "), re.compile(r"answer: (\d+)/\1$"))
+RANDOM_ROUNDS = 20
+
+
+@dataclass(frozen=True)
+class State:
+    """What a killed run must leave as it is."""
+
+    exchanges: list[dict[str, Any]]
+    versions: dict[str, bytes]
+
+
+def state(home: TinyHome) -> State:
+    log = ExchangeLog(Home(home.root), wait=5.0)
+    kept = sorted(log.recent(1000), key=lambda row: str(row["id"]))
+    models = home.root / "models"
+    store = ModelStore(models)
+    files = [path for name in store.versions() for path in sorted((models / name).rglob("*")) if path.is_file()]
+    return State(kept, {str(path.relative_to(models)): path.read_bytes() for path in files})
+
+
+def assert_untouched(home: TinyHome, before: State) -> None:
+    """The log is what it was; every listed version is whole, and those from before are what they were."""
+    now = state(home)
+    assert now.exchanges == before.exchanges
+    store = ModelStore(home.root / "models")
+    assert store.pointer().champion in store.versions()
+    for version in store.versions():
+        store.verify(version)
+    assert all(now.versions[name] == content for name, content in before.versions.items())
+
+
+def kill(process: "subprocess.Popen[str]") -> None:
+    process.kill()
+    process.communicate()
+
+
+@pytest.fixture
+def home(night: Night, tmp_path: Path) -> TinyHome:
+    """A copy of a home that has published once."""
+    shutil.copytree(night.home.root, tmp_path / "home")
+    return TinyHome(tmp_path / "home", night.home.base)
+
+
+def complete(home: TinyHome, before: State, train: Callable[..., Said]) -> None:
+    """Let a run come to its end after the killed ones."""
+    said = train(home, "--force")
+    assert said.code == 0, said.err
+    assert said.out.startswith("published: "), said
+    assert_untouched(home, before)
+    assert home.pointer()["champion"] == said.out.split()[1].rstrip(":")
+    # What the killed runs left half made is gone.
+    assert not [path.name for path in (home.root / "models").iterdir() if path.name.startswith((".staging", ".deleted"))]
+    assert not list((home.root / "bases").glob(".*"))
+
+
+def test_killed_at_each_stage(home: TinyHome, train: Callable[..., Said]) -> None:
+    before = state(home)
+    for moment in MOMENTS:
+        with home.start("shammah-train", "--force", "--epochs", "1") as process:
+            assert process.stderr is not None
+            seen = ""
+            for seen in process.stderr:
+                if moment.match(seen):
+                    break
+            kill(process)
+        assert moment.match(seen)
+        assert process.returncode != 0
+        assert_untouched(home, before)
+    complete(home, before, train)
+
+
+def test_killed_while_the_base_is_made(make_home: Callable[..., TinyHome], train: Callable[..., Said]) -> None:
+    home = make_home()
+    home.import_(exchanges())
+    with home.start("shammah-train") as process:
+        assert process.stderr is not None
+        assert any("converting" in line for line in process.stderr)
+        kill(process)
+    assert home.pointer() == {}
+    said = train(home, "--epochs", "0.1")
+    assert said.code == 0, said.err
+    assert len([path for path in (home.root / "bases").iterdir() if (path / "base.json").exists()]) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_killed_at_random(home: TinyHome, train: Callable[..., Said]) -> None:
+    before = state(home)
+    rng = random.Random(0)
+    killed = 0
+    for _ in range(RANDOM_ROUNDS):
+        with home.start("shammah-train", "--force", "--epochs", "6") as process:
+            try:
+                process.communicate(timeout=rng.uniform(0.2, 9.0))
+            except subprocess.TimeoutExpired:
+                killed += 1
+            kill(process)
+        assert_untouched(home, before)
+    assert killed >= RANDOM_ROUNDS // 2
+    complete(home, before, train)

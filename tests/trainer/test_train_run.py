@@ -1,0 +1,277 @@
+import json
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+from fakes.tiny import Asked, Night, Said, TinyHome, exchanges
+from shammah_data.home import Home
+from shammah_data.log import ExchangeLog
+from shammah_data.store import ModelStore
+
+Train = Callable[..., Said]
+
+
+def records(home: TinyHome) -> list[dict[str, Any]]:
+    """The runs that the log remembers, newest first."""
+    return ExchangeLog(Home(home.root)).runs()
+
+
+def run_folders(home: TinyHome) -> list[Path]:
+    return sorted(path for path in (home.root / "runs").glob("*") if path.is_dir())
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def permuted() -> Iterator[Asked]:
+    """The exchanges with their answers dealt out again: the questions say nothing of the answers any more."""
+    asked = exchanges()
+    answers = [one.response for one in asked]
+    random.Random(1).shuffle(answers)
+    return (replace(one, response=answer) for one, answer in zip(asked, answers, strict=True))
+
+
+@pytest.fixture
+def after(night: Night, tmp_path: Path) -> TinyHome:
+    """A copy of the home after that run, to be changed."""
+    shutil.copytree(night.home.root, tmp_path / "home")
+    return TinyHome(tmp_path / "home", night.home.base)
+
+
+@pytest.fixture
+def few(make_home: Callable[..., TinyHome]) -> TinyHome:
+    """A home with 37 exchanges, where 100 are wanted."""
+    home = make_home(min_examples=100)
+    home.import_(exchanges()[:37])
+    return home
+
+
+def test_a_run_publishes(night: Night) -> None:
+    assert night.done.code == 0, night.done.err
+    assert night.done.out.startswith("published: v0001: held-out loss ")
+    assert len(night.done.out.splitlines()) == 1
+    assert night.home.pointer()["champion"] == "v0001"
+    manifest = ModelStore(night.home.root / "models").verify("v0001")
+    assert manifest.snapshot_rows == len(exchanges())
+    assert manifest.graphs[0].precision == "int8"
+    assert manifest.graphs[0].calibration.accepted_right >= 8
+    assert manifest.evaluation["loss_after"] < manifest.evaluation["loss_before"]
+
+
+def test_a_log_gets_plain_lines(night: Night) -> None:
+    for text in (night.done.out, night.done.err):
+        assert "\r" not in text
+        assert "\x1b" not in text
+        assert "\x08" not in text
+    assert "train: step " in night.done.err
+    assert all(line.strip() and len(line) < 200 for line in night.done.err.splitlines())
+
+
+def test_the_run_is_recorded(night: Night) -> None:
+    (record,) = records(night.home)
+    assert record["status"] == "published"
+    assert record["version"] == "v0001"
+    assert night.done.out == f"published: {record['reason']}\n"
+    (folder,) = run_folders(night.home)
+    assert folder.name == record["id"] == ModelStore(night.home.root / "models").verify("v0001").run
+    figures = record["figures"]
+    assert figures["snapshot_rows"] == len(exchanges())
+    assert figures["dataset"]["heldout_phrasings"] == 11
+    assert figures["epoch_losses"][-1] < figures["epoch_losses"][0]
+    saved = json.loads((folder / "run.json").read_text())
+    assert saved["status"] == "published"
+    lines = [json.loads(line) for line in (folder / "heldout.jsonl").read_text().splitlines()]
+    asked = {kind: sum(line["kind"] == kind for line in lines) for kind in {line["kind"] for line in lines}}
+    assert asked["phrasing"] == figures["heldout"]["phrasing"]["asked"] == 11
+    assert figures["heldout"]["phrasing"]["right"] == sum(line["right"] for line in lines if line["kind"] == "phrasing")
+    assert sum(line["accepted"] for line in lines) == sum(kind["accepted"] for kind in figures["heldout"].values())
+
+
+def test_a_question_never_trained_on_is_not_answered(night: Night) -> None:
+    heldout = records(night.home)[0]["figures"]["heldout"]
+    assert heldout["phrasing"]["accepted_right"] >= 8
+    assert heldout["group"]["accepted"] <= 1
+
+
+def test_nothing_is_left_behind(night: Night) -> None:
+    names = {path.name for path in (night.home.root / "models").iterdir()}
+    assert names - {".lock"} == {"v0001", "pointer.json"}
+
+
+def test_what_is_written_is_private(night: Night) -> None:
+    for folder in ("models", "runs"):
+        files = [path for path in (night.home.root / folder).rglob("*") if path.is_file()]
+        assert files
+        assert not [path for path in files if path.stat().st_mode & 0o077 and not _behind_a_private_folder(path, night.home)]
+
+
+def _behind_a_private_folder(path: Path, home: TinyHome) -> bool:
+    return any(not parent.stat().st_mode & 0o077 for parent in path.parents if parent.is_relative_to(home.root))
+
+
+def test_a_second_run_without_news_is_skipped(after: TinyHome, train: Train) -> None:
+    before = content(after.root / "models")
+    (record,) = records(after)
+    said = train(after)
+    assert (said.code, said.out) == (0, f"skipped: nothing new since run {record['id']}\n")
+    assert content(after.root / "models") == before
+    assert len(run_folders(after)) == len(records(after)) == 1
+
+
+def test_another_recipe_is_news(after: TinyHome, train: Train) -> None:
+    said = train(after, "--epochs", "0.1")
+    assert not said.out.startswith("skipped")
+    assert len(records(after)) == 2
+
+
+def test_permuted_answers_are_refused_and_the_pointer_stays(after: TinyHome, train: Train) -> None:
+    """With the very settings that publish with the true answers."""
+    pointer, champion = after.pointer(), content(after.root / "models" / "v0001")
+    after.import_(permuted())
+    said = train(after)
+    assert said.code == 0
+    assert said.out.startswith("refused: ")
+    assert "the answers do not follow from the questions" in said.out
+    assert len(said.out.splitlines()) == 1
+    assert after.pointer() == pointer
+    assert content(after.root / "models" / "v0001") == champion
+    assert ModelStore(after.root / "models").versions() == ["v0001"]
+    refused, published = records(after)
+    assert (refused["status"], refused["version"]) == ("refused", None)
+    assert said.out == f"refused: {refused['reason']}\n"
+    assert published["status"] == "published"
+    # What was shuffled to its own place is the same exchange as before.
+    dealt = sum(one.response != other.response for one, other in zip(exchanges(), permuted(), strict=True))
+    assert refused["figures"]["dataset"]["excluded"] == {"asked again later": dealt}
+    # A refusal is an answer, too: the same data need not be tried again.
+    assert train(after).out == f"skipped: nothing new since run {refused['id']}\n"
+
+
+def test_too_few_exchanges_are_skipped(few: TinyHome, train: Train) -> None:
+    assert train(few) == Said(0, "skipped: 37 of 100 exchanges\n", "")
+    assert not records(few)
+    assert not run_folders(few)
+    assert not (few.root / "models").exists()
+
+
+def test_force_runs_all_the_same(few: TinyHome, train: Train) -> None:
+    said = train(few, "--force", "--epochs", "0.1", "--precision", "fp32")
+    assert said.code == 0
+    assert said.out.startswith("refused: ")
+    (record,) = records(few)
+    assert record["figures"]["snapshot_rows"] == 37
+    assert record["figures"]["export"]["precision"] == "fp32"
+
+
+def test_an_empty_log_is_skipped_even_with_force(make_home: Callable[..., TinyHome], train: Train) -> None:
+    home = make_home(min_examples=100)
+    assert train(home) == Said(0, "skipped: 0 of 100 exchanges\n", "")
+    assert train(home, "--force") == Said(0, "skipped: 0 exchanges to learn from\n", "")
+
+
+def test_another_run_in_progress_is_left_alone(few: TinyHome, train: Train) -> None:
+    (few.root / "runs").mkdir()
+    with FileLock(few.root / "runs" / ".lock"):
+        assert train(few, "--force") == Said(0, "skipped: another run is in progress\n", "")
+    assert not records(few)
+    assert train(few).out == "skipped: 37 of 100 exchanges\n"
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"base": "/no/such/base"}, "/no/such/base: no such file or folder"),
+        ({"max_length": 16}, "raise train.max_length"),
+    ],
+)
+def test_a_failed_run_is_one_line_and_a_record(few: TinyHome, train: Train, settings: dict[str, object], words: str) -> None:
+    few.configure(min_examples=10, **settings)
+    said = train(few)
+    assert said.code == 2
+    assert said.out == ""
+    last = said.err.splitlines()[-1]
+    assert last.startswith("shammah-train: ")
+    assert words in last
+    (record,) = records(few)
+    assert record["status"] == "failed"
+    assert last == f"shammah-train: {record['reason']}"
+    assert few.pointer() == {}
+    # A failure is tried again.
+    assert train(few).code == 2
+    assert len(records(few)) == 2
+
+
+@pytest.mark.parametrize("arguments", [("promote", "x"), ("promote", "v0002"), ("promote", "../v0001"), ("rollback",)])
+def test_a_version_that_is_not_there_is_one_line(after: TinyHome, train: Train, arguments: tuple[str, ...]) -> None:
+    pointer = after.pointer()
+    said = train(after, *arguments)
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("shammah-train: ")
+    assert len(said.err.splitlines()) == 1
+    assert after.pointer() == pointer
+
+
+def test_versions_promote_and_rollback(after: TinyHome, train: Train) -> None:
+    assert train(after, "versions") == Said(0, "v0001 champion\n", "")
+    second = after.root / "models" / "v0002"
+    shutil.copytree(after.root / "models" / "v0001", second)
+    assert train(after, "versions").out == "v0001 champion\nv0002\n"
+    assert train(after, "promote", "v0002") == Said(0, "champion: v0002, previous: v0001\n", "")
+    assert train(after, "versions").out == "v0001 previous\nv0002 champion\n"
+    assert train(after, "rollback") == Said(0, "champion: v0001, previous: v0002\n", "")
+    assert train(after, "versions").out == "v0001 champion\nv0002 previous\n"
+    with open(second / "int8" / "weights.bin", "r+b") as file:
+        file.seek(100)
+        file.write(b"\xff\x00\xff")
+    said = train(after, "rollback")
+    assert said.code == 2
+    assert "weights.bin: not the bytes that were published" in said.err
+    assert train(after, "versions").out.startswith("v0001 champion")
+
+
+def test_a_home_without_versions(make_home: Callable[..., TinyHome], train: Train) -> None:
+    home = make_home()
+    assert train(home, "versions") == Said(0, "no version yet: run shammah-train\n", "")
+    said = train(home, "rollback")
+    assert (said.code, len(said.err.splitlines())) == (2, 1)
+
+
+@pytest.mark.parametrize("arguments", [("--force", "versions"), ("--epochs", "2", "rollback"), ("--precision", "int4", "base")])
+def test_options_of_a_run_do_not_go_with_a_command(
+    make_home: Callable[..., TinyHome], train: Train, arguments: tuple[str, ...]
+) -> None:
+    said = train(make_home(), *arguments)
+    assert said.code == 2
+    assert "options of a run do not go with the command" in said.err
+
+
+@pytest.mark.parametrize("arguments", [("--epochs", "0"), ("--precision", "int2"), ("promote",), ("--no-such-option",)])
+def test_bad_arguments_exit_with_two(make_home: Callable[..., TinyHome], train: Train, arguments: tuple[str, ...]) -> None:
+    said = train(make_home(), *arguments)
+    assert (said.code, said.out) == (2, "")
+    assert "Traceback" not in said.err
+
+
+def test_a_wrong_setting_is_one_line(make_home: Callable[..., TinyHome], train: Train) -> None:
+    said = train(make_home(epoch=3))
+    assert (said.code, said.out) == (2, "")
+    assert "did you mean 'epochs'?" in said.err
+    assert len(said.err.splitlines()) == 1
+
+
+def test_the_base_command_makes_the_base_that_a_run_uses(make_home: Callable[..., TinyHome], train: Train) -> None:
+    home = make_home()
+    said = train(home, "base", str(home.base))
+    assert said.code == 0
+    assert said.out.splitlines()[-1].startswith("ready: ")
+    (made,) = (home.root / "bases").iterdir()
+    assert (made / "base.json").exists()
+    assert "already there" in train(home, "base", str(home.base)).out
