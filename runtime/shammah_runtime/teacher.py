@@ -17,26 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from shammah_data.errors import TeacherError
 from shammah_data.exchange import Message
+from shammah_runtime.prices import PRICES, Price, cost_usd
 
 if TYPE_CHECKING:
     import anthropic
     import httpx2
     from anthropic.types import RawMessageStreamEvent
-
-# (model, USD per million input tokens, USD per million output tokens): https://platform.claude.com/docs/about-claude/pricing.
-PRICES: tuple[tuple[str, float, float], ...] = (
-    ("claude-fable-5-1", 10.0, 50.0),
-    ("claude-opus-5-5", 4.0, 20.0),
-    ("claude-opus-5", 5.0, 25.0),
-    ("claude-opus-4-7", 5.0, 25.0),
-    ("claude-opus-4-6", 5.0, 25.0),
-    ("claude-opus-4-5", 5.0, 25.0),
-    ("claude-sonnet-5-5", 2.0, 10.0),
-    ("claude-sonnet-5", 2.0, 10.0),
-    ("claude-sonnet-4-6", 3.0, 15.0),
-    ("claude-sonnet-4-5", 3.0, 15.0),
-    ("claude-haiku-4-5", 1.0, 5.0),
-)
 
 FINISHED = frozenset({"end_turn", "stop_sequence"})
 TRANSIENT_STATUS = frozenset({429, 500, 502, 503, 504, 529})
@@ -87,7 +73,7 @@ class TeacherSettings:
     first_token_seconds: float = 20.0
     total_seconds: float = 45.0
     base_url: str | None = None
-    prices: tuple[tuple[str, float, float], ...] = PRICES
+    prices: tuple[Price, ...] = PRICES
 
 
 @dataclass(frozen=True)
@@ -189,7 +175,7 @@ class Teacher:
             stop_reason=outcome.stop_reason,
             input_tokens=outcome.input_tokens,
             output_tokens=outcome.output_tokens,
-            cost_usd=self._cost(outcome),
+            cost_usd=cost_usd(self.settings.prices, outcome.model, outcome.input_tokens, outcome.output_tokens),
             latency_ms=(self._clock() - began) * 1000.0,
         )
 
@@ -234,16 +220,6 @@ class Teacher:
             limit = self.settings.max_tokens
             return _Failure(f"Claude used all {limit} tokens before it said anything: raise teacher.max_tokens")
         return _Failure(f"Claude's answer holds no text ({end.stop_reason}): ask again")
-
-    def _cost(self, end: _End) -> float | None:
-        if end.input_tokens is None or end.output_tokens is None:
-            return None
-        for model, usd_in, usd_out in self.settings.prices:
-            release = end.model.removeprefix(model + "-")
-            # claude-opus-5-5 is no release of claude-opus-5, claude-haiku-4-5-20251001 is one of claude-haiku-4-5
-            if end.model == model or (release != end.model and len(release) == 8 and release.isdecimal()):
-                return (end.input_tokens * usd_in + end.output_tokens * usd_out) / 1e6
-        return None
 
 
 def _import_sdk() -> Any:

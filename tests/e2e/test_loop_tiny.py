@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pexpect
 import pytest
 
 from fakes.blocked import block
 from fakes.claude import FakeClaude
+from fakes.session import Session
 from fakes.tiny import TinyHome, exchanges, make_tiny_base, other_phrasings, script
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
@@ -40,43 +40,6 @@ def home(tmp_path: Path) -> TinyHome:
 def lean(tmp_path: Path) -> dict[str, str]:
     """What keeps the training libraries out of a process; no fallback could hide an attempt."""
     return {"PYTHONPATH": str(block(tmp_path / "blocked", TRAINING, "RuntimeError"))}
-
-
-class Session:
-    """An open `shammah-serve` on a pseudo-terminal."""
-
-    PROMPT = "\r?\n> "
-
-    def __init__(self, environment: dict[str, str]) -> None:
-        self.child: pexpect.spawn[str] = pexpect.spawn(
-            script("shammah-serve"),
-            env={**environment, "TERM": "dumb", "PYTHONUNBUFFERED": "1"},
-            encoding="utf-8",
-            timeout=30,
-            echo=False,
-            dimensions=(50, 200),
-        )
-        self.child.expect("> $")
-
-    def ask(self, query: str) -> str:
-        """Type a line and return everything up to the next prompt."""
-        self.child.sendline(query)
-        self.child.expect(self.PROMPT)
-        return str(self.child.before)
-
-    def wait_for(self, version: str) -> None:
-        """Ask for the status until a version serves; it is looked for twice a second."""
-        for _ in range(300):
-            if version in self.ask("/status"):
-                return
-        raise AssertionError(f"{version} never served")
-
-    def close(self) -> None:
-        """Leave with /quit and wait for the end."""
-        self.child.sendline("/quit")
-        self.child.expect(pexpect.EOF)
-        self.child.close()
-        assert self.child.exitstatus == 0
 
 
 def test_the_loop(home: TinyHome, claude: FakeClaude, lean: dict[str, str]) -> None:

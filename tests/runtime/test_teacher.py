@@ -19,7 +19,8 @@ import pytest
 from fakes.claude import GENERIC_ANSWER, FakeClaude, Fault
 from shammah_data.errors import TeacherError
 from shammah_data.exchange import Message
-from shammah_runtime.teacher import PRICES, Teacher, TeacherReply, TeacherSettings
+from shammah_runtime.prices import PRICES
+from shammah_runtime.teacher import Teacher, TeacherReply, TeacherSettings
 
 KEY = "sk-ant-test-0123456789-not-a-real-key"
 QUERY = "How do I reset my PIN?"

@@ -38,7 +38,7 @@ def no_count(_done: int, _total: int) -> None:
 def folders(base: Base, encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The model before and after it learned EXAMPLES."""
     untrained = load_model(base.folder)
-    recipe = Recipe("full", 4, 40.0, 5e-3, 8, 0.0, 0)
+    recipe = Recipe("full", 4, 40.0, 5e-3, 8, 0.0, 0.0, 0)
     trained, _ = finetune(copy.deepcopy(untrained), encoder, EXAMPLES, recipe, base.stop_ids[0], ignore)
     found = {}
     for name, model in (("untrained", untrained), ("trained", trained)):

@@ -18,7 +18,9 @@ from shammah_trainer.finetune import Progress, Recipe, ResponseLoss, finetune, l
 
 # peft 0.21 still asks transformers 5 for an attribute under its old name.
 PEFT_WARNS = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
-RECIPE = Recipe(method="full", lora_rank=4, epochs=1.0, learning_rate=3e-3, batch_size=8, context_share=0.0, seed=0)
+RECIPE = Recipe(
+    method="full", lora_rank=4, epochs=1.0, learning_rate=3e-3, batch_size=8, context_share=0.0, reworded_share=0.0, seed=0
+)
 EXAMPLES = [Example(str(n), one.query, one.response) for n, one in enumerate(exchanges()[:32])]
 PLAIN = Encoded((5, 6, 7), (8, 9, 10), 1.0)
 OTHER = Encoded((11, 12), (13, 14, 15), 1.0)
@@ -114,8 +116,8 @@ def test_the_prompt_is_not_learned(model: Any) -> None:
 
 
 def test_the_loss_falls(tune: Callable[..., Any]) -> None:
-    _, losses = tune(epochs=6.0)
-    assert len(losses) == 6
+    _, losses = tune(epochs=8.0)
+    assert len(losses) == 8
     assert losses[0] > 4.0
     assert losses[-1] < 0.6 * losses[0]
 

@@ -5,15 +5,17 @@ B: examples of a batch, T: tokens of its longest example.
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from shammah_data.exchange import Message
+from shammah_data.judge import facts
 from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_trainer.dataset import Example
 
 IGNORED = -100
+DROPPED_WORDS = 0.15
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,13 @@ class Encoder:
             # A context begins with a user's turn: question and answer go together.
             turns = turns[2:]
 
-    def epoch(self, examples: Sequence[Example], context_share: float, rng: random.Random) -> list[Encoded]:
+    def epoch(
+        self, examples: Sequence[Example], context_share: float, rng: random.Random, reworded_share: float = 0.0
+    ) -> list[Encoded]:
         """One pass over the examples; a share of the single turns gets an unrelated exchange as its context.
 
         Single turns alone would teach a model that a context never occurs; it then answers the earlier question again.
+        A share of the queries is reworded, so that no single word of a phrasing decides.
         """
         encoded = []
         for example in examples:
@@ -77,10 +82,27 @@ class Encoder:
             if not example.context and rng.random() < context_share:
                 other = rng.choice(examples)
                 context = (Message("user", other.query), Message("assistant", other.target))
-            item = self.encode(example, context)
+            query = reworded(example.query, rng) if rng.random() < reworded_share else example.query
+            item = self.encode(replace(example, query=query), context)
             if item is not None:
                 encoded.append(item)
         return encoded
+
+
+def reworded(query: str, rng: random.Random) -> str:
+    """The query as somebody hastier would type it: without its mark, perhaps in lower case, perhaps a word or two short.
+
+    Numbers, operators and negations stay, and so does a query of three words or less: less would ask something else.
+    """
+    words = query.rstrip("?!. ").split()
+    if rng.random() < 0.5:
+        words = [word.lower() if word.isalpha() and not word.isupper() else word for word in words]
+    kept = [word for word in words if not _droppable(word) or rng.random() >= DROPPED_WORDS]
+    return " ".join(kept if len(kept) >= 3 else words) or query
+
+
+def _droppable(word: str) -> bool:
+    return word.isalpha() and not facts(word).negated
 
 
 def batches(encoded: Sequence[Encoded], size: int, pad: int, rng: random.Random | None = None) -> Iterator[Batch]:

@@ -28,20 +28,17 @@ Label = tuple[Features, bool]
 def calibrate(labels: Sequence[Label], target_precision: float) -> Calibration:
     """Fit the confidence and choose the threshold from (features, right) of held-out answers.
 
-    The threshold accepts the most answers such that the target would still be
-    held with one more wrong answer among them; where no cut is that long, the most answers without a single wrong one.
+    The threshold accepts the most answers of which at least the target share is right; `certified` says whether they are
+    enough to promise as much of answers to come.
     """
     weights, intercept = fit(labels)
     curve = Calibration(weights, intercept, NOTHING, target_precision, len(labels), 0, 0, certified=False)
     scored = sorted(((confidence(curve, found), right) for found, right in labels), key=lambda s: (-s[0], s[1]))
-    best = right = faultless = 0
+    accepted = right = 0
     for count, (_, is_right) in enumerate(scored, 1):
         right += is_right
-        if is_right and right / (count + 1) >= target_precision:
-            best = count
-        if right == count:
-            faultless = count
-    accepted = best or faultless
+        if is_right and right / count >= target_precision:
+            accepted = count
     if not accepted or not any(weights.values()):
         return curve
     threshold = scored[accepted - 1][0]

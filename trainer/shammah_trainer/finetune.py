@@ -32,6 +32,7 @@ class Recipe:
     learning_rate: float
     batch_size: int
     context_share: float
+    reworded_share: float
     seed: int
 
 
@@ -135,7 +136,9 @@ def finetune(
     epoch_losses: list[float] = []
     while step < steps:
         losses: list[float] = []
-        for batch in batches(encoder.epoch(examples, recipe.context_share, rng), recipe.batch_size, pad, rng):
+        for batch in batches(
+            encoder.epoch(examples, recipe.context_share, rng, recipe.reworded_share), recipe.batch_size, pad, rng
+        ):
             if step == steps:
                 break
             for group in optimizer.param_groups:

@@ -155,7 +155,14 @@ class _Run:
         self.figures["loss_before"] = mean_loss(model, encoder, heldout, pad)
         self._reporter.say(f"held-out loss before: {self.figures['loss_before']:.3f} nats per token")
         recipe = Recipe(
-            train.method, train.lora_rank, train.epochs, train.learning_rate, train.batch_size, train.context_share, train.seed
+            train.method,
+            train.lora_rank,
+            train.epochs,
+            train.learning_rate,
+            train.batch_size,
+            train.context_share,
+            train.reworded_share,
+            train.seed,
         )
         began = time.monotonic()
         model, losses = finetune(model, encoder, dataset.train, recipe, pad, self._reporter.training)
