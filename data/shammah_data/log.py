@@ -34,7 +34,10 @@ _BATCH = 2000
 
 @dataclass(frozen=True)
 class Stats:
-    """Counts over the log. `per_tier` maps a tier to (exchanges, median latency in ms, cost in USD)."""
+    """Counts over the log. `per_tier` maps who answered to (exchanges, median latency in ms, cost in USD).
+
+    Who answered is a tier, or "unanswered".
+    """
 
     exchanges: int
     learnable: int
@@ -296,8 +299,8 @@ class ExchangeLog:
         with self._reading() as connection:
             tiers = _fetch(
                 connection,
-                "SELECT tier, count(*) AS n, median(latency_ms) AS ms, coalesce(sum(cost_usd), 0) AS usd "
-                "FROM exchanges GROUP BY tier ORDER BY n DESC, tier",
+                "SELECT CASE WHEN trim(answer) = '' THEN 'unanswered' ELSE tier END AS who, count(*) AS n, "
+                "median(latency_ms) AS ms, coalesce(sum(cost_usd), 0) AS usd FROM exchanges GROUP BY who ORDER BY n DESC, who",
             )
             counts = _fetch(
                 connection,
@@ -309,7 +312,7 @@ class ExchangeLog:
             exchanges=counts["exchanges"],
             learnable=learnable,
             waiting=waiting,
-            per_tier={row["tier"]: (row["n"], row["ms"], row["usd"]) for row in tiers},
+            per_tier={row["who"]: (row["n"], row["ms"], row["usd"]) for row in tiers},
             feedback=counts["feedback"],
             runs=counts["runs"],
             spooled=len(self._spool.read()),

@@ -516,3 +516,9 @@ def test_a_snapshot_beside_a_process_that_appends_is_whole(home: Home, log: Exch
     assert error == ""
     acknowledged |= {str(uuid.UUID(line)) for line in out.split() if len(line) == 36}
     assert acknowledged <= {str(row["id"]) for row in log.recent(100_000)}
+
+
+def test_a_question_that_nobody_answered_counts_for_no_tier(log: ExchangeLog) -> None:
+    log.append(Exchange("Q1", "A1", "teacher"))
+    log.append(Exchange("Q2", "", "teacher", complete=False))
+    assert {who: n for who, (n, *_) in log.stats().per_tier.items()} == {"teacher": 1, "unanswered": 1}
