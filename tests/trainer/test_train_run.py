@@ -1,6 +1,7 @@
 import json
 import random
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from fakes.tiny import Asked, Night, Said, TinyHome, exchanges
+from fakes.blocked import block
+from fakes.tiny import Asked, Night, Said, TinyHome, exchanges, script
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_data.store import ModelStore
@@ -160,6 +162,18 @@ def test_too_few_exchanges_are_skipped(few: TinyHome, train: Train) -> None:
     assert not records(few)
     assert not run_folders(few)
     assert not (few.root / "models").exists()
+
+
+def test_without_the_training_packages_it_says_what_to_install(few: TinyHome, tmp_path: Path) -> None:
+    blocked = {"PYTHONPATH": str(block(tmp_path / "blocked", {"torch"}, "ModuleNotFoundError"))}
+    for arguments in (["--force"], ["base"]):
+        done = subprocess.run(
+            [script("shammah-train"), *arguments], env=few.environment | blocked, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 2
+        assert done.stderr == (
+            "shammah-train: training needs torch, which is not installed: pip install 'shammah[cpu,train]'\n"
+        )
 
 
 def test_force_runs_all_the_same(few: TinyHome, train: Train) -> None:

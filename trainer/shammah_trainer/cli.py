@@ -1,5 +1,6 @@
 """shammah-train: one run, the base model, and which version serves."""
 
+import importlib.util
 import os
 import sys
 from dataclasses import replace
@@ -41,6 +42,7 @@ def train(
 
     home = Home.find().create()
     settings = Settings.load(home.settings)
+    _need_training_packages()
     chosen = replace(settings.train, epochs=epochs or settings.train.epochs, precision=precision or settings.train.precision)
     reporter = Reporter()
     result = train_once(home, replace(settings, train=chosen), reporter, force)
@@ -55,6 +57,7 @@ def base(
     ] = None,
 ) -> None:
     """Make a base folder that training can start from."""
+    _need_training_packages()
     from shammah_trainer.base import make_base
 
     made = make_base(source, Home.find().create().bases, print)
@@ -85,6 +88,17 @@ def versions() -> None:
         print(f"{name} {role}".rstrip())
     if not store.versions():
         print("no version yet: run shammah-train")
+
+
+def _need_training_packages() -> None:
+    """Raise InputError with the cure where only the lean runtime is installed."""
+    for name in ("torch", "transformers", "onnx", "accelerate", "peft", "safetensors"):
+        try:
+            found = importlib.util.find_spec(name) is not None
+        except ImportError:
+            found = False
+        if not found:
+            raise InputError(f"training needs {name}, which is not installed: pip install 'shammah[cpu,train]'")
 
 
 def main() -> None:

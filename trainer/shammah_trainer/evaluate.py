@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -13,12 +13,16 @@ from shammah_data.similarity import Support
 from shammah_runtime.engine.confidence import Features, features
 from shammah_runtime.engine.model import Decoder
 from shammah_runtime.engine.sampling import Decoding
-from shammah_trainer.batches import Encoder
 from shammah_trainer.dataset import Example
 from shammah_trainer.matching import Matching, match
 
+if TYPE_CHECKING:
+    # A run that has nothing to do should not wait for torch.
+    from shammah_trainer.batches import Encoder
+
 # phrasing: another phrasing of a trained group; group: of a group never trained on; outside: nobody can answer it here.
 Kind = Literal["phrasing", "group", "outside"]
+Report = Callable[[int, int], None]
 # Held-out queries whose answers are scored after each other's queries; the work grows with the square.
 MOST_MATCHED = 24
 
@@ -42,7 +46,7 @@ def answer_all(
     examples: Sequence[tuple[Kind, Example]],
     support: Support,
     max_tokens: int,
-    report: Callable[[int, int], None],
+    report: Report,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[Outcome]:
     """Let the model answer every example greedily, as it will when it serves; a right answer holds the facts.
@@ -71,7 +75,7 @@ def answer_all(
     return outcomes
 
 
-def heldout_loss(decoder: Decoder, encoder: Encoder, examples: Sequence[Example], report: Callable[[int, int], None]) -> float:
+def heldout_loss(decoder: Decoder, encoder: "Encoder", examples: Sequence[Example], report: Report) -> float:
     """Mean negative log-likelihood per response token, in nats; NaN when no example fits."""
     total, count = 0.0, 0
     for done, example in enumerate(examples):
@@ -83,9 +87,7 @@ def heldout_loss(decoder: Decoder, encoder: Encoder, examples: Sequence[Example]
     return total / count if count else float("nan")
 
 
-def match_answers(
-    decoder: Decoder, encoder: Encoder, examples: Sequence[Example], seed: int, report: Callable[[int, int], None]
-) -> Matching:
+def match_answers(decoder: Decoder, encoder: "Encoder", examples: Sequence[Example], seed: int, report: Report) -> Matching:
     """Score every answer of the examples after every query of theirs, at most MOST_MATCHED of them.
 
     Queries, own answers and rivals come from the same examples, so that none has been seen more often than another.
