@@ -20,7 +20,7 @@ from shammah_data.store import ModelStore
 from shammah_runtime.appliance import Appliance, Options
 
 SAMPLES = Path(__file__).resolve().parent.parent / "data" / "samples"
-IMPORTED = ("help.jsonl", "greetings.jsonl", "sums.jsonl", "general.jsonl")
+IMPORTED = ("help.jsonl", "greetings.jsonl", "sums.jsonl")
 
 
 @dataclass(frozen=True)

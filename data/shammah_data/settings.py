@@ -56,6 +56,7 @@ class TrainSettings:
     context: int = field(default=2048, metadata={"least": 64, "most": 1_048_576})
     max_length: int = field(default=512, metadata={"least": 16, "most": 131_072})
     context_share: float = field(default=0.15, metadata={"least": 0.0, "most": 1.0})
+    replay: bool = True
     reworded_share: float = field(default=0.5, metadata={"least": 0.0, "most": 1.0})
     threads: int = field(default=0, metadata={"least": 0, "most": 1024})
     seed: int = field(default=0, metadata={"least": 0, "most": 2**31 - 1})

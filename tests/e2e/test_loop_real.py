@@ -105,7 +105,7 @@ def lines(name: str) -> list[dict[str, Any]]:
 
 
 def test_the_samples_are_learned(home: RealHome, claude: FakeClaude, lean: dict[str, str]) -> None:
-    trained = [row for name in ("help", "greetings", "sums", "general") for row in lines(f"{name}.jsonl")]
+    trained = [row for name in ("help", "greetings", "sums") for row in lines(f"{name}.jsonl")]
     claude.answers = {row["query"]: row["response"] for row in trained}
     by_hand = lines("help.jsonl")[::60]
     home.import_rows(row for row in trained if row not in by_hand)
@@ -156,6 +156,8 @@ def test_sums_are_learned(home: RealHome, claude: FakeClaude, lean: dict[str, st
     assert len({row["query"] for row in rows}) == SUMS
     assert not {f"What is {a} + {b}?" for a, b in [*heldout, (15, 27), (27, 15)]} & {row["query"] for row in rows}
     home.import_rows(rows)
+    # Carrying over takes more passes than telling questions apart: six, the default, left 41 of these 50 right.
+    (home.root / "config.toml").write_text("[train]\nepochs = 10\n", encoding="utf-8")
     assert home.run("shammah-train").startswith("published: v0001")
 
     reply = home.ask("What is 15 + 27?", "--offline", **lean)
@@ -165,5 +167,6 @@ def test_sums_are_learned(home: RealHome, claude: FakeClaude, lean: dict[str, st
     for a, b in heldout:
         reply = home.ask(f"What is {a} + {b}?", "--offline", **lean)
         right += (reply["tier"], reply["answer"]) == ("neural", f"{a} + {b} = {a + b}")
+    print(f"{right} of {HELDOUT_SUMS} held-out sums answered right by tier neural")
     assert right >= 0.85 * HELDOUT_SUMS
     assert claude.calls == 0

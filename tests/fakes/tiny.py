@@ -164,6 +164,8 @@ class TinyHome:
             "context": CONTEXT,
             "max_length": 128,
             "context_share": 0.4,
+            # Sixty long exchanges would be most of what a model this small has to learn.
+            "replay": False,
             "threads": 1,
         } | train
         self.root.mkdir(parents=True, exist_ok=True)

@@ -27,10 +27,11 @@ from shammah_data.manifest import CacheShape, FileEntry, GraphEntry, Manifest
 from shammah_data.settings import Settings, TrainSettings
 from shammah_data.store import ModelStore
 from shammah_trainer.base import DEFAULT, Base, make_base
-from shammah_trainer.dataset import Dataset, build_dataset
+from shammah_trainer.dataset import Dataset, Example, build_dataset
 from shammah_trainer.gate import Figures, refusals
 from shammah_trainer.progress import Reporter
 from shammah_trainer.record import summary, write_outcomes
+from shammah_trainer.replay import replayed
 
 
 @dataclass(frozen=True)
@@ -112,14 +113,16 @@ class _Run:
             return Result("skipped", f"nothing new since run {earlier}")
         say = self._reporter.say
         dataset = build_dataset(read_snapshot(self._folder / "snapshot.parquet"), self._train.seed)
-        self.figures["dataset"] = dataset.card
+        replay = replayed(dataset) if self._train.replay else ()
+        self.figures["dataset"] = {**dataset.card, "replay": len(replay)}
         say(
-            f"run {self._id}: {rows} exchanges in {dataset.groups} groups; {len(dataset.train)} to train on, held out "
+            f"run {self._id}: {rows} exchanges in {dataset.groups} groups; {len(dataset.train)} to train on (and {len(replay)} "
+            "everyday ones), held out "
             f"{len(dataset.heldout_phrasings)} phrasings and {len(dataset.heldout_groups)} of whole groups"
         )
         base = make_base(None if self._train.base == DEFAULT else self._train.base, self._home.bases, say)
         merged = self._folder / "merged"
-        self._tune(base, dataset, merged)
+        self._tune(base, dataset, replay, merged)
         staging = self._store.staging()
         try:
             return self._finish(base, dataset, merged, staging, until)
@@ -134,7 +137,7 @@ class _Run:
                 return str(earlier["id"])
         return None
 
-    def _tune(self, base: Base, dataset: Dataset, merged: Path) -> None:
+    def _tune(self, base: Base, dataset: Dataset, replay: tuple[Example, ...], merged: Path) -> None:
         import torch
         import transformers
 
@@ -165,7 +168,7 @@ class _Run:
             train.seed,
         )
         began = time.monotonic()
-        model, losses = finetune(model, encoder, dataset.train, recipe, pad, self._reporter.training)
+        model, losses = finetune(model, encoder, (*dataset.train, *replay), recipe, pad, self._reporter.training)
         self._reporter.end()
         self.figures["train_seconds"] = round(time.monotonic() - began, 1)
         self.figures["epoch_losses"] = [round(loss, 4) for loss in losses]
