@@ -45,7 +45,16 @@ def test_an_error_is_one_line_and_its_exit_code(
     assert capsys.readouterr() == ("", line + "\n")
 
 
-def test_a_programming_error_keeps_its_traceback() -> None:
+def test_a_programming_error_is_one_line_and_its_traceback_can_be_asked_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SHAMMAH_DEBUG", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        command.run(lambda: 1 // 0, "tool")
+    assert ended.value.code == 1
+    line = "tool: internal error (ZeroDivisionError: integer division or modulo by zero); SHAMMAH_DEBUG=1 shows where\n"
+    assert capsys.readouterr() == ("", line)
+    monkeypatch.setenv("SHAMMAH_DEBUG", "1")
     with pytest.raises(ZeroDivisionError):
         command.run(lambda: 1 // 0, "tool")
 
