@@ -156,9 +156,8 @@ def test_sums_are_learned(home: RealHome, claude: FakeClaude, lean: dict[str, st
     assert len({row["query"] for row in rows}) == SUMS
     assert not {f"What is {a} + {b}?" for a, b in [*heldout, (15, 27), (27, 15)]} & {row["query"] for row in rows}
     home.import_rows(rows)
-    # What helps to tell questions apart hinders sums: at the default settings 41 of these 50 are right, with ten epochs 42.
-    settings = "[train]\nlearning_rate = 1e-4\ncontext_share = 0.0\nreworded_share = 0.0\n"
-    (home.root / "config.toml").write_text(settings, encoding="utf-8")
+    # Carrying over takes more passes than telling questions apart.
+    (home.root / "config.toml").write_text("[train]\nepochs = 10\n", encoding="utf-8")
     assert home.run("shammah-train").startswith("published: v0001")
 
     reply = home.ask("What is 15 + 27?", "--offline", **lean)
