@@ -1,9 +1,9 @@
 """The records both processes share: messages, exchanges, attempts, feedback. Pure values; nothing here touches a disk."""
 
 import uuid
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
 Role = Literal["user", "assistant"]
 Tier = Literal["neural", "learned", "template", "teacher", "import"]
@@ -64,10 +64,6 @@ class Exchange:
     cost_usd: float | None = None
     teacher_probability: float | None = None
     attempts: tuple[Attempt, ...] = ()
-
-    def with_answer(self, answer: str) -> Self:
-        """The same exchange with another answer (a correction)."""
-        return replace(self, answer=answer)
 
 
 @dataclass(frozen=True)
