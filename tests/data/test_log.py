@@ -12,6 +12,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from fakes.processes import killed
 from shammah_data.errors import LogError
 from shammah_data.exchange import Attempt, Exchange, Feedback, Message, RunRecord, Tier
 from shammah_data.home import Home
@@ -388,8 +389,7 @@ def test_a_kill_loses_nothing_that_was_acknowledged(tmp_path: Path, spawn: Spawn
             acknowledged.add(process.stdout.readline().strip())
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(chance.uniform(0.0, 0.3))
-        process.kill()
-        out, error = process.communicate()
+        out, error = killed(process)
         assert error == ""
         acknowledged |= {line for line in out.splitlines(keepends=True) if line.endswith("\n") for line in [line.strip()]}
         log = ExchangeLog(home)
@@ -511,8 +511,7 @@ def test_a_snapshot_beside_a_process_that_appends_is_whole(home: Home, log: Exch
         assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
         assert len(rows) == count == len({row["id"] for row in rows})
         assert all(row["logged_at"] <= until for row in rows)
-    process.kill()
-    out, error = process.communicate()
+    out, error = killed(process)
     assert error == ""
     acknowledged |= {str(uuid.UUID(line)) for line in out.split() if len(line) == 36}
     assert acknowledged <= {str(row["id"]) for row in log.recent(100_000)}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fakes.processes import killed
 from shammah_data.durable import private_folder
 from shammah_data.errors import ArtifactError
 from shammah_data.manifest import FileEntry, Manifest
@@ -264,8 +265,7 @@ def test_a_kill_while_publishing_harms_nothing(store: ModelStore, publish: Publi
         assert process.stdout.readline() == "ready\n"
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(chance.uniform(0.0, 0.06))
-        process.kill()
-        rest, _ = process.communicate()
+        rest, _ = killed(process)
         pointer = store.pointer()
         assert pointer.champion is not None
         for name in store.versions():

@@ -147,5 +147,8 @@ def test_the_script_starts_the_command(tmp_path: Path) -> None:
         "PYTHONPATH": os.pathsep.join(places),
     }
     command = [str(SCRIPT), str(tmp_path / "none"), str(tmp_path / "out"), "--precision", "int8"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
-    assert one_line((done.returncode, done.stdout, done.stderr)).endswith("give a model folder or a run folder\n")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=600)
+    # In an environment that lacks some of the packages the script says first that it installs them.
+    assert one_line((done.returncode, done.stdout, done.stderr.splitlines(keepends=True)[-1])).endswith(
+        "give a model folder or a run folder\n"
+    )
