@@ -21,6 +21,7 @@ from shammah_data.durable import PRIVATE_FILE, fsync_file, fsync_folder, private
 from shammah_data.errors import LogError
 from shammah_data.exchange import Exchange, Feedback, Message, RunRecord
 from shammah_data.home import Home
+from shammah_data.secrets import redact, redact_all
 from shammah_data.spool import Spool
 
 if TYPE_CHECKING:
@@ -172,9 +173,9 @@ class ExchangeLog:
                     rows.utc(run.started),
                     rows.utc(run.finished),
                     run.status,
-                    run.reason,
+                    redact(run.reason),
                     run.version,
-                    json.dumps(run.figures),
+                    json.dumps(redact_all(run.figures)),
                 ],
             )
 

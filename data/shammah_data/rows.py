@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from shammah_data.exchange import Attempt, Exchange, Feedback
+from shammah_data.secrets import redact
 
 if TYPE_CHECKING:
     import duckdb
@@ -54,16 +55,18 @@ _FEEDBACK = {
 
 
 def exchange_record(exchange: Exchange) -> dict[str, Any]:
-    """One exchange with its attempts, JSON-able, as `insert` and the spool take it."""
+    """One exchange with its attempts, JSON-able and without secrets, as `insert` and the spool take it."""
     row = {name: getattr(exchange, name) for name in _EXCHANGES if name != "logged_at"}
     row["created_at"] = utc(exchange.created_at)
-    row["context"] = json.dumps([asdict(message) for message in exchange.context], ensure_ascii=False)
+    row["query"], row["answer"] = redact(exchange.query), redact(exchange.answer)
+    context = [{"role": message.role, "content": redact(message.content)} for message in exchange.context]
+    row["context"] = json.dumps(context, ensure_ascii=False)
     return {"exchange": row, "attempts": [_attempt_row(exchange.id, n, each) for n, each in enumerate(exchange.attempts)]}
 
 
 def feedback_record(feedback: Feedback) -> dict[str, Any]:
-    """One rating, JSON-able, as `insert` and the spool take it; a correction without a letter is none."""
-    correction = feedback.correction if feedback.correction and feedback.correction.strip() else None
+    """One rating, JSON-able and without secrets, as `insert` and the spool take it; a correction without a letter is none."""
+    correction = redact(feedback.correction) if feedback.correction and feedback.correction.strip() else None
     return {"feedback": {**asdict(feedback), "correction": correction, "created_at": utc(feedback.created_at)}}
 
 
@@ -113,7 +116,7 @@ def utc(moment: datetime) -> str:
 
 
 def _attempt_row(exchange_id: str, position: int, attempt: Attempt) -> dict[str, Any]:
-    return {"exchange_id": exchange_id, "position": position, **asdict(attempt)}
+    return {"exchange_id": exchange_id, "position": position, **asdict(attempt), "reason": redact(attempt.reason)}
 
 
 def _has(row: Any, columns: Iterable[str]) -> bool:

@@ -171,7 +171,8 @@ def finetune(
             accelerator.backward(loss)
             accelerator.clip_grad_norm_(trained, 1.0)
             optimizer.step()
-            optimizer.zero_grad()
+            # Kept and zeroed: to free and fault in half a gigabyte of gradients costs a fifth of each step.
+            optimizer.zero_grad(set_to_none=False)
             value = loss.item()
             if not math.isfinite(value):
                 raise TrainingError(f"the loss became {value} at step {step}: lower train.learning_rate in config.toml")
