@@ -10,7 +10,7 @@ import typer
 from shammah_data import command
 from shammah_data.errors import InputError
 from shammah_data.home import Home
-from shammah_data.importing import BadLines, read_jsonl
+from shammah_data.importing import BadLines, read_past
 from shammah_data.log import ExchangeLog
 from shammah_data.text import one_line, printable
 
@@ -34,8 +34,15 @@ def _print_json(value: Any) -> None:
 
 
 @app.command("import")
-def import_(files: Annotated[list[Path], typer.Argument(help='JSON lines of {"query": ..., "response": ...}.')]) -> None:
-    """Add past exchanges from files; lines that are there already are left alone."""
+def import_(
+    files: Annotated[list[Path], typer.Argument(help="Files, or folders of Claude Code transcripts.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would happen, and write nothing.")] = False,
+) -> None:
+    """Add past exchanges; those that are there already are left alone.
+
+    Reads JSON lines of {"query", "response"} or {"messages"}, the conversations.json of a claude.ai export or its zip,
+    transcripts of Claude Code, and the logs.db of llm.
+    """
     log = _log()
     unusable = 0
     for path in files:
@@ -45,15 +52,19 @@ def import_(files: Annotated[list[Path], typer.Argument(help='JSON lines of {"qu
             if sys.stderr.isatty():
                 print(f"\r{path.name}: {seen} exchanges", end="", file=sys.stderr, flush=True)
 
-        new, duplicates = log.add_many(read_jsonl(path, bad), progress)
+        past = read_past(path, bad)
+        new, duplicates = log.count_new(past, progress) if dry_run else log.add_many(past, progress)
         if sys.stderr.isatty():
             print("\r", end="", file=sys.stderr)
-        print(f"{path.name}: {new} new, {duplicates} already there, {bad.count} unusable")
+        would = " (nothing was written)" if dry_run else ""
+        print(f"{path.name}: {new} new, {duplicates} already there, {bad.count} unusable{would}")
         for line in bad.named:
             print(f"  {path.name} {line}", file=sys.stderr)
         unusable += bad.count
     if unusable:
-        raise InputError(f"{unusable} lines could not be used (the rest are imported): correct them and import again")
+        raise InputError(
+            f"{unusable} lines could not be used{'' if dry_run else ' (the rest are imported)'}: correct them and import again"
+        )
 
 
 @app.command("list")

@@ -1,16 +1,24 @@
-"""Past exchanges from files: JSON lines of {"query": ..., "response": ...}. Knows the format, not the log."""
+"""Past exchanges from files. Knows which format a file is in and what makes an exchange, not the log."""
 
+import itertools
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+from shammah_data import formats
 from shammah_data.errors import InputError
-from shammah_data.exchange import Exchange
+from shammah_data.exchange import Exchange, Message
 
 # A fixed namespace makes the same line the same exchange, so that importing a file twice adds nothing.
 _NAMESPACE = uuid.UUID("6f0c3a52-2b53-4f6e-9d2e-8f2f4d1c7a10")
+_SQLITE = b"SQLite format 3\0"
+LONGEST_LINE = 64 << 20
+# Each exchange carries what came before it: without a bound, a long conversation would be stored as its square.
+CONTEXT_MESSAGES = 8
 
 
 @dataclass
@@ -27,44 +35,144 @@ class BadLines:
             self.named.append(f"line {number}: {reason}")
 
 
+def read_past(path: Path, bad: BadLines) -> Iterator[Exchange]:
+    """Exchanges of a file in any known format, or of the transcripts in a folder; unusable lines are counted in `bad`.
+
+    Raises InputError when the file cannot be read at all or is in no known format.
+    """
+    try:
+        if path.is_dir():
+            yield from _folder(path, bad)
+            return
+        with path.open("rb") as file:
+            start = file.read(4096)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    source = f"import:{path.name}"
+    if start.startswith(_SQLITE):
+        for conversation in formats.from_llm_log(path):
+            yield from _exchanges(conversation, source)
+    elif start.startswith(b"PK") or start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"[":
+        try:
+            for conversation in formats.from_claude_export(formats.document_of(path)):
+                yield from _exchanges(conversation, source)
+        except ValueError as error:
+            raise InputError(f"{path}: not a conversations.json of a claude.ai export: {error}") from error
+    else:
+        yield from read_jsonl(path, bad)
+
+
+def _folder(folder: Path, bad: BadLines) -> Iterator[Exchange]:
+    # A link may lead anywhere, also back up: only what lies in the folder itself is read.
+    paths = sorted(
+        path for path in folder.rglob("*.jsonl") if path.is_file() and not any(p.is_symlink() for p in _between(path, folder))
+    )
+    if not paths:
+        raise InputError(f"{folder}: holds no .jsonl file")
+    for path in paths:
+        yield from read_jsonl(path, bad)
+
+
+def _between(path: Path, folder: Path) -> list[Path]:
+    return [path, *(parent for parent in path.parents if parent != folder and folder in parent.parents)]
+
+
 def read_jsonl(path: Path, bad: BadLines) -> Iterator[Exchange]:
     """Exchanges of a JSON-lines file, in its order; unusable lines are counted in `bad`.
 
-    Raises InputError when the file cannot be read at all.
+    A line is {"query", "response"}, {"messages": [...]}, or an event of a Claude Code transcript. Raises InputError when
+    the file cannot be read at all.
     """
+    source = f"import:{path.name}"
+    events: list[dict[str, Any]] = []
+    for number, row in _rows(path, bad):
+        if formats.is_transcript_event(row):
+            events.append(row)
+            continue
+        try:
+            if "messages" in row:
+                found = list(_exchanges(formats.from_messages(row), source))
+                if not found:
+                    raise ValueError("no question with an answer among its messages")
+            else:
+                found = [_pair(row, source)]
+        except UnicodeEncodeError:
+            bad.add(number, "half a surrogate pair, which is no character")
+        except ValueError as error:
+            bad.add(number, str(error))
+        else:
+            yield from found
+    yield from _exchanges(formats.from_transcript(events), source)
+
+
+def _rows(path: Path, bad: BadLines) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
-        path.open("rb").close()
+        file = path.open("rb")
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
+    with file:
+        number = 0
+        while line := file.readline(LONGEST_LINE):
+            number += 1
+            if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
+                bad.add(number, f"longer than {LONGEST_LINE >> 20} MB")
+                while (rest := file.readline(LONGEST_LINE)) and not rest.endswith(b"\n"):
+                    pass
+                continue
             if not line.strip():
                 continue
             try:
                 row = json.loads(line)
             except ValueError as error:
                 bad.add(number, f"not JSON ({error})")
-                continue
             except RecursionError:
                 bad.add(number, "nested too deeply")
-                continue
-            if not isinstance(row, dict):
-                bad.add(number, "not an object")
-                continue
-            query, answer = row.get("query"), row.get("response")
-            if not isinstance(query, str) or not isinstance(answer, str) or not query.strip() or not answer.strip():
-                bad.add(number, 'needs non-empty strings "query" and "response"')
-                continue
-            try:
-                identity = uuid.uuid5(_NAMESPACE, json.dumps([query, answer], ensure_ascii=False))
-            except UnicodeEncodeError:
-                bad.add(number, "half a surrogate pair, which is no character")
-                continue
-            yield Exchange(
-                id=str(identity),
-                query=query,
-                answer=answer,
-                tier="import",
-                source=f"import:{path.name}",
-                teacher_probability=1.0,
-            )
+            else:
+                if isinstance(row, dict):
+                    yield number, row
+                else:
+                    bad.add(number, "not an object")
+
+
+def _pair(row: dict[str, Any], source: str) -> Exchange:
+    query, answer = row.get("query"), row.get("response")
+    if not isinstance(query, str) or not isinstance(answer, str) or not query.strip() or not answer.strip():
+        raise ValueError('needs non-empty strings "query" and "response"')
+    return _exchange(formats.Said(Message("user", query)), formats.Said(Message("assistant", answer)), (), source, "", 0)
+
+
+def _exchanges(conversation: formats.Conversation, source: str) -> Iterator[Exchange]:
+    """One exchange per answer, with what was said before it as its context."""
+    earlier: list[Message] = []
+    turn = 0
+    said = [each for each in conversation.said if each.message.content.strip()]
+    for question, answer in itertools.pairwise(said):
+        if question.message.role == "user" and answer.message.role == "assistant":
+            context = tuple(earlier[-CONTEXT_MESSAGES:])
+            yield _exchange(question, answer, context, source, conversation.session, turn)
+            earlier += [question.message, answer.message]
+            turn += 1
+
+
+def _exchange(
+    question: formats.Said, answer: formats.Said, context: Sequence[Message], source: str, session: str, turn: int
+) -> Exchange:
+    query, text = question.message.content, answer.message.content
+    told: list[Any] = [query, text]
+    if context:
+        told.append([[message.role, message.content] for message in context])
+    return Exchange(
+        id=str(uuid.uuid5(_NAMESPACE, json.dumps(told, ensure_ascii=False))),
+        created_at=answer.at or question.at or datetime.now(UTC),
+        query=query,
+        answer=text,
+        tier="import",
+        session=session,
+        turn=turn,
+        context=tuple(context),
+        source=source,
+        teacher_model=answer.model,
+        # What was found out with tools cannot be known from the question.
+        trainable=not (question.with_tools or answer.with_tools),
+        teacher_probability=1.0,
+    )

@@ -200,6 +200,20 @@ class ExchangeLog:
                 progress(seen)
         return new, seen - new
 
+    def count_new(self, exchanges: Iterable[Exchange], progress: Callable[[int], None] | None = None) -> tuple[int, int]:
+        """What `add_many` would return for these exchanges; writes nothing. Raises LogError."""
+        with self._reading(wait=10.0) as connection:
+            known = {str(row[0]) for row in connection.execute("SELECT id FROM exchanges").fetchall()}
+        new = seen = 0
+        for exchange in exchanges:
+            seen += 1
+            if exchange.id not in known:
+                known.add(exchange.id)
+                new += 1
+            if progress and seen % _BATCH == 0:
+                progress(seen)
+        return new, seen - new
+
     def forget(self, exchange_id: str) -> bool:
         """Delete one exchange with its attempts and feedback; False when there is none. Raises LogError."""
         with self._open(write=True, wait=10.0) as connection:
