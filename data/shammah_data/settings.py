@@ -50,9 +50,9 @@ class TrainSettings:
     method: Method = "full"
     lora_rank: int = field(default=16, metadata={"least": 1, "most": 1024})
     precision: Precision = "int8"
-    epochs: float = field(default=6.0, metadata={"least": 0.01, "most": 1000.0})
+    epochs: float = field(default=4.0, metadata={"least": 0.01, "most": 1000.0})
     learning_rate: float = field(default=2e-4, metadata={"least": 1e-8, "most": 1.0})
-    batch_size: int = field(default=16, metadata={"least": 1, "most": 4096})
+    batch_size: int = field(default=8, metadata={"least": 1, "most": 4096})
     context: int = field(default=2048, metadata={"least": 64, "most": 1_048_576})
     max_length: int = field(default=512, metadata={"least": 16, "most": 131_072})
     context_share: float = field(default=0.15, metadata={"least": 0.0, "most": 1.0})
