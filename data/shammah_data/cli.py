@@ -9,6 +9,7 @@ import typer
 
 from shammah_data import command
 from shammah_data.errors import InputError
+from shammah_data.exchange import WEIGHTS, Feedback, Rating
 from shammah_data.home import Home
 from shammah_data.importing import BadLines, read_past
 from shammah_data.log import ExchangeLog
@@ -73,7 +74,24 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List the newest exchanges."""
-    rows = _log().recent(limit)
+    _print_rows(
+        _log().recent(limit), as_json, "the log is empty: ask something with shammah-serve, or run `shammah-log import FILE`"
+    )
+
+
+@app.command()
+def search(
+    words: Annotated[
+        list[str], typer.Argument(help="Words that must all occur in the question, the answer or its correction.")
+    ],
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help="How many, newest first.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Find exchanges by their words."""
+    _print_rows(_log().search(words, limit), as_json, "no exchange holds all of these words")
+
+
+def _print_rows(rows: list[dict[str, Any]], as_json: bool, none: str) -> None:
     if as_json:
         _print_json(rows)
         return
@@ -83,7 +101,7 @@ def list_(
         asked, answered = one_line(row["query"], 40), one_line(row["answer"], 50)
         print(f"{str(row['id'])[:8]} {when} {row['tier']:<8} {mark} {asked:<40} {answered}")
     if not rows:
-        print("the log is empty: ask something with shammah-serve, or run `shammah-log import FILE`")
+        print(none)
 
 
 @app.command()
@@ -124,6 +142,43 @@ def stats(as_json: AsJson = False) -> None:
     for tier, (n, ms, usd) in figures.per_tier.items():
         latency = "" if ms is None else f"  median {ms:.0f} ms"
         print(f"  {tier:<9} {n:>7}  {n / figures.exchanges:5.1%}{latency}" + (f"  ${usd:.4f}" if usd else ""))
+
+
+@app.command()
+def rate(
+    exchange: Annotated[str, typer.Argument(help="An id, or its beginning.")],
+    rating: Annotated[Rating, typer.Argument(help="good or bad.")],
+    weight: Annotated[int, typer.Option("--weight", help="How much it counts in training: 1, 3 or 10.")] = 1,
+) -> None:
+    """Say whether an answer was right; a bad one is never trained on."""
+    if weight not in WEIGHTS:
+        raise InputError(f"weight {weight}: it must be one of {', '.join(map(str, WEIGHTS))}")
+    log = _log()
+    row, _ = log.find(exchange)
+    log.rate(Feedback(str(row["id"]), rating, float(weight)))
+    print(f"rated {rating}: {row['id']}")
+
+
+@app.command()
+def fix(
+    exchange: Annotated[str, typer.Argument(help="An id, or its beginning.")],
+    answer: Annotated[str, typer.Argument(help="The answer that should have been given.")],
+) -> None:
+    """Correct an answer; the correction is trained on instead."""
+    if not answer.strip():
+        raise InputError("the correction is empty")
+    log = _log()
+    row, _ = log.find(exchange)
+    log.rate(Feedback(str(row["id"]), "bad", correction=answer))
+    print(f"corrected: {row['id']}")
+
+
+@app.command()
+def export(path: Annotated[Path, typer.Argument(help="The file to write: .parquet for Parquet, else JSON lines.")]) -> None:
+    """Write the whole log to a file; JSON lines can be imported again."""
+    if path.exists():
+        raise InputError(f"{path}: is there already; name a new file")
+    print(f"{_log().export(path)} exchanges in {path}")
 
 
 @app.command()

@@ -81,7 +81,7 @@ def from_claude_export(document: Any) -> Iterator[Conversation]:
         if not isinstance(messages, list):
             raise ValueError('a conversation without "chat_messages"')
         joined = _joined(
-            (_ROLES.get(str(m.get("sender"))), m.get("content") or m.get("text"), _moment(m.get("created_at")), None)
+            (_ROLES.get(str(m.get("sender"))), m.get("content") or m.get("text"), moment(m.get("created_at")), None)
             for m in messages
             if isinstance(m, dict)
         )
@@ -108,7 +108,7 @@ def from_transcript(events: Iterable[dict[str, Any]]) -> Conversation:
                 (
                     _role(message),
                     message.get("content"),
-                    _moment(event.get("timestamp")),
+                    moment(event.get("timestamp")),
                     model if isinstance(model, str) else None,
                 )
             )
@@ -131,7 +131,7 @@ def from_llm_log(path: Path) -> Iterator[Conversation]:
                     said = []
                 current = str(session)
                 if isinstance(prompt, str) and isinstance(response, str):
-                    when = _moment(at)
+                    when = moment(at)
                     said += [Said(Message("user", prompt), when), Said(Message("assistant", response), when, str(model))]
             if current is not None:
                 yield Conversation(tuple(said), current)
@@ -209,9 +209,10 @@ def _role(message: dict[str, Any]) -> Role | None:
     return _ROLES.get(str(message.get("role")))
 
 
-def _moment(value: Any) -> datetime | None:
+def moment(value: Any) -> datetime | None:
+    """A time written as ISO 8601, in UTC where it names no zone; None for anything else."""
     try:
-        moment = datetime.fromisoformat(value)
+        found = datetime.fromisoformat(value)
     except (TypeError, ValueError):
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -4,14 +4,14 @@ import itertools
 import json
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from shammah_data import formats
 from shammah_data.errors import InputError
-from shammah_data.exchange import Exchange, Message
+from shammah_data.exchange import TIERS, Exchange, Message
 
 # A fixed namespace makes the same line the same exchange, so that importing a file twice adds nothing.
 _NAMESPACE = uuid.UUID("6f0c3a52-2b53-4f6e-9d2e-8f2f4d1c7a10")
@@ -138,7 +138,33 @@ def _pair(row: dict[str, Any], source: str) -> Exchange:
     query, answer = row.get("query"), row.get("response")
     if not isinstance(query, str) or not isinstance(answer, str) or not query.strip() or not answer.strip():
         raise ValueError('needs non-empty strings "query" and "response"')
-    return _exchange(formats.Said(Message("user", query)), formats.Said(Message("assistant", answer)), (), source, "", 0)
+    context = tuple(
+        Message(turn["role"], turn["content"])
+        for turn in row.get("context") or ()
+        if isinstance(turn, dict) and turn.get("role") in ("user", "assistant") and isinstance(turn.get("content"), str)
+    )
+    said = (
+        formats.Said(Message("user", query)),
+        formats.Said(Message("assistant", answer), formats.moment(row.get("created_at"))),
+    )
+    return _as_exported(_exchange(*said, context, source, "", 0), row)
+
+
+def _as_exported(exchange: Exchange, row: dict[str, Any]) -> Exchange:
+    """The exchange with what a line of `shammah-log export` says of it, so that a local answer stays one."""
+    told: dict[str, Any] = {
+        name: row[name]
+        for name, kind in (("session", str), ("source", str), ("teacher_model", str), ("model_version", str), ("turn", int))
+        if type(row.get(name)) is kind
+    }
+    told |= {name: row[name] for name in ("complete", "trainable") if isinstance(row.get(name), bool)}
+    if row.get("tier") in TIERS:
+        told["tier"] = row["tier"]
+    try:
+        told["id"] = str(uuid.UUID(row.get("id")))
+    except (TypeError, ValueError, AttributeError):
+        pass  # a line of somebody else's, whose id means nothing here
+    return replace(exchange, **told)
 
 
 def _exchanges(conversation: formats.Conversation, source: str) -> Iterator[Exchange]:

@@ -283,6 +283,32 @@ class ExchangeLog:
         with self._reading() as connection:
             return _fetch(connection, "SELECT * FROM rated ORDER BY created_at DESC, turn DESC LIMIT ?", [limit])
 
+    def search(self, words: Sequence[str], limit: int = 20) -> list[dict[str, Any]]:
+        """The newest exchanges that hold every one of the words in query, answer or correction, in any case."""
+        holds = " AND ".join("contains(lower(concat_ws(chr(10), query, answer, correction)), lower(?))" for _ in words)
+        sql = f"SELECT * FROM rated WHERE {holds or 'true'} ORDER BY created_at DESC, turn DESC LIMIT ?"
+        with self._reading() as connection:
+            return _fetch(connection, sql, [*words, limit])
+
+    def export(self, path: Path) -> int:
+        """Write every exchange with its rating and correction, oldest first; returns how many.
+
+        A path that ends in .parquet gets Parquet, any other JSON lines that `shammah-log import` reads back. Raises LogError.
+        """
+        # Read back elsewhere, without its ratings, a wrong answer must not become a right one.
+        columns = (
+            "* REPLACE (id::VARCHAR AS id, CAST(context AS JSON) AS context, trainable AND (rating IS DISTINCT FROM 'bad' "
+            "OR correction IS NOT NULL) AS trainable), coalesce(correction, answer) AS response"
+        )
+        form = "parquet" if path.suffix == ".parquet" else "json"
+        quoted = str(path).replace("'", "''")
+        with self._reading() as connection:
+            done = connection.execute(
+                f"COPY (SELECT {columns} FROM rated ORDER BY created_at, turn, id) TO '{quoted}' (FORMAT {form})"
+            ).fetchone()
+        path.chmod(PRIVATE_FILE)
+        return int(done[0]) if done else 0
+
     def find(self, id_or_prefix: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """One exchange and its attempts, by id or an unambiguous beginning of it. Raises LogError."""
         prefix = id_or_prefix.lower()

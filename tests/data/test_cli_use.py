@@ -1,0 +1,119 @@
+"""shammah-log in use: search, rate, fix, export and back."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner, Result
+
+from shammah_data.cli import app
+from shammah_data.errors import InputError, LogError
+from shammah_data.exchange import Exchange, Message, Tier
+from shammah_data.home import Home
+from shammah_data.importing import BadLines, read_past
+from shammah_data.log import ExchangeLog
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.setenv("SHAMMAH_HOME", str(tmp_path / "home"))
+    return Home(tmp_path / "home").create()
+
+
+@pytest.fixture
+def run() -> Run:
+    return lambda *arguments: CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
+
+
+def put(home: Home, query: str, answer: str, tier: Tier = "teacher") -> str:
+    exchange = Exchange(query, answer, tier, context=(Message("user", "hi"), Message("assistant", "hello")))
+    ExchangeLog(home).append(exchange)
+    return exchange.id
+
+
+def test_words_find_exchanges_in_any_case(home: Home, run: Run) -> None:
+    first, second = put(home, "Where is the KEY?", "Under the mat."), put(home, "Where is the lamp?", "In the häll, 100%.")
+    assert [row["id"] for row in json.loads(run("search", "--json", "key", "MAT").stdout)] == [first]
+    assert [row["id"] for row in json.loads(run("search", "--json", "HÄLL", "100%").stdout)] == [second]
+    assert {row["id"] for row in json.loads(run("search", "--json", "where").stdout)} == {first, second}
+    assert run("search", "key", "lamp").stdout == "no exchange holds all of these words\n"
+    run("fix", first, "Under the stone.")
+    assert [row["id"] for row in json.loads(run("search", "--json", "stone").stdout)] == [first]
+
+
+def test_ratings_and_corrections_decide_what_is_learned(home: Home, run: Run) -> None:
+    first, second = put(home, "Q1", "A1"), put(home, "Q2", "A2", "neural")
+    assert run("rate", first[:8], "good", "--weight", 10).stdout == f"rated good: {first}\n"
+    assert run("fix", second[:8], "B2").stdout == f"corrected: {second}\n"
+    learned = {row["query"]: (row["target"], row["weight"]) for row in ExchangeLog(home).learnable()}
+    assert learned == {"Q1": ("A1", 10.0), "Q2": ("B2", 1.0)}
+    run("rate", first, "bad")
+    assert [row["query"] for row in ExchangeLog(home).learnable()] == ["Q2"]
+
+
+def test_what_makes_no_sense_is_refused(home: Home, run: Run, tmp_path: Path) -> None:
+    first = put(home, "Q1", "A1")
+    with pytest.raises(InputError, match="one of 1, 3, 10"):
+        run("rate", first, "good", "--weight", 2)
+    with pytest.raises(InputError, match="empty"):
+        run("fix", first, " ")
+    with pytest.raises(LogError, match="no exchange"):
+        run("rate", "ffffffff", "good")
+    assert run("rate", first, "fine").exit_code == 2
+    (tmp_path / "there").write_text("mine")
+    with pytest.raises(InputError, match="is there already"):
+        run("export", tmp_path / "there")
+    assert (tmp_path / "there").read_text() == "mine"
+
+
+def test_an_export_comes_back_as_it_was(home: Home, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(home, "Q1", "A1")
+    put(home, "Q2", "A2", "neural")
+    bad, fixed = put(home, "Q3", "A3"), put(home, "Q4", "A4")
+    run("rate", bad, "bad")
+    run("fix", fixed, "B4")
+    out = tmp_path / "log.jsonl"
+    assert run("export", out).stdout == f"4 exchanges in {out}\n"
+    assert out.stat().st_mode & 0o777 == 0o600
+    assert run("import", out).stdout == "log.jsonl: 0 new, 4 already there, 0 unusable\n"
+
+    before = {row["id"]: row for row in ExchangeLog(home).recent()}
+    monkeypatch.setenv("SHAMMAH_HOME", str(tmp_path / "other"))
+    assert run("import", out).stdout == "log.jsonl: 4 new, 0 already there, 0 unusable\n"
+    other = ExchangeLog(Home(tmp_path / "other"))
+    for row in other.recent():
+        same = ("query", "context", "tier", "source", "created_at", "session", "turn", "complete")
+        assert {name: row[name] for name in same} == {name: before[row["id"]][name] for name in same}
+    # A local answer stays one, a wrong one is not learned, a corrected one is as it should have been.
+    assert {row["query"]: row["target"] for row in other.learnable()} == {"Q1": "A1", "Q4": "B4"}
+
+
+def test_an_export_to_parquet(home: Home, run: Run, tmp_path: Path) -> None:
+    put(home, "Q1", "A1")
+    out = tmp_path / "it's.parquet"
+    run("export", out)
+    with duckdb.connect() as connection:
+        assert connection.execute("SELECT query, response FROM read_parquet(?)", [str(out)]).fetchall() == [("Q1", "A1")]
+
+
+texts = st.text(min_size=1, max_size=200).filter(lambda text: bool(text.strip()) and "\x00" not in text)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(pairs=st.lists(st.tuples(texts, texts), min_size=1, max_size=20))
+def test_any_text_survives_export_and_import(tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[str, str]]) -> None:
+    folder = tmp_path_factory.mktemp("roundtrip")
+    log = ExchangeLog(Home(folder / "home").create())
+    exchanges = [Exchange(query, answer, "teacher") for query, answer in pairs]
+    log.add_many(exchanges)
+    log.export(folder / "out.jsonl")
+    bad = BadLines()
+    found = {each.id: (each.query, each.answer, each.created_at) for each in read_past(folder / "out.jsonl", bad)}
+    assert bad.count == 0
+    assert found == {each.id: (each.query, each.answer, each.created_at) for each in exchanges}
