@@ -63,18 +63,14 @@ def read_past(path: Path, bad: BadLines) -> Iterator[Exchange]:
 
 
 def _folder(folder: Path, bad: BadLines) -> Iterator[Exchange]:
-    # A link may lead anywhere, also back up: only what lies in the folder itself is read.
-    paths = sorted(
-        path for path in folder.rglob("*.jsonl") if path.is_file() and not any(p.is_symlink() for p in _between(path, folder))
-    )
+    # Claude Code keeps a folder per project. No deeper: a folder given by mistake must not be searched to its leaves; and no
+    # links, which may lead anywhere.
+    found = (path for pattern in ("*.jsonl", "*/*.jsonl") for path in folder.glob(pattern))
+    paths = sorted(path for path in found if path.is_file() and not path.is_symlink() and not path.parent.is_symlink())
     if not paths:
-        raise InputError(f"{folder}: holds no .jsonl file")
+        raise InputError(f"{folder}: holds no .jsonl file, nor does a folder in it")
     for path in paths:
         yield from read_jsonl(path, bad)
-
-
-def _between(path: Path, folder: Path) -> list[Path]:
-    return [path, *(parent for parent in path.parents if parent != folder and folder in parent.parents)]
 
 
 def read_jsonl(path: Path, bad: BadLines) -> Iterator[Exchange]:

@@ -58,10 +58,10 @@ _SHAPES = (
     _shape("sendgrid-key", "SG.", rf"{_START}SG\.{_ID}{{16,}}\.{_ID}{{30,}}"),
     _shape("twilio-key", "SK", rf"{_START}SK[0-9a-f]{{32}}{_END}"),
     _shape("mailgun-key", "key-", rf"{_START}key-[0-9a-f]{{32}}{_END}"),
-    _shape("digitalocean-token", "do", rf"{_START}do[opr]_v1_[0-9a-f]{{64}}"),
+    _shape("digitalocean-token", "dop_v1_ doo_v1_ dor_v1_", rf"{_START}do[opr]_v1_[0-9a-f]{{64}}"),
     _shape("telegram-token", ":AA", rf"{_START}\d{{8,10}}:AA{_ID}{{33}}"),
     _shape("discord-token", ".", rf"{_START}[MNO]{_ID}{{23,25}}\.{_ID}{{6}}\.{_ID}{{27,}}"),
-    _shape("shopify-token", "shp", rf"{_START}shp(?:at|ca|pa|ss)_[0-9a-fA-F]{{32}}"),
+    _shape("shopify-token", "shpat_ shpca_ shppa_ shpss_", rf"{_START}shp(?:at|ca|pa|ss)_[0-9a-fA-F]{{32}}"),
     _shape("databricks-token", "dapi", rf"{_START}dapi[0-9a-f]{{32}}"),
     _shape("groq-key", "gsk_", rf"{_START}gsk_[A-Za-z0-9]{{40,}}"),
     _shape("xai-key", "xai-", rf"{_START}xai-[A-Za-z0-9]{{40,}}"),
@@ -81,11 +81,15 @@ _SHAPES = (
     _shape("url-password", "://", r"(?<=://)(?P<keep>[^\s:/@\"'<>]*:)(?!\[secret:)[^\s/\"'<>]+(?=@[A-Za-z0-9\[])"),
 )
 
+_BY_LITERAL = tuple((literal, shape) for shape in _SHAPES for literal in shape.literals)
+
 _PASSWORD = r"password|passwd|passphrase|pwd|passwort|mot de passe|contrase(?:ñ|n)a"
 _TOKEN = (
     r"secret|token|api[ _-]?key|apikey|access[ _-]?key|auth[ _-]?key|"
     r"account[ _-]?key|private[ _-]?key|credentials?|bearer|authorization"
 )
+# Every alternative above holds one of these in lower case.
+_TELLING_PARTS = ("pass", "pwd", "contrase", "secret", "token", "key", "credential", "bearer", "authorization")
 _TELLING = re.compile(rf"{_PASSWORD}|{_TOKEN}", re.IGNORECASE)
 _PASSWORDS = re.compile(_PASSWORD, re.IGNORECASE)
 # What stands between a name and its value: an assignment, a JSON member, a header, "is"; in a URL's query too.
@@ -109,10 +113,12 @@ _RANDOM_BITS = 3.5
 
 def redact(text: str) -> str:
     """The text with every recognised secret replaced by `[secret:KIND]`; a second pass changes nothing."""
-    for shape in _SHAPES:
-        if any(literal in text for literal in shape.literals):
+    # Most texts hold none of the literals: this pass is what a row costs.
+    for literal, shape in _BY_LITERAL:
+        if literal in text:
             text = shape.pattern.sub(_marked(shape.kind), text)
-    if _TELLING.search(text):
+    lowered = text.lower()
+    if any(word in lowered for word in _TELLING_PARTS) and _TELLING.search(text):
         text = _ASSIGNED.sub(_assigned, text)
         text = _BEARER.sub(lambda m: m["keep"] + MARK.format("token") if _random(m["bare"]) else m[0], text)
         text = _CANDIDATE.sub(_beside_a_telling_word(text), text)

@@ -142,7 +142,7 @@ def test_forget_needs_an_id_and_removes_it(tool: Tool, evil: Exchange) -> None:
     ("arguments", "says"),
     [
         (["import", "/none/such.jsonl"], "/none/such.jsonl: cannot be read: No such file or directory"),
-        (["import", "/"], "/: cannot be read: Is a directory"),
+        (["import", "/proc"], "/proc: holds no .jsonl file"),
         (["show", "zz"], "no exchange 'zz': `shammah-log list` shows the ids"),
         (["show", "\x1b[2J\udcff"], "no exchange"),
     ],

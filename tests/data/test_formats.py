@@ -114,7 +114,9 @@ def test_the_export_of_an_account_and_its_zip(tmp_path: Path) -> None:
 
 def test_transcripts_of_a_folder(tmp_path: Path) -> None:
     project = tmp_path / "projects" / "-home-ann"
-    project.mkdir(parents=True)
+    (project / "deep" / "deeper").mkdir(parents=True)
+    (project / "deep" / "deeper" / "far.jsonl").write_text(lines([{"query": "far", "response": "away"}]))
+    (tmp_path / "projects" / "linked").symlink_to(project, target_is_directory=True)
     (project / "s1.jsonl").write_text(lines(events()))
     (project / "loop").symlink_to(tmp_path / "projects", target_is_directory=True)
     (project / "linked.jsonl").symlink_to(project / "s1.jsonl")
