@@ -48,19 +48,20 @@ def import_(
     unusable = 0
     for path in files:
         bad = BadLines()
+        name = path.name or str(path)  # "." and "/" have no name
 
-        def progress(seen: int, path: Path = path) -> None:
+        def progress(seen: int, name: str = name) -> None:
             if sys.stderr.isatty():
-                print(f"\r{path.name}: {seen} exchanges", end="", file=sys.stderr, flush=True)
+                print(f"\r{name}: {seen} exchanges", end="", file=sys.stderr, flush=True)
 
         past = read_past(path, bad)
         new, duplicates = log.count_new(past, progress) if dry_run else log.add_many(past, progress)
         if sys.stderr.isatty():
             print("\r", end="", file=sys.stderr)
         would = " (nothing was written)" if dry_run else ""
-        print(f"{path.name}: {new} new, {duplicates} already there, {bad.count} unusable{would}")
+        print(f"{name}: {new} new, {duplicates} already there, {bad.count} unusable{would}")
         for line in bad.named:
-            print(f"  {path.name} {line}", file=sys.stderr)
+            print(f"  {name} {line}", file=sys.stderr)
         unusable += bad.count
     if unusable:
         raise InputError(

@@ -1,5 +1,6 @@
 import copy
 import math
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from shammah_data.errors import TrainingError
 from shammah_trainer.base import Base
 from shammah_trainer.batches import Encoded, Encoder, collate
 from shammah_trainer.dataset import Example
-from shammah_trainer.finetune import Progress, Recipe, ResponseLoss, finetune, load_model, mean_loss
+from shammah_trainer.finetune import Progress, Recipe, ResponseLoss, finetune, load_model, mean_loss, mixed_precision
 
 # peft 0.21 still asks transformers 5 for an attribute under its old name.
 PEFT_WARNS = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -213,3 +214,16 @@ def test_a_folder_without_a_model_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="cannot be loaded") as caught:
         load_model(tmp_path)
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(("slow", "chosen"), [(torch.bfloat16, "no"), (torch.float32, "bf16")])
+def test_the_faster_precision_is_taken(slow: torch.dtype, chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    linear = torch.nn.functional.linear
+
+    def delayed(input_MK: torch.Tensor, weight_NK: torch.Tensor) -> torch.Tensor:
+        time.sleep(0.2 if input_MK.dtype == slow else 0.0)
+        return linear(input_MK, weight_NK)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.nn.functional, "linear", delayed)
+    assert mixed_precision.__wrapped__() == chosen

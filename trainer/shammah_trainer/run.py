@@ -143,7 +143,7 @@ class _Run:
 
         from shammah_runtime.engine.chat import ChatTokenizer
         from shammah_trainer.batches import Encoder
-        from shammah_trainer.finetune import Recipe, finetune, load_model, mean_loss
+        from shammah_trainer.finetune import Recipe, finetune, load_model, mean_loss, mixed_precision
 
         transformers.utils.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()
@@ -155,6 +155,7 @@ class _Run:
         heldout = (*dataset.heldout_phrasings, *dataset.heldout_groups)
         model = load_model(base.folder)
         pad = base.stop_ids[0]
+        self.figures["mixed_precision"] = mixed_precision()
         self.figures["loss_before"] = mean_loss(model, encoder, heldout, pad)
         self._reporter.say(f"held-out loss before: {self.figures['loss_before']:.3f} nats per token")
         recipe = Recipe(
