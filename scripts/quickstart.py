@@ -47,7 +47,7 @@ def main() -> int:
     began = time.monotonic()
     home = Home.find().create()
     say(f"home: {home.root} (set SHAMMAH_HOME to use another)")
-    log = ExchangeLog(home)
+    log = ExchangeLog(home, Settings.load(home.settings))
     sources = {row["source"] for row in log.recent(1_000_000)}
     if sources and not sources & {f"import:{name}" for name in IMPORTED}:
         # Samples would be mixed into somebody's own log, and trained on with it.

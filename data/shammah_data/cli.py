@@ -1,51 +1,48 @@
-"""shammah-log: fill, read and count the exchange log."""
+"""shammah-log: fill, read, correct, export and look after the exchange log."""
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from shammah_data import command
+from shammah_data import command, upkeep
+from shammah_data.choosing import Before, Ids, Search, Since, Source, TeacherModel, chosen, open_log
 from shammah_data.errors import InputError
 from shammah_data.exchange import WEIGHTS, Feedback, Rating
-from shammah_data.home import Home
 from shammah_data.importing import BadLines, read_past
-from shammah_data.log import ExchangeLog
+from shammah_data.present import print_exchanges, print_json
 from shammah_data.text import one_line, printable
 
 app = typer.Typer(
-    help="Fill, read and count the exchange log.",
+    help="Fill, read, correct, export and look after the exchange log.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     add_completion=False,
 )
+upkeep.register(app)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
-def _log() -> ExchangeLog:
-    return ExchangeLog(Home.find().create())
-
-
-def _print_json(value: Any) -> None:
-    # Pure ASCII: no letter can drive the terminal or be lost in its encoding.
-    print(json.dumps(value, default=str, indent=1))
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=1_000_000, help="How many, newest first.")]
+OneId = Annotated[str, typer.Argument(help="An id, or its beginning.")]
 
 
 @app.command("import")
 def import_(
     files: Annotated[list[Path], typer.Argument(help="Files, or folders of Claude Code transcripts.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would happen, and write nothing.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Add past exchanges; those that are there already are left alone.
+    """Add past exchanges; those that are there already, or were forgotten, are left alone.
 
     Reads JSON lines of {"query", "response"} or {"messages"}, the conversations.json of a claude.ai export or its zip,
     transcripts of Claude Code, and the logs.db of llm.
     """
-    log = _log()
+    _, log = open_log()
     unusable = 0
+    done = []
     for path in files:
         bad = BadLines()
         name = path.name or str(path)  # "." and "/" have no name
@@ -55,14 +52,20 @@ def import_(
                 print(f"\r{name}: {seen} exchanges", end="", file=sys.stderr, flush=True)
 
         past = read_past(path, bad)
-        new, duplicates = log.count_new(past, progress) if dry_run else log.add_many(past, progress)
+        new, known = log.count_new(past, progress) if dry_run else log.add_many(past, progress)
         if sys.stderr.isatty():
             print("\r", end="", file=sys.stderr)
-        would = " (nothing was written)" if dry_run else ""
-        print(f"{name}: {new} new, {duplicates} already there, {bad.count} unusable{would}")
+        done.append(
+            {"file": str(path), "new": new, "known": known, "unusable": bad.count, "named": bad.named, "dry_run": dry_run}
+        )
+        if not as_json:
+            would = " (nothing was written)" if dry_run else ""
+            print(f"{name}: {new} new, {known} already there, {bad.count} unusable{would}")
         for line in bad.named:
             print(f"  {name} {line}", file=sys.stderr)
         unusable += bad.count
+    if as_json:
+        print_json(done)
     if unusable:
         raise InputError(
             f"{unusable} lines could not be used{'' if dry_run else ' (the rest are imported)'}: correct them and import again"
@@ -70,14 +73,10 @@ def import_(
 
 
 @app.command("list")
-def list_(
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help="How many, newest first.")] = 20,
-    as_json: AsJson = False,
-) -> None:
+def list_(limit: Limit = 20, as_json: AsJson = False) -> None:
     """List the newest exchanges."""
-    _print_rows(
-        _log().recent(limit), as_json, "the log is empty: ask something with shammah-serve, or run `shammah-log import FILE`"
-    )
+    none = "the log is empty: ask something with shammah-serve, or run `shammah-log import FILE`"
+    _print_rows(open_log()[1].recent(limit), as_json, none)
 
 
 @app.command()
@@ -85,32 +84,28 @@ def search(
     words: Annotated[
         list[str], typer.Argument(help="Words that must all occur in the question, the answer or its correction.")
     ],
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help="How many, newest first.")] = 20,
+    limit: Limit = 20,
     as_json: AsJson = False,
 ) -> None:
     """Find exchanges by their words."""
-    _print_rows(_log().search(words, limit), as_json, "no exchange holds all of these words")
+    _print_rows(open_log()[1].search(words, limit), as_json, "no exchange holds all of these words")
 
 
 def _print_rows(rows: list[dict[str, Any]], as_json: bool, none: str) -> None:
     if as_json:
-        _print_json(rows)
-        return
-    for row in rows:
-        mark = {"good": "+", "bad": "-"}.get(row["rating"], " ")
-        when = row["created_at"].strftime("%Y-%m-%d %H:%M")
-        asked, answered = one_line(row["query"], 40), one_line(row["answer"], 50)
-        print(f"{str(row['id'])[:8]} {when} {row['tier']:<8} {mark} {asked:<40} {answered}")
-    if not rows:
+        print_json(rows)
+    elif rows:
+        print_exchanges(rows)
+    else:
         print(none)
 
 
 @app.command()
-def show(exchange: Annotated[str, typer.Argument(help="An id, or its beginning.")], as_json: AsJson = False) -> None:
+def show(exchange: OneId, as_json: AsJson = False) -> None:
     """Show one exchange with every tier that was tried."""
-    row, attempts = _log().find(exchange)
+    row, attempts = open_log()[1].find(exchange)
     if as_json:
-        _print_json({**row, "context": json.loads(row["context"]), "attempts": attempts})
+        print_json({**row, "context": json.loads(row["context"]), "attempts": attempts})
         return
     for name, value in row.items():
         if value is not None and value != "" and name != "context":
@@ -124,71 +119,98 @@ def show(exchange: Annotated[str, typer.Argument(help="An id, or its beginning."
 @app.command()
 def stats(as_json: AsJson = False) -> None:
     """Count exchanges by who answered."""
-    figures = _log().stats()
+    figures = open_log()[1].stats()
     if as_json:
-        _print_json(
-            {
-                "exchanges": figures.exchanges,
-                "learnable": figures.learnable,
-                "feedback": figures.feedback,
-                "runs": figures.runs,
-                "tiers": {
-                    tier: {"exchanges": n, "median_latency_ms": ms, "cost_usd": usd}
-                    for tier, (n, ms, usd) in figures.per_tier.items()
-                },
-            }
-        )
+        tiers = {
+            tier: {"exchanges": n, "median_latency_ms": ms, "cost_usd": usd} for tier, (n, ms, usd) in figures.per_tier.items()
+        }
+        print_json({**{name: n for name, n in asdict(figures).items() if name != "per_tier"}, "tiers": tiers})
         return
     print(f"{figures.exchanges} exchanges, {figures.learnable} to learn from, {figures.feedback} ratings, {figures.runs} runs")
     for tier, (n, ms, usd) in figures.per_tier.items():
         latency = "" if ms is None else f"  median {ms:.0f} ms"
         print(f"  {tier:<9} {n:>7}  {n / figures.exchanges:5.1%}{latency}" + (f"  ${usd:.4f}" if usd else ""))
+    if figures.spooled:
+        print(f"{figures.spooled} more wait in the spool for the database to be free")
+    if figures.forgotten:
+        print(f"{figures.forgotten} forgotten")
 
 
 @app.command()
 def rate(
-    exchange: Annotated[str, typer.Argument(help="An id, or its beginning.")],
+    exchange: OneId,
     rating: Annotated[Rating, typer.Argument(help="good or bad.")],
     weight: Annotated[int, typer.Option("--weight", help="How much it counts in training: 1, 3 or 10.")] = 1,
+    as_json: AsJson = False,
 ) -> None:
     """Say whether an answer was right; a bad one is never trained on."""
     if weight not in WEIGHTS:
         raise InputError(f"weight {weight}: it must be one of {', '.join(map(str, WEIGHTS))}")
-    log = _log()
+    _, log = open_log()
     row, _ = log.find(exchange)
-    log.rate(Feedback(str(row["id"]), rating, float(weight)))
-    print(f"rated {rating}: {row['id']}")
+    stored = log.rate(Feedback(str(row["id"]), rating, float(weight)))
+    _done("rated " + rating, {"id": str(row["id"]), "rating": rating, "weight": weight, "spooled": not stored}, as_json)
 
 
 @app.command()
 def fix(
-    exchange: Annotated[str, typer.Argument(help="An id, or its beginning.")],
+    exchange: OneId,
     answer: Annotated[str, typer.Argument(help="The answer that should have been given.")],
+    as_json: AsJson = False,
 ) -> None:
     """Correct an answer; the correction is trained on instead."""
     if not answer.strip():
         raise InputError("the correction is empty")
-    log = _log()
+    _, log = open_log()
     row, _ = log.find(exchange)
-    log.rate(Feedback(str(row["id"]), "bad", correction=answer))
-    print(f"corrected: {row['id']}")
+    stored = log.rate(Feedback(str(row["id"]), "bad", correction=answer))
+    _done("corrected", {"id": str(row["id"]), "correction": log.clean(answer), "spooled": not stored}, as_json)
 
 
 @app.command()
-def export(path: Annotated[Path, typer.Argument(help="The file to write: .parquet for Parquet, else JSON lines.")]) -> None:
+def trainable(
+    answer: Annotated[str, typer.Argument(metavar="yes|no", help="Whether they may be trained on.")],
+    ids: Ids = None,
+    search: Search = None,
+    since: Since = None,
+    before: Before = None,
+    source: Source = None,
+    teacher_model: TeacherModel = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say of exchanges whether they may be trained on."""
+    if answer not in ("yes", "no"):
+        raise InputError(f"{answer!r}: say yes or no, then which exchanges")
+    _, log = open_log()
+    count = log.set_trainable(chosen(log, ids, search, since, before, source, teacher_model), answer == "yes")
+    if as_json:
+        print_json({"changed": count, "trainable": answer == "yes"})
+    else:
+        print(f"{count} exchanges changed: {'may' if answer == 'yes' else 'must not'} be trained on")
+
+
+@app.command()
+def export(
+    path: Annotated[Path, typer.Argument(help="The file to write: .parquet, .md (Markdown), else JSON lines.")],
+    as_json: AsJson = False,
+) -> None:
     """Write the whole log to a file; JSON lines can be imported again."""
+    from shammah_data.copies import export as write
+
     if path.exists():
         raise InputError(f"{path}: is there already; name a new file")
-    print(f"{_log().export(path)} exchanges in {path}")
+    count = write(open_log()[1], path)
+    if as_json:
+        print_json({"file": str(path), "exchanges": count})
+    else:
+        print(f"{count} exchanges in {path}")
 
 
-@app.command()
-def forget(exchange: Annotated[str, typer.Argument(help="An id, or its beginning.")]) -> None:
-    """Delete one exchange with its ratings; the next training run goes without it."""
-    log = _log()
-    row, _ = log.find(exchange)
-    log.forget(str(row["id"]))
-    print(f"forgotten: {row['id']}")
+def _done(told: str, figures: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(figures)
+    else:
+        print(f"{told}: {figures['id']}")
 
 
 def main() -> None:

@@ -51,6 +51,21 @@ class Home:
         return self.root / "spool.jsonl"
 
     @property
+    def tombstones(self) -> Path:
+        """The ids of what was forgotten, for a running session to notice."""
+        return self.root / "tombstones.jsonl"
+
+    @property
+    def damaged(self) -> Path:
+        """Databases that were set aside because they could not be opened."""
+        return self.root / "damaged"
+
+    @property
+    def log_token(self) -> Path:
+        """The token of the log server."""
+        return self.root / "log-token"
+
+    @property
     def models(self) -> Path:
         """The model store."""
         return self.root / "models"

@@ -1,151 +1,73 @@
-"""The exchange log: a DuckDB file opened late and closed early, so that serving and training can both use it.
+"""The exchange log: what serving and training may do with it. Knows records, the spool and which database is meant.
 
 Writes that find the database taken go to an fsynced spool of JSON lines, drained by the next successful write; ids make
-that exactly once. Knows rows, not what they mean to a model.
+that exactly once.
 """
 
-import contextlib
 import json
-import os
-import re
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
-from shammah_data import rows, schema
-from shammah_data.durable import PRIVATE_FILE, fsync_file, fsync_folder, private_folder, sha256
+from shammah_data import queries, rows
+from shammah_data.database import Database, FileDatabase
 from shammah_data.errors import LogError
 from shammah_data.exchange import Exchange, Feedback, Message, RunRecord
 from shammah_data.home import Home
+from shammah_data.queries import Selection, Stats
 from shammah_data.secrets import redact, redact_all
+from shammah_data.session import LogTakenError, Session, fetch, transaction
+from shammah_data.settings import Settings
 from shammah_data.spool import Spool
 
-if TYPE_CHECKING:
-    import duckdb
-
-# A second opener fails at once and is told so; the message is all that DuckDB offers to tell a lock from damage.
-_TAKEN = ("Conflicting lock", "Could not set lock", "being used by another process", "different configuration")
-_ID_PREFIX = re.compile(r"[0-9a-f-]+")
+T = TypeVar("T")
 _BATCH = 2000
-
-
-@dataclass(frozen=True)
-class Stats:
-    """Counts over the log. `per_tier` maps who answered to (exchanges, median latency in ms, cost in USD).
-
-    Who answered is a tier, or "unanswered".
-    """
-
-    exchanges: int
-    learnable: int
-    waiting: int
-    per_tier: dict[str, tuple[int, float | None, float]]
-    feedback: int
-    runs: int
-    spooled: int
+# Who found the database taken a moment ago need not wait for it again before the next row is spooled.
+_STILL_TAKEN_SECONDS = 1.0
 
 
 class ExchangeLog:
-    """The log of one home.
+    """The log of one home, in its file or on the server that the settings name.
 
-    `wait` is how long, in seconds, an operation waits for another process to let go of the database.
+    `wait` is how long, in seconds, a write waits for the database before it goes to the spool.
     """
 
-    def __init__(self, home: Home, wait: float = 0.2, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        home: Home,
+        settings: Settings | None = None,
+        wait: float = 0.2,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        settings = settings or Settings()
         self._home = home
+        self._privacy = settings.privacy
         self._wait = wait
         self._clock = clock
         self._spool = Spool(home.spool)
-        # One connection at a time in a process: DuckDB refuses a second one with another access mode.
-        self._turn = threading.Lock()
+        self._taken_until = clock()
+        self._remote = bool(settings.log)
+        self._database: Database = FileDatabase(home.log, clock)
+        if settings.log:
+            from shammah_data.remote import RemoteDatabase
 
-    # -- opening -----------------------------------------------------------------------------------------------------
+            self._database = RemoteDatabase(settings.log, home.log_token)
 
-    @contextlib.contextmanager
-    def _open(self, *, write: bool, wait: float | None = None) -> Iterator["duckdb.DuckDBPyConnection"]:
-        import duckdb  # a tenth of a second that a prompt need not wait for
+    @property
+    def file(self) -> FileDatabase | None:
+        """The database file; None where a server keeps the log."""
+        return self._database if isinstance(self._database, FileDatabase) else None
 
-        path = self._home.log
-        deadline = self._clock() + (self._wait if wait is None else wait)
-        with self._turn:
-            try:
-                private_folder(path.parent)
-                if not path.exists():
-                    self._create()
-            except (OSError, duckdb.Error) as error:
-                raise LogError(f"{path}: cannot be created: {_first_line(error)}") from error
-            connection = self._connect(deadline, write=write)
-            try:
-                if self._applied(connection) < schema.VERSION:
-                    if not write:  # a read-only connection cannot migrate
-                        connection.close()
-                        connection = self._connect(deadline, write=True)
-                    self._migrate(connection)
-                yield connection
-            except duckdb.Error as error:
-                raise LogError(f"{path}: {_first_line(error)}") from error
-            finally:
-                connection.close()
+    def exists(self) -> bool:
+        """Whether there is anything to read."""
+        return self._remote or self._home.log.exists() or self._spool.exists()
 
-    def _create(self) -> None:
-        """Put an empty log in its place by a rename: one half made by a killed process could never be opened again."""
-        import duckdb
-
-        path = self._home.log
-        made = path.with_name(f".{path.name}.new")
-        with self._spool.lock():
-            if path.exists():
-                return  # another process was faster
-            for leftover in (made, made.with_name(made.name + ".wal")):
-                leftover.unlink(missing_ok=True)
-            with duckdb.connect(str(made)) as connection:
-                self._migrate(connection)
-            made.chmod(PRIVATE_FILE)
-            fsync_file(made)
-            os.replace(made, path)
-            fsync_folder(path.parent)
-
-    def _connect(self, deadline: float, *, write: bool) -> "duckdb.DuckDBPyConnection":
-        import duckdb
-
-        path = self._home.log
-        while True:
-            try:
-                return duckdb.connect(str(path), read_only=not write)
-            except duckdb.Error as error:
-                if not any(mark in str(error) for mark in _TAKEN):
-                    raise LogError(f"{path}: cannot be opened: {_first_line(error)}") from error
-                if self._clock() >= deadline:
-                    raise LogTakenError(f"{path}: in use by another process; try again in a moment") from error
-                time.sleep(0.01)
-
-    def _applied(self, connection: "duckdb.DuckDBPyConnection") -> int:
-        known = connection.execute(
-            "SELECT count(*) FROM information_schema.tables WHERE table_name = 'schema_version'"
-        ).fetchone()
-        if not known or not known[0]:
-            return 0
-        row = connection.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchone()
-        applied = int(row[0]) if row else 0
-        if applied > schema.VERSION:
-            raise LogError(
-                f"{self._home.log}: written by a newer Shammah (schema {applied} > {schema.VERSION}): upgrade this one"
-            )
-        return applied
-
-    def _migrate(self, connection: "duckdb.DuckDBPyConnection") -> None:
-        connection.execute("BEGIN")
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER PRIMARY KEY, applied_at TIMESTAMP NOT NULL)"
-        )
-        for version in range(self._applied(connection) + 1, schema.VERSION + 1):
-            connection.execute(schema.MIGRATIONS[version - 1])
-            connection.execute("INSERT INTO schema_version VALUES (?, ?)", [version, rows.now()])
-        connection.execute("COMMIT")
+    def clean(self, text: str) -> str:
+        """A text as the log keeps it: without secrets and, where the settings say so, without personal data."""
+        return redact(text)
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
@@ -154,56 +76,64 @@ class ExchangeLog:
 
         Raises LogError when neither the database nor the spool can be written.
         """
-        return self._write(rows.exchange_record(exchange))
+        return self._write(self._record(exchange))
 
     def rate(self, feedback: Feedback) -> bool:
         """Make one rating durable before returning; False when it went to the spool."""
-        return self._write(rows.feedback_record(feedback))
+        return self._write(rows.feedback_record(feedback, self.clean))
 
     def record_run(self, run: RunRecord) -> None:
         """Store the record of a training run; an existing one with this id is replaced.
 
         Waits up to ten seconds for the database. Raises LogError.
         """
-        with self._open(write=True, wait=10.0) as connection:
-            connection.execute(
-                "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?)",
-                [
-                    run.id,
-                    rows.utc(run.started),
-                    rows.utc(run.finished),
-                    run.status,
-                    redact(run.reason),
-                    run.version,
-                    json.dumps(redact_all(run.figures)),
-                ],
-            )
+        values = (
+            run.id,
+            rows.utc(run.started),
+            rows.utc(run.finished),
+            run.status,
+            self.clean(run.reason),
+            run.version,
+            json.dumps(redact_all(run.figures)),
+        )
+
+        def store(session: Session) -> None:
+            with transaction(session):
+                session.execute("INSERT OR REPLACE INTO runs VALUES (?, ?::TIMESTAMP, ?::TIMESTAMP, ?, ?, ?, ?)", values)
+
+        self._change(store)
 
     def add_many(self, exchanges: Iterable[Exchange], progress: Callable[[int], None] | None = None) -> tuple[int, int]:
-        """Append many exchanges in batches; those whose id is there already are left alone.
+        """Append many exchanges in batches; those that are there already, or were forgotten, are left alone.
 
-        Returns (new, duplicates). Waits up to ten seconds for the database. Raises LogError.
+        Returns (new, known). Waits up to ten seconds for the database. Raises LogError.
         """
-        new = seen = 0
-        with self._open(write=True, wait=10.0) as connection:
-            self._drain(connection)
+        return self.add_records((self._record(exchange) for exchange in exchanges), progress)
+
+    def add_records(self, records: Iterable[dict[str, Any]], progress: Callable[[int], None] | None = None) -> tuple[int, int]:
+        """The same for records as `rows` makes them."""
+
+        def add(session: Session) -> tuple[int, int]:
+            new = seen = 0
             batch: list[dict[str, Any]] = []
-            for exchange in exchanges:
-                batch.append(rows.exchange_record(exchange))
+            for record in records:
+                batch.append(record)
                 if len(batch) == _BATCH:
-                    new, seen = new + rows.insert(connection, batch), seen + len(batch)
+                    new, seen = new + self._insert(session, batch), seen + len(batch)
                     batch = []
                     if progress:
                         progress(seen)
-            new, seen = new + rows.insert(connection, batch), seen + len(batch)
+            new, seen = new + self._insert(session, batch), seen + len(batch)
             if progress:
                 progress(seen)
-        return new, seen - new
+            return new, seen - new
+
+        return self._change(add)
 
     def count_new(self, exchanges: Iterable[Exchange], progress: Callable[[int], None] | None = None) -> tuple[int, int]:
         """What `add_many` would return for these exchanges; writes nothing. Raises LogError."""
-        with self._reading(wait=10.0) as connection:
-            known = {str(row[0]) for row in connection.execute("SELECT id FROM exchanges").fetchall()}
+        sql = "SELECT id FROM exchanges UNION SELECT exchange_id FROM tombstones"
+        known = {str(row["id"]) for row in self._read(lambda session: fetch(session, sql), wait=10.0)}
         new = seen = 0
         for exchange in exchanges:
             seen += 1
@@ -214,204 +144,155 @@ class ExchangeLog:
                 progress(seen)
         return new, seen - new
 
-    def forget(self, exchange_id: str) -> bool:
-        """Delete one exchange with its attempts and feedback; False when there is none. Raises LogError."""
-        with self._open(write=True, wait=10.0) as connection:
-            self._drain(connection)
-            connection.execute("BEGIN")
-            for table, key in (("attempts", "exchange_id"), ("feedback", "exchange_id")):
-                connection.execute(f"DELETE FROM {table} WHERE {key} = ?::UUID", [exchange_id])
-            gone = connection.execute("DELETE FROM exchanges WHERE id = ?::UUID RETURNING id", [exchange_id]).fetchall()
-            connection.execute("COMMIT")
-        return bool(gone)
+    def set_trainable(self, selection: Selection, trainable: bool) -> int:
+        """Say of the selected exchanges whether they may be trained on; returns how many changed. Raises LogError."""
+        changed = "true" if trainable else "false"
+
+        def change(session: Session) -> int:
+            with transaction(session):
+                found = fetch(
+                    session,
+                    f"UPDATE exchanges SET trainable = {changed} WHERE trainable <> {changed} AND id IN "
+                    f"(SELECT id FROM rated WHERE {selection.condition}) RETURNING id",
+                )
+            return len(found)
+
+        return self._change(change)
+
+    def change(self, work: Callable[[Session], T]) -> T:
+        """What `work` makes of a session that may write, after everything spooled has been stored. Raises LogError."""
+        return self._change(work)
+
+    def _record(self, exchange: Exchange) -> dict[str, Any]:
+        allowed = {"teacher": self._privacy.train_on_teacher, "import": self._privacy.train_on_imports}
+        if not allowed.get(exchange.tier, True):
+            exchange = replace(exchange, trainable=False)
+        return rows.exchange_record(exchange, self.clean)
+
+    def _change(self, work: Callable[[Session], T]) -> T:
+        def drained(session: Session) -> T:
+            self._drain(session)
+            return work(session)
+
+        return self._database.run(drained, write=True, wait=10.0)
+
+    def _insert(self, session: Session, records: Sequence[dict[str, Any]]) -> int:
+        new = rows.insert(session, records)
+        # An answer from a server is a claim until the rows have been seen there.
+        if self._remote and (lost := rows.missing(session, records)):
+            raise LogError(f"the log server took {len(records)} records and has {lost} of them not")
+        return new
 
     def _write(self, record: dict[str, Any]) -> bool:
+        def store(session: Session) -> None:
+            self._drain(session)
+            self._insert(session, [record])
+
         try:
-            with self._open(write=True) as connection:
-                self._drain(connection)
-                rows.insert(connection, [record])
-            return True
+            self._database.run(store, write=True, wait=0.0 if self._clock() < self._taken_until else self._wait)
         except LogError as error:
             try:
                 self._spool.append(record)
             except OSError as spool_error:
                 raise LogError(f"{error}; the spool cannot be written either: {spool_error}") from error
             if isinstance(error, LogTakenError):
+                self._taken_until = self._clock() + _STILL_TAKEN_SECONDS
                 return False
             raise LogError(f"{error}; the exchange is kept in {self._home.spool}") from error
+        return True
 
-    def _drain(self, connection: "duckdb.DuckDBPyConnection") -> None:
+    def _drain(self, session: Session) -> None:
         import duckdb
 
-        if not self._spool.exists():
-            return
-        with self._spool.lock():
-            lines = self._spool.read()
-            torn = [line for line, record in lines if not rows.is_record(record)]
-            good = [(line, record) for line, record in lines if rows.is_record(record)]
-            refusals = (duckdb.DataError, duckdb.IntegrityError)
-            try:
-                rows.insert(connection, [record for _, record in good])
-            except refusals:
-                # One record that the tables refuse must not hold up all the others for ever.
-                for line, record in good:
+        refusals = (duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException)
+        try:
+            while self._spool.exists():
+                with self._spool.drain() as lines:
+                    if not lines:
+                        return  # another process is at it
+                    torn = [line for line, record in lines if not rows.is_record(record)]
+                    good = [(line, record) for line, record in lines if rows.is_record(record)]
                     try:
-                        rows.insert(connection, [record])
+                        self._insert(session, [record for _, record in good])
                     except refusals:
-                        torn.append(line)
-            try:
-                self._spool.clear(torn)
-            except OSError as error:
-                raise LogError(f"{self._home.spool}: cannot be cleared: {error.strerror}") from error
+                        # One record that the tables refuse must not hold up all the others for ever.
+                        for line, record in good:
+                            try:
+                                self._insert(session, [record])
+                            except refusals:
+                                torn.append(line)
+                    if torn:
+                        self._spool.set_aside(torn)
+        except OSError as error:
+            raise LogError(f"{self._home.spool}: cannot be drained: {error.strerror}") from error
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def _reading(self, wait: float = 2.0) -> Iterator["duckdb.DuckDBPyConnection"]:
-        """A read-only connection; what is spooled is drained first unless another process holds the database."""
+    def _read(self, work: Callable[[Session], T], wait: float = 2.0) -> T:
+        """What `work` makes of a session; what is spooled is drained first unless another process holds the database."""
         if self._spool.exists():
             try:
-                with self._open(write=True) as connection:
-                    self._drain(connection)
+                self._database.run(self._drain, write=True, wait=min(wait, self._wait))
             except LogTakenError:
                 pass  # it may be a reader, beside which this one can read
-        with self._open(write=False, wait=wait) as connection:
-            yield connection
+        return self._database.run(work, write=False, wait=wait)
+
+    def read(self, work: Callable[[Session], T], wait: float = 2.0) -> T:
+        """What `work` makes of a session that only reads. Raises LogError."""
+        return self._read(work, wait)
 
     def recent(self, limit: int = 20) -> list[dict[str, Any]]:
         """The newest exchanges as rows of the `rated` view, newest first. Raises LogError."""
-        with self._reading() as connection:
-            return _fetch(connection, "SELECT * FROM rated ORDER BY created_at DESC, turn DESC LIMIT ?", [limit])
+        return self._read(lambda session: queries.recent(session, limit))
 
     def search(self, words: Sequence[str], limit: int = 20) -> list[dict[str, Any]]:
         """The newest exchanges that hold every one of the words in query, answer or correction, in any case."""
-        holds = " AND ".join("contains(lower(concat_ws(chr(10), query, answer, correction)), lower(?))" for _ in words)
-        sql = f"SELECT * FROM rated WHERE {holds or 'true'} ORDER BY created_at DESC, turn DESC LIMIT ?"
-        with self._reading() as connection:
-            return _fetch(connection, sql, [*words, limit])
-
-    def export(self, path: Path) -> int:
-        """Write every exchange with its rating and correction, oldest first; returns how many.
-
-        A path that ends in .parquet gets Parquet, any other JSON lines that `shammah-log import` reads back. Raises LogError.
-        """
-        # Read back elsewhere, without its ratings, a wrong answer must not become a right one.
-        columns = (
-            "* REPLACE (id::VARCHAR AS id, CAST(context AS JSON) AS context, trainable AND (rating IS DISTINCT FROM 'bad' "
-            "OR correction IS NOT NULL) AS trainable), coalesce(correction, answer) AS response"
-        )
-        form = "parquet" if path.suffix == ".parquet" else "json"
-        quoted = str(path).replace("'", "''")
-        with self._reading() as connection:
-            done = connection.execute(
-                f"COPY (SELECT {columns} FROM rated ORDER BY created_at, turn, id) TO '{quoted}' (FORMAT {form})"
-            ).fetchone()
-        path.chmod(PRIVATE_FILE)
-        return int(done[0]) if done else 0
+        return self._read(lambda session: queries.search(session, words, limit))
 
     def find(self, id_or_prefix: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """One exchange and its attempts, by id or an unambiguous beginning of it. Raises LogError."""
-        prefix = id_or_prefix.lower()
-        with self._reading() as connection:
-            found = []
-            if _ID_PREFIX.fullmatch(prefix):
-                found = _fetch(connection, "SELECT * FROM rated WHERE starts_with(id::VARCHAR, ?) LIMIT 2", [prefix])
-            if not found:
-                raise LogError(f"no exchange {id_or_prefix!r}: `shammah-log list` shows the ids")
-            if len(found) > 1:
-                raise LogError(f"{id_or_prefix} is the beginning of several ids: give more of it")
-            sql = "SELECT * FROM attempts WHERE exchange_id = ? ORDER BY position"
-            return found[0], _fetch(connection, sql, [found[0]["id"]])
+        return self._read(lambda session: queries.find(session, id_or_prefix))
 
-    def learnable(self) -> list[dict[str, Any]]:
+    def learnable(self, wait: float = 2.0) -> list[dict[str, Any]]:
         """Every exchange that may be learned from: id, created_at, query, context, target, weight; oldest first."""
-        with self._reading() as connection:
-            return _fetch(
-                connection, "SELECT id, created_at, query, context, target, weight FROM learnable ORDER BY created_at, turn, id"
-            )
+        return self._read(queries.learnable, wait)
 
     def learnable_count(self, since: datetime | None = None) -> int:
         """How many exchanges may be learned from, of those logged after `since` (UTC where it names no zone)."""
-        with self._reading() as connection:
-            return _learnable_count(connection, since)
+        return self._read(lambda session: queries.learnable_count(session, since))
 
-    def stats(self, since: datetime | None = None) -> Stats:
+    def stats(self, since: datetime | None = None, wait: float = 2.0) -> Stats:
         """Counts; `waiting` are the learnable exchanges logged after `since` (the last training). Raises LogError."""
-        with self._reading() as connection:
-            tiers = _fetch(
-                connection,
-                "SELECT CASE WHEN trim(answer) = '' THEN 'unanswered' ELSE tier END AS who, count(*) AS n, "
-                "median(latency_ms) AS ms, coalesce(sum(cost_usd), 0) AS usd FROM exchanges GROUP BY who ORDER BY n DESC, who",
-            )
-            counts = _fetch(
-                connection,
-                "SELECT (SELECT count(*) FROM exchanges) AS exchanges, (SELECT count(*) FROM feedback) AS feedback, "
-                "(SELECT count(*) FROM runs) AS runs",
-            )[0]
-            learnable, waiting = _learnable_count(connection, None), _learnable_count(connection, since)
-        return Stats(
-            exchanges=counts["exchanges"],
-            learnable=learnable,
-            waiting=waiting,
-            per_tier={row["who"]: (row["n"], row["ms"], row["usd"]) for row in tiers},
-            feedback=counts["feedback"],
-            runs=counts["runs"],
-            spooled=len(self._spool.read()),
-        )
+        return self._read(lambda session: queries.stats(session, since, self.spooled()), wait)
+
+    def spooled(self) -> int:
+        """How many records wait in the spool."""
+        return len(self._spool.read())
 
     def runs(self, limit: int = 20) -> list[dict[str, Any]]:
         """The newest training runs, newest first, `figures` parsed."""
-        with self._reading() as connection:
-            found = _fetch(connection, "SELECT * FROM runs ORDER BY started DESC LIMIT ?", [limit])
+        sql = "SELECT * FROM runs ORDER BY started DESC LIMIT ?"
+        found = self._read(lambda session: fetch(session, sql, [limit]))
         return [{**row, "figures": json.loads(row["figures"])} for row in found]
 
     def snapshot(self, path: Path) -> tuple[str, int, datetime]:
         """Write what may be learned from to a Parquet file and let go of the database at once.
 
-        Returns (sha256 of the file, rows, the time up to which rows are in it). Raises LogError.
+        Returns (sha256 of the file, rows, the time up to which exchanges are in it). Raises LogError.
         """
-        with self._reading(wait=10.0) as connection:
-            row = connection.execute("SELECT count(*), max(logged_at) FROM learnable").fetchone()
-            quoted = str(path).replace("'", "''")
-            connection.execute(
-                "COPY (SELECT id::VARCHAR AS id, created_at, session, turn, query, context, target, tier, source, rating, "
-                f"weight, logged_at FROM learnable ORDER BY created_at, turn, id) TO '{quoted}' (FORMAT parquet)"
-            )
-        assert row is not None  # an aggregate always returns a row
-        path.chmod(PRIVATE_FILE)
-        return sha256(path), int(row[0]), row[1] or rows.now()
-
-
-class LogTakenError(LogError):
-    """Another process holds the database; waiting or spooling is the cure."""
+        return self._read(lambda session: queries.snapshot(session, path), wait=10.0)
 
 
 def read_snapshot(path: Path) -> list[dict[str, Any]]:
     """The rows of a snapshot, oldest first."""
     import duckdb
 
+    from shammah_data.session import LocalSession
+
     with duckdb.connect(":memory:") as connection:
-        return _fetch(connection, "SELECT * FROM read_parquet(?)", [str(path)])
+        return fetch(LocalSession(connection), "SELECT * FROM read_parquet(?)", [str(path)])
 
 
 def context_of(row: dict[str, Any]) -> tuple[Message, ...]:
     """The earlier turns of a row."""
     return tuple(Message(turn["role"], turn["content"]) for turn in json.loads(row["context"]))
-
-
-def _fetch(connection: "duckdb.DuckDBPyConnection", sql: str, parameters: Sequence[object] = ()) -> list[dict[str, Any]]:
-    cursor = connection.execute(sql, list(parameters))
-    names = [column[0] for column in cursor.description or ()]
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-
-
-def _learnable_count(connection: "duckdb.DuckDBPyConnection", since: datetime | None) -> int:
-    if since is None:
-        return int(_fetch(connection, "SELECT count(*) AS n FROM learnable")[0]["n"])
-    # DuckDB would read a TIMESTAMP column as local time to compare it with a moment that has a zone.
-    after = since.isoformat() if since.tzinfo is None else rows.utc(since)
-    return int(_fetch(connection, "SELECT count(*) AS n FROM learnable WHERE logged_at > ?::TIMESTAMP", [after])[0]["n"])
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,16 +1,14 @@
 """Exchanges, attempts and feedback as rows of the log's tables, and their insertion. Knows columns, not files or locks."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from shammah_data.exchange import Attempt, Exchange, Feedback
 from shammah_data.secrets import redact
-
-if TYPE_CHECKING:
-    import duckdb
+from shammah_data.session import Session, fetch, transaction
 
 _EXCHANGES = {
     "id": "UUID",
@@ -54,19 +52,23 @@ _FEEDBACK = {
 }
 
 
-def exchange_record(exchange: Exchange) -> dict[str, Any]:
-    """One exchange with its attempts, JSON-able and without secrets, as `insert` and the spool take it."""
+Clean = Callable[[str], str]
+
+
+def exchange_record(exchange: Exchange, clean: Clean = redact) -> dict[str, Any]:
+    """One exchange with its attempts, JSON-able, as `insert` and the spool take it; `clean` takes out what must not be kept."""
     row = {name: getattr(exchange, name) for name in _EXCHANGES if name != "logged_at"}
     row["created_at"] = utc(exchange.created_at)
-    row["query"], row["answer"] = redact(exchange.query), redact(exchange.answer)
-    context = [{"role": message.role, "content": redact(message.content)} for message in exchange.context]
+    row["query"], row["answer"] = clean(exchange.query), clean(exchange.answer)
+    context = [{"role": message.role, "content": clean(message.content)} for message in exchange.context]
     row["context"] = json.dumps(context, ensure_ascii=False)
-    return {"exchange": row, "attempts": [_attempt_row(exchange.id, n, each) for n, each in enumerate(exchange.attempts)]}
+    attempts = [_attempt_row(exchange.id, n, each, clean) for n, each in enumerate(exchange.attempts)]
+    return {"exchange": row, "attempts": attempts}
 
 
-def feedback_record(feedback: Feedback) -> dict[str, Any]:
-    """One rating, JSON-able and without secrets, as `insert` and the spool take it; a correction without a letter is none."""
-    correction = redact(feedback.correction) if feedback.correction and feedback.correction.strip() else None
+def feedback_record(feedback: Feedback, clean: Clean = redact) -> dict[str, Any]:
+    """One rating, JSON-able, as `insert` and the spool take it; a correction without a letter is none."""
+    correction = clean(feedback.correction) if feedback.correction and feedback.correction.strip() else None
     return {"feedback": {**asdict(feedback), "correction": correction, "created_at": utc(feedback.created_at)}}
 
 
@@ -83,26 +85,53 @@ def is_record(value: Any) -> bool:
     )
 
 
-def insert(connection: "duckdb.DuckDBPyConnection", records: Sequence[dict[str, Any]]) -> int:
-    """Insert records in one transaction; rows whose key is there already are left alone.
+def insert(session: Session, records: Sequence[dict[str, Any]]) -> int:
+    """Insert records in one transaction; what is there already, or was forgotten, is left alone.
 
     Returns how many exchanges were new. Raises duckdb.Error, and then nothing was inserted.
     """
-    # Stamped when it reaches the database, not the spool: a night's snapshot is what was logged before it.
-    logged_at = now()
-    exchanges = [{**record["exchange"], "logged_at": logged_at} for record in records if "exchange" in record]
     attempts = [attempt for record in records for attempt in record.get("attempts", ())]
     feedback = [record["feedback"] for record in records if "feedback" in record]
-    connection.execute("BEGIN")
-    try:
-        new = _insert_rows(connection, "exchanges", _EXCHANGES, ("id",), exchanges)
-        _insert_rows(connection, "attempts", _ATTEMPTS, ("exchange_id", "position"), attempts)
-        _insert_rows(connection, "feedback", _FEEDBACK, ("id",), feedback)
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
+    new = 0
+    with transaction(session):
+        if any("exchange" in record for record in records):
+            # Stamped when it reaches the database, not the spool: a night's snapshot is what was logged before it.
+            logged_at = _tick(session)
+            exchanges = [{**record["exchange"], "logged_at": logged_at} for record in records if "exchange" in record]
+            new = _insert_rows(session, "exchanges", _EXCHANGES, ("id",), "id", exchanges)
+        _insert_rows(session, "attempts", _ATTEMPTS, ("exchange_id", "position"), "exchange_id", attempts)
+        _insert_rows(session, "feedback", _FEEDBACK, ("id",), "exchange_id", feedback)
     return new
+
+
+def missing(session: Session, records: Sequence[dict[str, Any]]) -> int:
+    """How many of the exchanges and ratings among these records are neither in the database nor forgotten."""
+    absent = 0
+    for kind, table, key in (("exchange", "exchanges", "id"), ("feedback", "feedback", "exchange_id")):
+        wanted = {str(record[kind]["id"]).lower(): str(record[kind][key]).lower() for record in records if kind in record}
+        if wanted:
+            document = json.dumps([{"id": one, "key": about} for one, about in wanted.items()])
+            (row,) = fetch(
+                session,
+                """SELECT count(*) AS n FROM (
+                    SELECT unnest(from_json_strict(?, '[{"id":"VARCHAR","key":"VARCHAR"}]'), recursive := true)) AS w """
+                f"WHERE w.id::UUID NOT IN (SELECT id FROM {table}) "
+                "AND w.key::UUID NOT IN (SELECT exchange_id FROM tombstones)",
+                [document],
+            )
+            absent += row["n"]
+    return absent
+
+
+def _tick(session: Session) -> datetime:
+    """The stamp for the exchanges of this transaction, later than that of every transaction before it."""
+    (row,) = fetch(
+        session,
+        "UPDATE clock SET last = greatest(last + INTERVAL 1 MICROSECOND, ?::TIMESTAMP) RETURNING last",
+        [now().isoformat()],
+    )
+    stamp: datetime = row["last"]
+    return stamp
 
 
 def now() -> datetime:
@@ -115,8 +144,8 @@ def utc(moment: datetime) -> str:
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat()
 
 
-def _attempt_row(exchange_id: str, position: int, attempt: Attempt) -> dict[str, Any]:
-    return {"exchange_id": exchange_id, "position": position, **asdict(attempt), "reason": redact(attempt.reason)}
+def _attempt_row(exchange_id: str, position: int, attempt: Attempt, clean: Clean) -> dict[str, Any]:
+    return {"exchange_id": exchange_id, "position": position, **asdict(attempt), "reason": clean(attempt.reason)}
 
 
 def _has(row: Any, columns: Iterable[str]) -> bool:
@@ -124,12 +153,14 @@ def _has(row: Any, columns: Iterable[str]) -> bool:
 
 
 def _insert_rows(
-    connection: "duckdb.DuckDBPyConnection",
+    session: Session,
     table: str,
     columns: dict[str, str],
     key: tuple[str, ...],
+    about: str,
     rows: Sequence[dict[str, Any]],
 ) -> int:
+    """Insert rows; `about` names the column with the exchange's id, by which forgotten ones are left out."""
     if not rows:
         return 0
     # The same key twice in one statement would break it even under OR IGNORE.
@@ -141,10 +172,11 @@ def _insert_rows(
     # Half a surrogate pair cannot be stored as UTF-8 and must not stop what is stored with it.
     document = json.dumps(texts, ensure_ascii=False).encode("utf-8", "replace").decode("utf-8")
     shape = json.dumps([dict.fromkeys(columns, "VARCHAR")])
-    done = connection.execute(
+    done = session.execute(
         f"INSERT OR IGNORE INTO {table} ({', '.join(columns)}) "
-        f"SELECT {', '.join(f'{name}::{kind}' for name, kind in columns.items())} "
-        f"FROM (SELECT unnest(from_json_strict(?, '{shape}'), recursive := true))",
+        f"SELECT {', '.join(f'given.{name}::{kind}' for name, kind in columns.items())} "
+        f"FROM (SELECT unnest(from_json_strict(?, '{shape}'), recursive := true)) AS given "
+        f"WHERE given.{about}::UUID NOT IN (SELECT exchange_id FROM tombstones)",
         [document],
     ).fetchone()
     return int(done[0]) if done else 0

@@ -69,6 +69,23 @@ MIGRATIONS: tuple[str, ...] = (
                 AND (tier IN ('teacher', 'import') OR rating = 'good'))
         );
     """,
+    r"""
+    -- The time of the newest row, in one row that every transaction with exchanges updates: transactions that overlap on a
+    -- server collide here, so that logged_at grows in the order of the commits, whatever the writers' clocks say.
+    CREATE TABLE clock (last TIMESTAMP NOT NULL);
+    INSERT INTO clock SELECT coalesce(max(logged_at), TIMESTAMP '1970-01-01 00:00:00') FROM exchanges;
+    -- What was forgotten: never inserted again, and known to the versions that were trained on it, if it ever was learnable.
+    CREATE TABLE tombstones (
+        exchange_id UUID PRIMARY KEY,
+        logged_at TIMESTAMP NOT NULL,
+        forgotten_at TIMESTAMP NOT NULL,
+        learnable BOOLEAN NOT NULL
+    );
+    -- Files that hold a copy of the log, so that what is forgotten can be taken out of them too.
+    CREATE TABLE copies (path VARCHAR PRIMARY KEY, kind VARCHAR NOT NULL, made_at TIMESTAMP NOT NULL, sha256 VARCHAR NOT NULL);
+    """,
 )
 
+# In the order in which a copy of the log can be filled.
+TABLES = ("exchanges", "attempts", "feedback", "runs", "clock", "tombstones", "copies")
 VERSION = len(MIGRATIONS)

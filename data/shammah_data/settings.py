@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 import tomllib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -12,6 +13,8 @@ from shammah_data.errors import SettingsError
 Provider = Literal["auto", "cpu", "cuda"]
 Precision = Literal["int8", "int4", "fp32"]
 Method = Literal["full", "lora"]
+PersonalData = Literal["keep", "mask"]
+_SERVER = re.compile(r"quack:(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):(?P<port>\d{1,5})")
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,24 @@ class TrainSettings:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """All of config.toml: one table per section."""
+class PrivacySettings:
+    """What the log keeps, and what of it may be trained on.
 
+    `personal_data`: whether e-mail addresses, phone, card and account numbers are kept or masked. What is refused for
+    training when it is logged stays so until `shammah-log trainable` says otherwise.
+    """
+
+    personal_data: PersonalData = "keep"
+    train_on_teacher: bool = True
+    train_on_imports: bool = True
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All of config.toml: one table per section, and `log`, the server that keeps the log ("": a file in the home)."""
+
+    log: str = ""
+    privacy: PrivacySettings = PrivacySettings()
     serve: ServeSettings = ServeSettings()
     teacher: TeacherSection = TeacherSection()
     train: TrainSettings = TrainSettings()
@@ -86,8 +104,11 @@ class Settings:
             raise SettingsError(f"{path}: cannot be read as TOML: {error}") from error
         sections = {item.name: type(item.default) for item in fields(cls)}
         _known(path, "", raw, sections)
-        built = {}
+        built: dict[str, Any] = {}
         for name, table in raw.items():
+            if name == "log":
+                built[name] = _server(path, table)
+                continue
             if not isinstance(table, dict):
                 raise SettingsError(f"{path}: {name} must be a table, written [{name}]")
             built[name] = _section(path, name, sections[name], table)
@@ -100,6 +121,12 @@ def _known(path: Path, section: str, given: dict[str, Any], known: Any) -> None:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
             raise SettingsError(f"{path}: unknown key {section + '.' if section else ''}{key}; {hint}")
+
+
+def _server(path: Path, value: Any) -> str:
+    if not isinstance(value, str) or not (found := _SERVER.fullmatch(value)) or not 0 < int(found["port"]) < 65536:
+        raise SettingsError(f'{path}: log = {value!r}; it must name a server, as in log = "quack:localhost:9494"')
+    return value
 
 
 def _section(path: Path, name: str, kind: type, table: dict[str, Any]) -> Any:

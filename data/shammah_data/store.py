@@ -10,7 +10,7 @@ import re
 import shutil
 import stat
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -162,6 +162,28 @@ class ModelStore:
         self.verify(now.previous)
         return self._replace(lambda was: replace(was, champion=was.previous, previous=was.champion), now)
 
+    def discard(self, doomed: Sequence[str]) -> list[str]:
+        """Delete these versions, but never the champion; a pointer that names one names none. Returns what was deleted."""
+
+        def change(now: Pointer) -> Pointer:
+            gone = set(doomed) - {now.champion}
+            candidate = None if now.candidate in gone else now.candidate
+            share = now.candidate_share if candidate else 0.0
+            return Pointer(now.champion, None if now.previous in gone else now.previous, candidate, share)
+
+        champion = self._replace(change, None).champion
+        with self._lock():
+            present = [name for name in doomed if name != champion and self.folder(name).is_dir()]
+            for name in present:
+                self._delete(name)
+        return present
+
+    def _delete(self, name: str) -> None:
+        # Renamed first: a reader never meets a version that is half deleted.
+        grave = self._root / f".deleted-{uuid.uuid4().hex}"
+        (self._root / name).rename(grave)
+        shutil.rmtree(grave)
+
     def collect(self, keep: int) -> list[str]:
         """Delete all but the newest `keep` versions; never one that the pointer names. Returns what was deleted."""
         with self._lock():
@@ -170,10 +192,7 @@ class ModelStore:
             versions = self.versions()
             doomed = [name for name in versions[: max(0, len(versions) - keep)] if name not in named]
             for name in doomed:
-                # Renamed first: a reader never meets a version that is half deleted.
-                grave = self._root / f".deleted-{uuid.uuid4().hex}"
-                (self._root / name).rename(grave)
-                shutil.rmtree(grave)
+                self._delete(name)
             for pattern in (".staging-*", ".deleted-*"):
                 for leftover in self._root.glob(pattern):
                     shutil.rmtree(leftover)

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from shammah_data.errors import LogError
 from shammah_data.home import Home
+from shammah_data.session import LogTakenError
 from shammah_data.settings import Provider, Settings
 from shammah_data.store import ModelStore
+from shammah_data.tombstones import Announced
 from shammah_runtime.cascade import Cascade
 from shammah_runtime.conversation import Conversation, fill
 from shammah_runtime.engine.sampling import Decoding
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shammah_runtime.proposal import Proposal, Query
+
+_RETRY_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,13 @@ class Appliance:
         serve, section = settings.serve, settings.teacher
         self.home = home
         self.store = ModelStore(home.models)
-        self.log: ExchangeLog = ExchangeLog(home)
+        self.log: ExchangeLog = ExchangeLog(home, settings)
         self.models = ModelKeeper(self.store, options.provider or serve.provider, serve.threads)
         self.index = LearnedIndex()
         self._warn = warn
         self._watch = options.watch
         self._filled = threading.Event()
+        self._closed = threading.Event()
         decoding = Decoding(serve.temperature, serve.top_k, serve.top_p, serve.seed, serve.max_tokens)
         offline = options.offline or section.offline
         self._teacher: Teacher | None = None
@@ -73,7 +78,7 @@ class Appliance:
             no_teacher_reason="offline" if offline else "",
         )
         log = None if options.no_log else self.log
-        self.conversation = Conversation(cascade, self.index, log, serve.context_turns, warn)
+        self.conversation = Conversation(cascade, self.index, log, serve.context_turns, warn, Announced(home.tombstones))
 
     def start(self) -> None:
         """Begin to load the model, the learned answers and, where there is a key, the teacher's SDK."""
@@ -82,6 +87,7 @@ class Appliance:
 
     def close(self) -> None:
         """Stop the threads that watch."""
+        self._closed.set()
         self.models.close()
 
     def _support(self, query: str, answer: str) -> float:
@@ -89,9 +95,12 @@ class Appliance:
         return self.index.support(query, answer)
 
     def _fill(self) -> None:
+        taken = False
         try:
-            if self.home.log.exists() or self.home.spool.exists():
+            if self.log.exists():
                 fill(self.index, self.log)
+        except LogTakenError:
+            taken = True
         except LogError as error:
             self._warn(f"the learned answers are not available: {error}")
         finally:
@@ -100,6 +109,16 @@ class Appliance:
             # After the model: importing the SDK takes more than a second of one core.
             self.models.wait()
             self._teacher.warm()
+        # Whoever holds the log lets go of it some time; until then one answers without what was learned from it.
+        while taken and self._watch and not self._closed.wait(_RETRY_SECONDS):
+            try:
+                fill(self.index, self.log)
+                taken = False
+            except LogTakenError:
+                continue
+            except LogError as error:
+                self._warn(f"the learned answers are not available: {error}")
+                return
 
 
 class _Filled:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Literal
 
-from shammah_data.errors import ShammahError
+from shammah_data.errors import SettingsError, ShammahError
 from shammah_data.home import Home
+from shammah_data.session import LogTakenError
 from shammah_data.settings import Settings
 
 Level = Literal["ok", "warn", "fail"]
@@ -95,15 +96,25 @@ def _settings(home: Home) -> Check:
 
 
 def _log(home: Home) -> Check:
-    if not home.log.exists():
-        return Check("ok", "log", "no exchanges yet", "ask something, or run `shammah-log import FILE`")
     from shammah_data.log import ExchangeLog
 
     try:
-        stats = ExchangeLog(home).stats()
+        settings = Settings.load(home.settings)
+    except SettingsError:
+        settings = Settings()  # reported already
+    try:
+        log = ExchangeLog(home, settings)
+        if not log.exists():
+            return Check("ok", "log", "no exchanges yet", "ask something, or run `shammah-log import FILE`")
+        stats = log.stats()
+    except LogTakenError as error:
+        return Check("warn", "log", str(error), "until then, exchanges wait in the spool")
+    except SettingsError as error:  # no token, or no client
+        return Check("fail", "log", str(error))
     except ShammahError as error:
-        return Check("fail", "log", str(error), "close the process that holds it, or restore a backup")
-    return Check("ok", "log", f"{stats.exchanges} exchanges, {stats.learnable} to learn from")
+        return Check("fail", "log", str(error), "`shammah-log verify` looks closer, and a backup can be restored")
+    told = f"{stats.exchanges} exchanges, {stats.learnable} to learn from"
+    return Check("ok", "log", f"{told}; {stats.spooled} wait in the spool" if stats.spooled else told)
 
 
 def _base(home: Home) -> Check:

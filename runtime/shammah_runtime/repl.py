@@ -16,6 +16,7 @@ HELP = """\
 /good       the last answer was right
 /bad        the last answer was wrong; it is never trained on
 /fix TEXT   what the last answer should have been; it is trained on instead
+/private    keep nothing of what follows, until /private again
 /status     the version that serves, exchanges per tier, and how many wait for training
 /help       this list
 /quit       leave (so does Ctrl-D); Ctrl-C stops an answer"""
@@ -34,6 +35,7 @@ class Repl:
             "/good": lambda rest: self._rate("good", rest),
             "/bad": lambda rest: self._rate("bad", rest),
             "/fix": self._fix,
+            "/private": self._private,
             "/status": self._status,
             "/help": lambda _: self._terminal.line(HELP),
         }
@@ -104,6 +106,14 @@ class Repl:
             return
         self._conversation.rate("bad", rest)
         self._terminal.remark("noted: this is what it will learn")
+
+    def _private(self, _: str) -> None:
+        self._conversation.set_private(not self._conversation.private)
+        self._terminal.remark(
+            "private: nothing of what follows is kept; /private again ends it"
+            if self._conversation.private
+            else "no longer private: what was said in private is gone, what follows is kept"
+        )
 
     def _status(self, _: str) -> None:
         for line in status_lines(self._appliance):

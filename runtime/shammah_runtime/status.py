@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from shammah_data.session import LogTakenError
 from shammah_runtime.appliance import Appliance
 
 
@@ -23,8 +24,15 @@ def status_lines(appliance: Appliance) -> list[str]:
         lines.append(
             f"threshold  {calibration.threshold:.2f} for {calibration.target_precision:.0%} precision: {measured} ({certified})"
         )
-    stats = appliance.log.stats(since)
-    lines.append(f"exchanges  {stats.exchanges}, of which {stats.waiting} wait for training")
+    if appliance.conversation.private:
+        lines.append("private    nothing is kept until /private ends it")
+    try:
+        stats = appliance.log.stats(since, wait=0.25)
+    except LogTakenError as error:
+        lines.append(f"exchanges  not counted: {error}; {appliance.log.spooled()} wait in the spool")
+        return lines
+    spooled = f", {stats.spooled} more in the spool" if stats.spooled else ""
+    lines.append(f"exchanges  {stats.exchanges}, of which {stats.waiting} wait for training{spooled}")
     for tier, (count, latency, usd) in stats.per_tier.items():
         median = "" if latency is None else f", median {latency:.0f} ms"
         lines.append(f"  {tier:<8} {count:>6} ({count / stats.exchanges:.0%}){median}" + (f", ${usd:.4f}" if usd else ""))

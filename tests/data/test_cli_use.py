@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from shammah_data.cli import app
+from shammah_data.copies import export
 from shammah_data.errors import InputError, LogError
 from shammah_data.exchange import Exchange, Message, Tier
 from shammah_data.home import Home
@@ -112,7 +113,7 @@ def test_any_text_survives_export_and_import(tmp_path_factory: pytest.TempPathFa
     log = ExchangeLog(Home(folder / "home").create())
     exchanges = [Exchange(query, answer, "teacher") for query, answer in pairs]
     log.add_many(exchanges)
-    log.export(folder / "out.jsonl")
+    export(log, folder / "out.jsonl")
     bad = BadLines()
     found = {each.id: (each.query, each.answer, each.created_at) for each in read_past(folder / "out.jsonl", bad)}
     assert bad.count == 0

@@ -116,7 +116,7 @@ def test_help_names_every_command(make_appliance: Make) -> None:
     shown = run(make_appliance(OFFLINE), "/help")
     assert shown[:-1] == HELP.splitlines()
     commands = {line.split()[0] for line in shown[:-1]}
-    assert commands == {"/why", "/good", "/bad", "/fix", "/status", "/help", "/quit"}
+    assert commands == {"/why", "/good", "/bad", "/fix", "/private", "/status", "/help", "/quit"}
     answers = run(make_appliance(OFFLINE), *commands - {"/quit"}, "/quit")
     assert not [line for line in answers if "unknown" in line]
 

@@ -26,6 +26,7 @@ from shammah_data.log import ExchangeLog, read_snapshot
 from shammah_data.manifest import CacheShape, FileEntry, GraphEntry, Manifest
 from shammah_data.settings import Settings, TrainSettings
 from shammah_data.store import ModelStore
+from shammah_data.tombstones import tombstones, versions_that_saw
 from shammah_trainer.base import DEFAULT, Base, make_base
 from shammah_trainer.dataset import Dataset, Example, build_dataset
 from shammah_trainer.gate import Figures, refusals
@@ -62,12 +63,12 @@ def train_once(home: Home, settings: Settings, reporter: Reporter, force: bool) 
 
 
 def _locked(home: Home, settings: Settings, reporter: Reporter, force: bool) -> Result:
-    log = ExchangeLog(home, wait=10.0)
+    log = ExchangeLog(home, settings, wait=10.0)
     count = log.learnable_count()
     if count < settings.train.min_examples and not force:
-        return Result("skipped", f"{count} of {settings.train.min_examples} exchanges")
+        return Result("skipped", f"{count} of {settings.train.min_examples} exchanges{_stale(home, log)}")
     if not count:
-        return Result("skipped", "0 exchanges to learn from")
+        return Result("skipped", f"0 exchanges to learn from{_stale(home, log)}")
     started = datetime.now(UTC)
     run_id = started.strftime("%Y%m%dT%H%M%S") + f"{started.microsecond // 1000:03d}Z"
     folder = private_folder(home.runs / run_id)
@@ -81,6 +82,12 @@ def _locked(home: Home, settings: Settings, reporter: Reporter, force: bool) -> 
     finally:
         _sweep(home.runs, settings.train.keep_versions)
     return result
+
+
+def _stale(home: Home, log: ExchangeLog) -> str:
+    """What to say beside a skipped run where a version still knows what was forgotten."""
+    known = versions_that_saw(ModelStore(home.models), log.read(tombstones))
+    return f"; {', '.join(known)} may know what was forgotten: --force trains without it" if known else ""
 
 
 class _Run:
@@ -102,17 +109,21 @@ class _Run:
         self._folder = folder
         self._started = started
         self._store = ModelStore(home.models)
+        self._trained_on: set[str] = set()
         self.figures: dict[str, Any] = {}
 
     def execute(self, force: bool) -> Result:
         sha256, rows, until = self._log.snapshot(self._folder / "snapshot.parquet")
         recipe = hashlib.sha256(json.dumps(asdict(self._train), sort_keys=True).encode()).hexdigest()
         self.figures |= {"snapshot_sha256": sha256, "snapshot_rows": rows, "recipe_sha256": recipe}
-        if not force and (earlier := self._same_run_before()):
+        stale = versions_that_saw(self._store, self._log.read(tombstones))
+        if not force and not stale and (earlier := self._same_run_before()):
             shutil.rmtree(self._folder)
             return Result("skipped", f"nothing new since run {earlier}")
         say = self._reporter.say
-        dataset = build_dataset(read_snapshot(self._folder / "snapshot.parquet"), self._train.seed)
+        found = read_snapshot(self._folder / "snapshot.parquet")
+        self._trained_on = {str(row["id"]) for row in found}
+        dataset = build_dataset(found, self._train.seed)
         replay = replayed(dataset) if self._train.replay else ()
         self.figures["dataset"] = {**dataset.card, "replay": len(replay)}
         say(
@@ -190,6 +201,9 @@ class _Run:
         reasons = refusals(
             Figures(self.figures["loss_before"], self.figures["loss_after"], found.matching, found.parity_reasons)
         )
+        forgotten = self._log.read(tombstones, wait=10.0)
+        if meanwhile := sum(each.exchange_id in self._trained_on for each in forgotten):
+            reasons.append(f"{meanwhile} of its exchanges were forgotten while it ran: run again")
         status: Literal["published", "refused"] = "refused"
         version = None
         if reasons:
@@ -200,6 +214,8 @@ class _Run:
             version = self._store.publish(staging, describe)
             self._store.promote(version)
             status, reason = "published", f"{version}: {summary(self.figures)}"
+            if gone := self._store.discard(versions_that_saw(self._store, forgotten)):
+                reason += f"; deleted {', '.join(gone)}, which may have known what was forgotten"
             self._store.collect(self._train.keep_versions)
         record = RunRecord(self._id, self._started, datetime.now(UTC), status, reason, version, self.figures)
         atomic_write(self._folder / "run.json", json.dumps(asdict(record), default=str, indent=1).encode())

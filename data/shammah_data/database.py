@@ -1,0 +1,241 @@
+"""The log's database file: opened late and closed early, made, migrated, rewritten and set aside. Knows locks, not rows.
+
+DuckDB allows one process that writes or several that read. A file beside the database (`.lock`) is held while the database is
+made, rewritten or set aside, which no lock inside it can cover.
+"""
+
+import contextlib
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from filelock import FileLock, Timeout
+
+from shammah_data import rows, schema
+from shammah_data.durable import PRIVATE_FILE, fsync_file, fsync_folder, private_folder
+from shammah_data.errors import LogError
+from shammah_data.session import LocalSession, LogTakenError, Session, first_line, literal, transaction
+
+if TYPE_CHECKING:
+    import duckdb
+
+T = TypeVar("T")
+# A second opener fails at once and is told so; the message is all that DuckDB offers to tell a lock from damage.
+_TAKEN = ("Conflicting lock", "Could not set lock", "being used by another process", "different configuration")
+_HOLDER = re.compile(r"\(PID (\d+)\)")
+# How a write-ahead log begins (its version entry). DuckDB passes over one that begins otherwise, and its rows, in silence.
+_WAL_START = b"\x64\x00\x62"
+
+
+class Database(Protocol):
+    """Where the log is: a file here, or a server."""
+
+    def run(self, work: Callable[[Session], T], *, write: bool, wait: float) -> T:
+        """What `work` makes of a session.
+
+        Raises LogTakenError when the database is not to be had for `wait` seconds, LogError for any other fault of it.
+        """
+        ...
+
+
+class FileDatabase:
+    """The database at one path."""
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self.path = path
+        self._clock = clock
+        # One connection at a time in a process: DuckDB refuses a second one with another access mode.
+        self._turn = threading.Lock()
+
+    @property
+    def wal(self) -> Path:
+        """The write-ahead log, there only after a kill or while somebody writes."""
+        return self.path.with_name(self.path.name + ".wal")
+
+    @property
+    def _old(self) -> Path:
+        return self.path.with_name(f".{self.path.name}.old")
+
+    @property
+    def _new(self) -> Path:
+        return self.path.with_name(f".{self.path.name}.new")
+
+    def run(self, work: Callable[[Session], T], *, write: bool, wait: float) -> T:
+        """What `work` makes of a session; see Database."""
+        with self.session(write=write, wait=wait) as session:
+            return work(session)
+
+    @contextlib.contextmanager
+    def session(self, *, write: bool, wait: float) -> Iterator[Session]:
+        """An open database, made or migrated where that is due."""
+        import duckdb  # a tenth of a second that a prompt need not wait for
+
+        deadline = self._clock() + wait
+        if not self._turn.acquire(timeout=max(wait, 0.0)):
+            raise LogTakenError(f"{self.path}: in use by another part of this process; try again in a moment")
+        try:
+            if not self.path.exists():
+                self._create(deadline)
+            connection = self._connect(deadline, write=write)
+            try:
+                if self._applied(connection) < schema.VERSION:
+                    if not write:  # a read-only connection cannot migrate
+                        connection.close()
+                        connection = self._connect(deadline, write=True)
+                    self._migrate(connection)
+                yield LocalSession(connection)
+            except duckdb.Error as error:
+                raise LogError(f"{self.path}: {first_line(error)}") from error
+            finally:
+                connection.close()
+        finally:
+            self._turn.release()
+
+    @contextlib.contextmanager
+    def maintenance(self, wait: float) -> Iterator[None]:
+        """Keep every other process from making or replacing the file. Raises LogTakenError, LogError."""
+        try:
+            private_folder(self.path.parent)
+            lock = FileLock(self.path.with_name(self.path.name + ".lock"), mode=PRIVATE_FILE, timeout=max(wait, 0.0))
+            lock.acquire()
+        except Timeout as error:
+            raise LogTakenError(f"{self.path}: being made or rewritten by another process; try again in a moment") from error
+        except OSError as error:
+            raise LogError(f"{self.path}: cannot be created: {error.strerror or error}") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _create(self, deadline: float) -> None:
+        """Put an empty log in its place by a rename: one half made by a killed process could never be opened again."""
+        import duckdb
+
+        with self.maintenance(deadline - self._clock()):
+            if self.path.exists():
+                return  # another process was faster
+            try:
+                if self._old.exists():  # a rewrite was killed between its two renames
+                    os.replace(self._old, self.path)
+                    fsync_folder(self.path.parent)
+                    return
+                self._remove_leftovers()
+                with duckdb.connect(str(self._new)) as connection:
+                    self._migrate(connection)
+                self._new.chmod(PRIVATE_FILE)
+                fsync_file(self._new)
+                os.replace(self._new, self.path)
+                fsync_folder(self.path.parent)
+            except (OSError, duckdb.Error) as error:
+                raise LogError(f"{self.path}: cannot be created: {first_line(error)}") from error
+
+    def _remove_leftovers(self) -> None:
+        for leftover in (self._new, self._new.with_name(self._new.name + ".wal")):
+            leftover.unlink(missing_ok=True)
+
+    def _connect(self, deadline: float, *, write: bool) -> "duckdb.DuckDBPyConnection":
+        import duckdb
+
+        while True:
+            self._check_wal()
+            try:
+                return duckdb.connect(str(self.path), read_only=not write)
+            except duckdb.Error as error:
+                said = str(error)
+                if "replaying WAL" in said:
+                    raise self._no_replay() from error
+                if not any(mark in said for mark in _TAKEN):
+                    raise LogError(f"{self.path}: cannot be opened: {first_line(error)}") from error
+                if self._clock() >= deadline:
+                    holder = _HOLDER.search(said)
+                    who = f"process {holder[1]}" if holder else "another process"
+                    raise LogTakenError(f"{self.path}: in use by {who}; try again in a moment") from error
+                time.sleep(0.01)
+
+    def _check_wal(self) -> None:
+        try:
+            with open(self.wal, "rb") as file:
+                start = file.read(len(_WAL_START))
+        except OSError:
+            return
+        if start != _WAL_START[: len(start)]:
+            raise self._no_replay()
+
+    def _no_replay(self) -> LogError:
+        return LogError(f"{self.path}: its write-ahead log cannot be replayed; it is left as it is: run `shammah-log repair`")
+
+    def _applied(self, connection: "duckdb.DuckDBPyConnection") -> int:
+        import duckdb
+
+        try:
+            row = connection.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchone()
+        except duckdb.CatalogException:
+            return 0
+        applied = int(row[0]) if row else 0
+        if applied > schema.VERSION:
+            raise LogError(newer(str(self.path), applied))
+        return applied
+
+    def _migrate(self, connection: "duckdb.DuckDBPyConnection") -> None:
+        with transaction(LocalSession(connection)):
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER PRIMARY KEY, applied_at TIMESTAMP NOT NULL)"
+            )
+            for version in range(self._applied(connection) + 1, schema.VERSION + 1):
+                connection.execute(schema.MIGRATIONS[version - 1])
+                connection.execute("INSERT INTO schema_version VALUES (?, ?)", [version, rows.now()])
+
+    def rewrite(self, wait: float) -> tuple[int, int]:
+        """Write the database anew, without the bytes of what was deleted; returns its size in bytes before and after.
+
+        Killed at any moment, it leaves the old file or the new one. Raises LogTakenError, LogError.
+        """
+        with self.maintenance(wait):
+            with self.session(write=True, wait=wait) as session:
+                engine = session.engine
+                try:
+                    self._remove_leftovers()
+                    # Everything in the file and nothing in the write-ahead log, which goes by the path and not the file.
+                    engine.execute("CHECKPOINT")
+                    name = engine.execute("SELECT current_database()").fetchall()[0][0]
+                    engine.execute(f"ATTACH {literal(str(self._new))} AS anew")
+                    engine.execute(f'COPY FROM DATABASE "{name}" TO anew')
+                    engine.execute("DETACH anew")
+                    self._new.chmod(PRIVATE_FILE)
+                    fsync_file(self._new)
+                    sizes = self.path.stat().st_size, self._new.stat().st_size
+                    # First out of the way: closing must meet no database that another process has begun to write.
+                    os.replace(self.path, self._old)
+                except OSError as error:
+                    raise LogError(f"{self.path}: cannot be rewritten: {error.strerror or error}") from error
+            os.replace(self._new, self.path)
+            fsync_folder(self.path.parent)
+            self._old.unlink()
+        return sizes
+
+    def set_aside(self, folder: Path) -> list[Path]:
+        """Move the database and its write-ahead log into a new folder; returns where they are now. Raises LogError.
+
+        The caller holds `maintenance` and has seen that the database cannot be opened.
+        """
+        moved = []
+        try:
+            private_folder(folder)
+            for path in (self.path, self.wal):
+                if path.exists():
+                    os.replace(path, folder / path.name)
+                    moved.append(folder / path.name)
+            fsync_folder(folder)
+            fsync_folder(self.path.parent)
+        except OSError as error:
+            raise LogError(f"{self.path}: cannot be set aside: {error.strerror or error}") from error
+        return moved
+
+
+def newer(where: str, applied: int) -> str:
+    """What is said of a log that a later Shammah wrote."""
+    return f"{where}: written by a newer Shammah (schema {applied} > {schema.VERSION}): upgrade this one"

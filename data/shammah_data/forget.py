@@ -1,0 +1,217 @@
+"""Forgetting: exchanges taken out of the log and of everything that was made from it. Knows where copies lie.
+
+The log's file is written anew, for DuckDB only marks what it deletes. Versions that learned from a forgotten exchange serve
+until the next run has published one that did not; that run deletes them.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from shammah_data import copies, queries, rows
+from shammah_data.database import FileDatabase
+from shammah_data.durable import PRIVATE_FILE, atomic_write, sha256
+from shammah_data.errors import LogError
+from shammah_data.home import Home
+from shammah_data.judge import normalize
+from shammah_data.log import ExchangeLog
+from shammah_data.queries import Selection
+from shammah_data.session import LocalSession, Session, fetch, literal, transaction
+from shammah_data.spool import Spool
+from shammah_data.store import ModelStore
+from shammah_data.tombstones import announce, tombstones, versions_that_saw
+
+Pair = tuple[str, str]
+_WAIT = 10.0
+
+
+@dataclass
+class Forgotten:
+    """What came of it: `removed` names files that were rewritten or deleted, `remaining` what the user must see to."""
+
+    exchanges: int = 0
+    quoted: int = 0
+    removed: list[str] = field(default_factory=list)
+    remaining: list[str] = field(default_factory=list)
+    versions: list[str] = field(default_factory=list)
+
+
+def forget(log: ExchangeLog, home: Home, selection: Selection) -> Forgotten:
+    """Forget the selected exchanges; those that are already forgotten are no error. Raises LogError."""
+    told = Forgotten()
+    doomed = log.read(lambda session: queries.selected(session, selection), wait=_WAIT)
+    if not doomed:
+        return told
+    ids = [str(row["id"]) for row in doomed]
+    pairs = {(row["query"], answer) for row in doomed for answer in (row["answer"], row["correction"]) if answer}
+    try:
+        announce(home.tombstones, ids)
+    except OSError as error:
+        raise LogError(f"{home.tombstones}: cannot be written: {error.strerror}") from error
+    told.exchanges = len(ids)
+    told.quoted = log.change(lambda session: erase(session, ids, pairs))
+    if log.file is not None:
+        log.file.rewrite(_WAIT)
+    else:
+        told.remaining.append("the server's database file: run `shammah-log compact` there")
+    _runs(home, set(ids), pairs, told)
+    _torn(home, ids, told)
+    for copy in log.read(copies.noted, wait=_WAIT):
+        _copy(log, copy, ids, pairs, told)
+    if home.damaged.exists():
+        told.remaining.append(f"{home.damaged} may hold it: delete that folder when you no longer need it")
+    told.versions = versions_that_saw(ModelStore(home.models), log.read(tombstones, wait=_WAIT))
+    return told
+
+
+def erase(session: Session, ids: Sequence[str], pairs: set[Pair]) -> int:
+    """Delete exchanges with their attempts and ratings, and take them out of the context of later turns.
+
+    Returns how many later turns quoted them. In one transaction.
+    """
+    listed = json.dumps(list(ids))
+    chosen = """(SELECT unnest(from_json_strict(?, '["VARCHAR"]'))::UUID)"""
+    with transaction(session):
+        session.execute(
+            f"INSERT OR IGNORE INTO tombstones SELECT id, logged_at, ?::TIMESTAMP, "
+            f"tier IN ('teacher', 'import') OR rating IS NOT NULL FROM rated WHERE id IN {chosen}",
+            [str(rows.now()), listed],
+        )
+        for table, key in (("attempts", "exchange_id"), ("feedback", "exchange_id"), ("exchanges", "id")):
+            session.execute(f"DELETE FROM {table} WHERE {key} IN {chosen}", [listed])
+        return _unquote(session, "exchanges", pairs)
+
+
+def _unquote(session: Session, table: str, pairs: set[Pair]) -> int:
+    quoting = 0
+    for row in fetch(session, f"SELECT id, context FROM {table} WHERE context::VARCHAR <> '[]'"):
+        left = without(str(row["context"]), pairs)
+        if left is not None:
+            quoting += 1
+            session.execute(f"UPDATE {table} SET context = ? WHERE id = ?", [left, str(row["id"])])
+    return quoting
+
+
+def without(context: str, pairs: set[Pair]) -> str | None:
+    """A context without the turns that repeat one of these exchanges; None where it has none of them."""
+    turns = json.loads(context)
+    gone: set[int] = set()
+    for n, (question, answer) in enumerate(pairwise(turns)):
+        if (question["content"], answer["content"]) in pairs and question["role"] == "user":
+            gone |= {n, n + 1}
+    if not gone:
+        return None
+    return json.dumps([turn for n, turn in enumerate(turns) if n not in gone], ensure_ascii=False)
+
+
+def _runs(home: Home, ids: set[str], pairs: set[Pair], told: Forgotten) -> None:
+    """Snapshots and weights that hold a forgotten exchange go as a whole; of a run's answers only the lines about it."""
+    questions = {normalize(question) for question, _ in pairs}
+    for folder in sorted(home.runs.glob("*/")) if home.runs.exists() else ():
+        snapshot = folder / "snapshot.parquet"
+        if snapshot.exists() and _holds(snapshot, ids, pairs):
+            snapshot.unlink()
+            shutil.rmtree(folder / "merged", ignore_errors=True)
+            told.removed.append(f"{snapshot} and the weights made from it")
+        answers = folder / "heldout.jsonl"
+        if answers.exists():
+            lines = answers.read_bytes().splitlines()
+            kept = [line for line in lines if normalize(str(json.loads(line).get("query", ""))) not in questions]
+            if len(kept) < len(lines):
+                atomic_write(answers, b"".join(line + b"\n" for line in kept))
+                told.removed.append(f"{len(lines) - len(kept)} lines of {answers}")
+
+
+def _holds(snapshot: Path, ids: set[str], pairs: set[Pair]) -> bool:
+    import duckdb
+
+    with duckdb.connect(":memory:") as connection:
+        try:
+            found = connection.execute("SELECT id, context FROM read_parquet(?)", [str(snapshot)]).fetchall()
+        except duckdb.Error:
+            return True  # what cannot be read cannot be shown to be clean
+    return any(identity in ids or without(context, pairs) is not None for identity, context in found)
+
+
+def _torn(home: Home, ids: Sequence[str], told: Forgotten) -> None:
+    torn = Spool(home.spool).torn
+    if not torn.exists():
+        return
+    lines = torn.read_bytes().splitlines()
+    kept = [line for line in lines if not any(one.encode() in line for one in ids)]
+    if len(kept) < len(lines):
+        atomic_write(torn, b"".join(line + b"\n" for line in kept))
+        told.removed.append(f"{len(lines) - len(kept)} lines of {torn}")
+
+
+def _copy(log: ExchangeLog, copy: dict[str, Any], ids: Sequence[str], pairs: set[Pair], told: Forgotten) -> None:
+    path = Path(copy["path"])
+    if not path.exists():
+        told.remaining.append(f"{path} ({copy['kind']} of {copy['made_at']:%Y-%m-%d}) was moved or deleted: see to it")
+        log.change(lambda session: copies.drop_note(session, copy["path"]))
+        return
+    if sha256(path) != copy["sha256"]:
+        told.remaining.append(f"{path} ({copy['kind']}) was changed since it was made: delete it, or take it out by hand")
+        return
+    strip: dict[str, Callable[[Path, Sequence[str], set[Pair]], None]] = {
+        "json": _json_without,
+        "parquet": _parquet_without,
+        "markdown": _markdown_without,
+        "backup": _backup_without,
+    }
+    try:
+        strip[copy["kind"]](path, ids, pairs)
+    except OSError as error:
+        told.remaining.append(f"{path} ({copy['kind']}) cannot be rewritten ({error.strerror}): delete it")
+        return
+    told.removed.append(f"out of the {'backup' if copy['kind'] == 'backup' else 'export'} {path}")
+    log.change(lambda session: copies.note(session, path, copy["kind"]))
+
+
+def _json_without(path: Path, ids: Sequence[str], pairs: set[Pair]) -> None:
+    gone = set(ids)
+    made = path.with_name(f".{path.name}.new")
+    with path.open("rb") as source, made.open("wb") as target:
+        for line in source:
+            row = json.loads(line)
+            if row["id"] in gone:
+                continue
+            left = without(json.dumps(row["context"], ensure_ascii=False), pairs) if row["context"] else None
+            if left is not None:
+                row["context"] = json.loads(left)
+                line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
+            target.write(line)
+    made.chmod(PRIVATE_FILE)
+    os.replace(made, path)
+
+
+def _parquet_without(path: Path, ids: Sequence[str], pairs: set[Pair]) -> None:
+    import duckdb
+
+    made = path.with_name(f".{path.name}.new")
+    with duckdb.connect(":memory:") as connection:
+        connection.execute("CREATE TABLE kept AS SELECT * FROM read_parquet(?)", [str(path)])
+        connection.execute("DELETE FROM kept WHERE list_contains(?::VARCHAR[], id)", [list(ids)])
+        _unquote(LocalSession(connection), "kept", pairs)
+        connection.execute(f"COPY kept TO {literal(str(made))} (FORMAT parquet)")
+    made.chmod(PRIVATE_FILE)
+    os.replace(made, path)
+
+
+def _markdown_without(path: Path, ids: Sequence[str], pairs: set[Pair]) -> None:
+    start = "\n" + copies.MARKER.split("{}")[0]
+    title, *sections = path.read_text(encoding="utf-8").split(start)
+    kept = [section for section in sections if section.split(" ", 1)[0] not in ids]
+    atomic_write(path, start.join([title, *kept]).encode("utf-8"))
+
+
+def _backup_without(path: Path, ids: Sequence[str], pairs: set[Pair]) -> None:
+    database = FileDatabase(path)
+    database.run(lambda session: erase(session, ids, pairs), write=True, wait=_WAIT)
+    database.rewrite(_WAIT)
+    path.with_name(path.name + ".lock").unlink(missing_ok=True)

@@ -1,0 +1,164 @@
+"""What is read from the log: one function per question, each over an open session. Knows SQL, no files and no locks."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from shammah_data import rows
+from shammah_data.durable import sha256
+from shammah_data.errors import InputError, LogError
+from shammah_data.session import Session, fetch, literal, write_file
+
+_ID_PREFIX = re.compile(r"[0-9a-f-]+")
+# A snapshot never changes: not even its owner writes to it.
+_READ_ONLY = 0o400
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Counts over the log. `per_tier` maps who answered to (exchanges, median latency in ms, cost in USD).
+
+    Who answered is a tier, or "unanswered".
+    """
+
+    exchanges: int
+    learnable: int
+    waiting: int
+    per_tier: dict[str, tuple[int, float | None, float]]
+    feedback: int
+    runs: int
+    forgotten: int
+    spooled: int
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which exchanges are meant: those that meet every condition given. Times are UTC, `before` not included."""
+
+    ids: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+    since: datetime | None = None
+    before: datetime | None = None
+    source: str | None = None
+    teacher_model: str | None = None
+
+    @property
+    def condition(self) -> str:
+        """The WHERE condition over `rated`. Raises InputError where nothing is asked for."""
+        parts = []
+        if self.ids:
+            parts.append(f"id IN ({', '.join(f'{literal(one)}::UUID' for one in self.ids)})")
+        parts += [_holds(word) for word in self.words]
+        if self.since is not None:
+            parts.append(f"created_at >= {literal(rows.utc(self.since))}::TIMESTAMP")
+        if self.before is not None:
+            parts.append(f"created_at < {literal(rows.utc(self.before))}::TIMESTAMP")
+        if self.source is not None:
+            parts.append(f"source = {literal(self.source)}")
+        if self.teacher_model is not None:
+            parts.append(f"teacher_model = {literal(self.teacher_model)}")
+        if not parts:
+            raise InputError("which exchanges? Give ids, or --search, --since, --before, --source or --teacher-model")
+        return " AND ".join(parts)
+
+
+def _holds(word: str) -> str:
+    return f"contains(lower(concat_ws(chr(10), query, answer, correction)), lower({literal(word)}))"
+
+
+def recent(session: Session, limit: int) -> list[dict[str, Any]]:
+    """The newest exchanges as rows of the `rated` view, newest first."""
+    return fetch(session, "SELECT * FROM rated ORDER BY created_at DESC, turn DESC LIMIT ?", [limit])
+
+
+def search(session: Session, words: Sequence[str], limit: int) -> list[dict[str, Any]]:
+    """The newest exchanges that hold every one of the words in query, answer or correction, in any case."""
+    condition = " AND ".join(map(_holds, words)) or "true"
+    return fetch(session, f"SELECT * FROM rated WHERE {condition} ORDER BY created_at DESC, turn DESC LIMIT ?", [limit])
+
+
+def selected(session: Session, selection: Selection) -> list[dict[str, Any]]:
+    """The exchanges that are meant, oldest first."""
+    return fetch(session, f"SELECT * FROM rated WHERE {selection.condition} ORDER BY created_at, turn, id")
+
+
+def find(session: Session, id_or_prefix: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """One exchange and its attempts, by id or an unambiguous beginning of it. Raises LogError."""
+    prefix = id_or_prefix.lower()
+    found = []
+    if _ID_PREFIX.fullmatch(prefix):
+        found = fetch(session, "SELECT * FROM rated WHERE starts_with(id::VARCHAR, ?) LIMIT 2", [prefix])
+    if not found:
+        raise LogError(f"no exchange {id_or_prefix!r}: `shammah-log list` shows the ids")
+    if len(found) > 1:
+        raise LogError(f"{id_or_prefix} is the beginning of several ids: give more of it")
+    attempts = fetch(session, "SELECT * FROM attempts WHERE exchange_id = ?::UUID ORDER BY position", [str(found[0]["id"])])
+    return found[0], attempts
+
+
+def learnable(session: Session) -> list[dict[str, Any]]:
+    """Every exchange that may be learned from: id, created_at, query, context, target, weight; oldest first."""
+    return fetch(session, "SELECT id, created_at, query, context, target, weight FROM learnable ORDER BY created_at, turn, id")
+
+
+def learnable_count(session: Session, since: datetime | None) -> int:
+    """How many exchanges may be learned from, of those logged after `since` (UTC where it names no zone)."""
+    if since is None:
+        return int(fetch(session, "SELECT count(*) AS n FROM learnable")[0]["n"])
+    # DuckDB would read a TIMESTAMP column as local time to compare it with a moment that has a zone.
+    after = since.isoformat() if since.tzinfo is None else rows.utc(since)
+    return int(fetch(session, "SELECT count(*) AS n FROM learnable WHERE logged_at > ?::TIMESTAMP", [after])[0]["n"])
+
+
+def stats(session: Session, since: datetime | None, spooled: int) -> Stats:
+    """Counts; `waiting` are the learnable exchanges logged after `since` (the last training)."""
+    tiers = fetch(
+        session,
+        "SELECT CASE WHEN trim(answer) = '' THEN 'unanswered' ELSE tier END AS who, count(*) AS n, "
+        "median(latency_ms) AS ms, coalesce(sum(cost_usd), 0) AS usd FROM exchanges GROUP BY who ORDER BY n DESC, who",
+    )
+    (counts,) = fetch(
+        session,
+        "SELECT (SELECT count(*) FROM exchanges) AS exchanges, (SELECT count(*) FROM feedback) AS feedback, "
+        "(SELECT count(*) FROM runs) AS runs, (SELECT count(*) FROM tombstones) AS forgotten",
+    )
+    return Stats(
+        exchanges=counts["exchanges"],
+        learnable=learnable_count(session, None),
+        waiting=learnable_count(session, since),
+        per_tier={row["who"]: (row["n"], row["ms"], row["usd"]) for row in tiers},
+        feedback=counts["feedback"],
+        runs=counts["runs"],
+        forgotten=counts["forgotten"],
+        spooled=spooled,
+    )
+
+
+def snapshot(session: Session, path: Path) -> tuple[str, int, datetime]:
+    """Write what may be learned from to a Parquet file that nobody writes to again.
+
+    Returns (sha256 of the file, rows, the time up to which exchanges are in it): exactly those logged until then.
+    """
+    (row,) = fetch(session, "SELECT last FROM clock")
+    until: datetime = row["last"]
+    count = write_file(
+        session,
+        "SELECT id::VARCHAR AS id, created_at, session, turn, query, context, target, tier, source, rating, weight, logged_at "
+        f"FROM learnable WHERE logged_at <= {literal(until.isoformat())}::TIMESTAMP ORDER BY created_at, turn, id",
+        path,
+        "parquet",
+    )
+    path.chmod(_READ_ONLY)
+    return sha256(path), count, until
+
+
+# Every exchange with its rating and correction, oldest first. Read back elsewhere, without its ratings, a wrong answer must
+# not become a right one.
+EXPORTED = (
+    "SELECT * REPLACE (id::VARCHAR AS id, CAST(context AS JSON) AS context, trainable AND (rating IS DISTINCT FROM 'bad' "
+    "OR correction IS NOT NULL) AS trainable), coalesce(correction, answer) AS response "
+    "FROM rated ORDER BY created_at, turn, id"
+)

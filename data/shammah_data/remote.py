@@ -1,0 +1,167 @@
+"""The log on a DuckDB server, through Quack, DuckDB's own client-server protocol. Knows the client side.
+
+Statements run on the server as they are (`query` of the attached catalogue), in explicit transactions: an autocommitted insert
+through the attached catalogue itself may report success and write nothing (duckdb-quack issue 267). One thread talks to the
+server, so that a server that hangs costs the caller its wait and no more.
+"""
+
+import concurrent.futures
+import os
+import re
+import stat
+import threading
+import time
+from collections.abc import Callable, Sequence
+from importlib import util
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from shammah_data import schema
+from shammah_data.database import newer
+from shammah_data.errors import LogError, SettingsError
+from shammah_data.session import LogTakenError, Session, first_line, literal
+
+if TYPE_CHECKING:
+    import duckdb
+
+T = TypeVar("T")
+TOKEN_VARIABLE = "SHAMMAH_LOG_TOKEN"
+# Two transactions met in the clock's row: one of them begins again.
+_COLLIDED = ("onflict on", "ransaction conflict", "TransactionContext")
+_AWAY = ("Could not connect", "Failed to send", "Failed to read", "Connection", "Invalid connection id", "imeout", "HTTP")
+_MARK = re.compile(r"\?")
+# Reading and importing may take long; a write that somebody waits for gives up after its own wait.
+_LONGEST_SECONDS = 3600.0
+
+
+class RemoteSession:
+    """A session with the server, through a local engine that has it attached as `log`."""
+
+    def __init__(self, engine: "duckdb.DuckDBPyConnection") -> None:
+        self.engine = engine
+
+    def execute(self, sql: str, parameters: Sequence[object] = ()) -> "duckdb.DuckDBPyConnection":
+        """Run one statement on the server, its parameters written into it as literals."""
+        return self.engine.execute("SELECT * FROM log.query(?)", [filled(sql, parameters)])
+
+    def source(self, query: str) -> str:
+        """The query, run on the server."""
+        return f"log.query({literal(query)})"
+
+
+def filled(sql: str, parameters: Sequence[object]) -> str:
+    """A statement with each `?` outside quotes replaced by its parameter as a literal."""
+    if not parameters:
+        return sql
+    left = iter(parameters)
+    # Every second part stands between single quotes; an escaped quote only makes an empty part between.
+    parts = sql.split("'")
+    for n in range(0, len(parts), 2):
+        parts[n] = _MARK.sub(lambda _: literal(next(left)), parts[n])
+    return "'".join(parts)
+
+
+class RemoteDatabase:
+    """The server at an address such as quack:localhost:9494; `token_file` is read where the environment has no token."""
+
+    def __init__(self, address: str, token_file: Path) -> None:
+        self._address = address
+        self._token_file = token_file
+        self._worker: concurrent.futures.ThreadPoolExecutor | None = None
+        self._busy = threading.Lock()
+        self._engine: duckdb.DuckDBPyConnection | None = None
+
+    def run(self, work: Callable[[Session], T], *, write: bool, wait: float) -> T:
+        """What `work` makes of a session; see Database. Of `work` that the server keeps waiting, the end is not awaited."""
+        if not self._busy.acquire(timeout=max(wait, 0.0)):
+            raise LogTakenError(f"{self._address}: the log server has not answered yet; try again in a moment")
+        if self._worker is None:
+            self._worker = concurrent.futures.ThreadPoolExecutor(1, "log-server")
+        deadline = time.monotonic() + wait
+        future = self._worker.submit(self._serve, work, deadline)
+        future.add_done_callback(lambda _: self._busy.release())
+        try:
+            # Who would wait for two seconds or more is at a command that may take its time.
+            return future.result(timeout=wait if wait < 2.0 else _LONGEST_SECONDS)
+        except TimeoutError as error:
+            raise LogTakenError(f"{self._address}: the log server does not answer") from error
+
+    def _serve(self, work: Callable[[Session], T], deadline: float) -> T:
+        import duckdb
+
+        while True:
+            try:
+                if self._engine is None:
+                    self._engine = self._attached()
+                return work(RemoteSession(self._engine))
+            except duckdb.Error as error:
+                said = str(error)
+                if any(mark in said for mark in _COLLIDED):
+                    if time.monotonic() < deadline:
+                        time.sleep(0.005)
+                        continue
+                    raise LogTakenError(f"{self._address}: others write to the log; try again in a moment") from error
+                if any(mark in said for mark in _AWAY):
+                    self._detach()
+                    raise LogTakenError(f"{self._address}: the log server is away: {first_line(error)}") from error
+                raise LogError(f"{self._address}: {first_line(error)}") from error
+
+    def _attached(self) -> "duckdb.DuckDBPyConnection":
+        import duckdb
+
+        token = read_token(self._token_file)
+        engine = duckdb.connect(":memory:")
+        try:
+            load_extensions(engine)
+            engine.execute("SET http_retries = 0")
+            engine.execute(f"ATTACH {literal(self._address)} AS log (TYPE quack, TOKEN {literal(token)})")
+            applied = RemoteSession(engine).execute("SELECT max(version) FROM schema_version").fetchall()[0][0]
+        except BaseException as error:
+            engine.close()
+            if isinstance(error, duckdb.Error) and "Authentication failed" in str(error):
+                raise LogError(
+                    f"{self._address}: refuses the token: set {TOKEN_VARIABLE} or {self._token_file} to the server's"
+                ) from error
+            raise
+        if applied != schema.VERSION:
+            engine.close()
+            if applied > schema.VERSION:
+                raise LogError(newer(self._address, applied))
+            raise LogError(f"{self._address}: an older Shammah serves it (schema {applied}): upgrade the server")
+        return engine
+
+    def _detach(self) -> None:
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.close()
+
+
+def load_extensions(engine: "duckdb.DuckDBPyConnection") -> None:
+    """Load Quack and what it speaks through from the installed packages, never from a network. Raises SettingsError."""
+    import duckdb
+
+    for name in ("httpfs", "quack"):
+        found = util.find_spec(f"duckdb_extension_{name}")
+        folder = Path(found.origin).parent if found and found.origin else None
+        path = folder / "extensions" / f"v{duckdb.__version__}" / f"{name}.duckdb_extension" if folder else None
+        if path is None or not path.exists():
+            raise SettingsError(
+                f"a log server needs the package duckdb-extension-{name}=={duckdb.__version__}: pip install 'shammah[server]'"
+            )
+        engine.execute(f"LOAD {literal(str(path))}")
+
+
+def read_token(path: Path) -> str:
+    """The server's token, from the environment or a file that only its owner can read. Raises SettingsError."""
+    if token := os.environ.get(TOKEN_VARIABLE, "").strip():
+        return token
+    try:
+        mode = path.stat().st_mode
+        token = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"the log server wants a token: set {TOKEN_VARIABLE}, or put it into {path} (mode 600)") from error
+    if os.name != "nt" and stat.S_IMODE(mode) & 0o077:
+        raise SettingsError(f"{path}: readable by others: chmod 600 {path}")
+    if not token:
+        raise SettingsError(f"{path}: is empty; put the log server's token into it")
+    return token

@@ -1,0 +1,95 @@
+"""A session with the log's database, wherever that is: statements, rows, and the one transaction. Knows no path, no lock.
+
+A local session is a DuckDB connection to the file. A remote one (`shammah_data.remote`) sends the same statements to a
+server; `source` is what lets a local engine read the rows of either.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from shammah_data.errors import LogError
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+class LogTakenError(LogError):
+    """Another process holds the database, or its server is away; waiting or spooling is the cure."""
+
+
+class Session(Protocol):
+    """What the log does with its database. Every method raises duckdb.Error."""
+
+    @property
+    def engine(self) -> "duckdb.DuckDBPyConnection":
+        """The DuckDB of this process, in which `source` can be read."""
+        ...
+
+    def execute(self, sql: str, parameters: Sequence[object] = ()) -> "duckdb.DuckDBPyConnection":
+        """Run one statement where the data is; the result is fetched from what is returned."""
+        ...
+
+    def source(self, query: str) -> str:
+        """A SELECT over the log as a FROM item of `engine`."""
+        ...
+
+
+class LocalSession:
+    """A connection to the database file."""
+
+    def __init__(self, connection: "duckdb.DuckDBPyConnection") -> None:
+        self.engine = connection
+
+    def execute(self, sql: str, parameters: Sequence[object] = ()) -> "duckdb.DuckDBPyConnection":
+        """Run one statement."""
+        return self.engine.execute(sql, list(parameters))
+
+    def source(self, query: str) -> str:
+        """The query itself, in parentheses."""
+        return f"({query})"
+
+
+def fetch(session: Session, sql: str, parameters: Sequence[object] = ()) -> list[dict[str, Any]]:
+    """The rows of a query, by column name."""
+    cursor = session.execute(sql, parameters)
+    names = [column[0] for column in cursor.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+@contextlib.contextmanager
+def transaction(session: Session) -> Iterator[None]:
+    """All of the block or nothing of it."""
+    session.execute("BEGIN")
+    try:
+        yield
+        session.execute("COMMIT")
+    except BaseException:
+        import duckdb
+
+        with contextlib.suppress(duckdb.Error):  # the first error is the one to tell
+            session.execute("ROLLBACK")
+        raise
+
+
+def write_file(session: Session, query: str, path: Path, form: str) -> int:
+    """Write the rows of a query to a file of this machine, as `parquet` or `json`; returns how many."""
+    done = session.engine.execute(f"COPY (SELECT * FROM {session.source(query)}) TO {literal(str(path))} (FORMAT {form})")
+    found = done.fetchone()
+    return int(found[0]) if found else 0
+
+
+def literal(value: object) -> str:
+    """A value as SQL text."""
+    if value is None:
+        return "NULL"
+    if isinstance(value, bool | int | float):
+        return str(value)
+    quoted = str(value).replace("'", "''")
+    return f"'{quoted}'"
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an error says, for messages of one line."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,157 @@
+"""The commands of shammah-log that look after it: forget, verify, backup, restore, compact, repair, serve."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shammah_data.choosing import Before, Ids, Search, Since, Source, TeacherModel, chosen, open_log
+from shammah_data.errors import InputError
+from shammah_data.home import Home
+from shammah_data.present import print_exchanges, print_json, size
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to an application."""
+    for one in (forget, verify, backup, restore, compact, repair, serve):
+        app.command()(one)
+
+
+def forget(
+    ids: Ids = None,
+    search: Search = None,
+    since: Since = None,
+    before: Before = None,
+    source: Source = None,
+    teacher_model: TeacherModel = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List them, and forget nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete exchanges from the log and from everything that was made from it."""
+    from shammah_data import queries
+    from shammah_data.forget import forget as forget_them
+
+    home, log = open_log()
+    selection = chosen(log, ids, search, since, before, source, teacher_model)
+    found = log.read(lambda session: queries.selected(session, selection), wait=10.0)
+    by_name = bool(ids) and not (search or since or before or source or teacher_model)
+    if dry_run or not found:
+        if as_json:
+            print_json({"would_forget": found})
+        elif found:
+            print_exchanges(found)
+            print(f"{len(found)} exchanges would be forgotten")
+        else:
+            print("no exchange is selected")
+        return
+    if not (yes or by_name):
+        _confirm(f"{len(found)} exchanges, from {found[0]['created_at']:%Y-%m-%d} to {found[-1]['created_at']:%Y-%m-%d}")
+    told = forget_them(log, home, selection)
+    if as_json:
+        print_json(asdict(told))
+        return
+    print(f"forgotten: {', '.join(str(row['id']) for row in found) if by_name else f'{told.exchanges} exchanges'}")
+    if told.quoted:
+        print(f"taken out of what {told.quoted} later turns quoted")
+    for line in told.removed:
+        print(f"removed: {line}")
+    for line in told.remaining:
+        print(f"still there: {line}")
+    if told.versions:
+        print(
+            f"{', '.join(told.versions)}: trained before this, may know it. The next run of shammah-train starts again from "
+            "the base without it, and then deletes what had seen it"
+        )
+
+
+def _confirm(what: str) -> None:
+    if not sys.stdin.isatty():
+        raise InputError(f"this would forget {what}: add --yes, or look first with --dry-run")
+    if not typer.confirm(f"forget {what}?"):
+        raise InputError("nothing was forgotten")
+
+
+def verify(as_json: AsJson = False) -> None:
+    """Check the log, its spool, snapshots, versions and who can read them."""
+    from shammah_data.verify import verify as check
+
+    home, log = open_log()
+    findings = check(log, home)
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            print(f"{finding.level:<8}{finding.name:<10} {finding.told}")
+    if any(finding.level == "problem" for finding in findings):
+        sys.exit(1)
+
+
+def backup(path: Annotated[Path, typer.Argument(help="The file to write.")], as_json: AsJson = False) -> None:
+    """Write the whole log to one file, for `shammah-log restore`."""
+    from shammah_data.copies import backup as write
+
+    if path.exists():
+        raise InputError(f"{path}: is there already; name a new file")
+    count = write(open_log()[1], path)
+    if as_json:
+        print_json({"file": str(path), "exchanges": count, "bytes": path.stat().st_size})
+    else:
+        print(f"{count} exchanges in {path} ({size(path.stat().st_size)})")
+
+
+def restore(path: Annotated[Path, typer.Argument(help="A file that `backup` wrote.")], as_json: AsJson = False) -> None:
+    """Add what a backup holds and the log does not; nothing that is there is changed."""
+    from shammah_data.copies import restore as read
+
+    new, known = read(open_log()[1], path)
+    if as_json:
+        print_json({"file": str(path), "new": new, "known": known})
+    else:
+        print(f"{path.name}: {new} exchanges restored, {known} already there or forgotten")
+
+
+def compact(as_json: AsJson = False) -> None:
+    """Write the database file anew, without the space of what was deleted."""
+    home, log = open_log()
+    if log.file is None:
+        raise InputError("the log is on a server: run `shammah-log compact` there, while it does not serve")
+    log.change(lambda _: None)  # makes it where there is none, and drains the spool
+    before, after = log.file.rewrite(10.0)
+    if as_json:
+        print_json({"file": str(home.log), "bytes_before": before, "bytes_after": after})
+    else:
+        print(f"{home.log}: {size(before)} -> {size(after)}")
+
+
+def repair(as_json: AsJson = False) -> None:
+    """Set a database that cannot be opened aside, and go on with what can be read of it."""
+    from shammah_data.repair import repair as mend
+
+    home = Home.find().create()
+    told = mend(home)
+    if as_json:
+        print_json(asdict(told))
+        return
+    print(f"set aside: {told.aside}; {told.saved} exchanges saved")
+    if told.wal_bytes:
+        print(f"of the write-ahead log, {told.wal_read} of {told.wal_bytes} bytes could be read")
+    print("if you have a backup, `shammah-log restore FILE` adds what is missing")
+
+
+def serve(
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Where it listens.")] = 9494,
+    host: Annotated[str, typer.Option("--host", help="Loopback unless you say otherwise.")] = "localhost",
+) -> None:
+    """Let several machines share this log: serve it through DuckDB's Quack protocol until Ctrl-C."""
+    from shammah_data.server import serve as run
+    from shammah_data.settings import Settings
+
+    home = Home.find().create()
+    if Settings.load(home.settings).log:
+        raise InputError(f"{home.settings}: log names a server already; the home of the server itself must not")
+    run(home, host, port, lambda line: print(line, flush=True))
