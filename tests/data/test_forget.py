@@ -1,0 +1,233 @@
+"""What is forgotten is in no byte of the home and of no copy that was made of the log."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import pytest
+from typer.testing import CliRunner, Result
+
+from shammah_data.cli import app
+from shammah_data.copies import backup, export, restore
+from shammah_data.errors import InputError, ShammahError
+from shammah_data.exchange import Exchange, Feedback, Message
+from shammah_data.forget import forget, without
+from shammah_data.home import Home
+from shammah_data.log import ExchangeLog
+from shammah_data.manifest import Manifest
+from shammah_data.queries import Selection
+from shammah_data.spool import Spool
+from shammah_data.store import ModelStore
+from shammah_data.tombstones import Announced, tombstones, versions_that_saw
+
+QUERY, ANSWER, BETTER = "Where does Zebulon live?", "At 17 Quagmire Lane.", "At 18 Xylophone Road."
+TELLING = [b"Zebulon", b"Quagmire", b"Xylophone"]
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(home: Home, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setenv("SHAMMAH_HOME", str(home.root))
+    return lambda *arguments: CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
+
+
+@pytest.fixture
+def doomed(log: ExchangeLog) -> str:
+    """One exchange to forget, quoted by a later turn, among others that stay."""
+    log.add_many(Exchange(f"Question {n}?", f"Answer {n}.", "teacher") for n in range(30))
+    first = Exchange(QUERY, ANSWER, "teacher", session="s")
+    log.append(first)
+    log.rate(Feedback(first.id, "bad", correction=BETTER))
+    quoted = (Message("user", "Hello"), Message("assistant", "Hi."), Message("user", QUERY), Message("assistant", ANSWER))
+    log.append(Exchange("And his brother?", "Next door.", "teacher", session="s", turn=1, context=quoted))
+    corrected = (Message("user", QUERY), Message("assistant", BETTER))
+    log.append(Exchange("And his sister?", "In town.", "teacher", session="s", turn=2, context=corrected))
+    return first.id
+
+
+def traces(*roots: Path) -> list[str]:
+    """Every file that holds one of the telling words, in its bytes or, where it is compressed, in its content."""
+    found = []
+    for root in roots:
+        for path in [root] if root.is_file() else [each for each in root.rglob("*") if each.is_file()]:
+            content = path.read_bytes()
+            if path.suffix in (".duckdb", ".parquet"):
+                with duckdb.connect() as connection:
+                    if path.suffix == ".parquet":
+                        rows = connection.execute("SELECT * FROM read_parquet(?)", [str(path)]).fetchall()
+                    else:
+                        connection.execute(f"ATTACH '{path}' AS it (READ_ONLY)")
+                        rows = [
+                            row
+                            for table in ("exchanges", "attempts", "feedback", "runs", "tombstones", "copies")
+                            for row in connection.execute(f"SELECT * FROM it.{table}").fetchall()
+                        ]
+                content += str(rows).encode()
+            if any(word in content for word in TELLING):
+                found.append(path.name)
+    return found
+
+
+def test_no_byte_is_left(log: ExchangeLog, home: Home, tmp_path: Path, doomed: str) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    export(log, elsewhere / "out.jsonl")
+    export(log, elsewhere / "out.parquet")
+    export(log, elsewhere / "out.md")
+    backup(log, elsewhere / "backup.duckdb")
+    folder = home.runs / "20260102T030405000Z"
+    folder.mkdir(parents=True)
+    log.snapshot(folder / "snapshot.parquet")
+    (folder / "merged").mkdir()
+    (folder / "merged" / "model.safetensors").write_bytes(b"weights that know")
+    answers = [{"query": QUERY.upper(), "answer": ANSWER}, {"query": "Question 1?", "answer": "Answer 1."}]
+    (folder / "heldout.jsonl").write_text("".join(json.dumps(line) + "\n" for line in answers))
+    Spool(home.spool).torn.write_text(f'{{"exchange": {{"id": "{doomed}", "query": "{QUERY}"\nanother\n')
+    everything = {
+        "exchanges.duckdb",
+        "out.jsonl",
+        "out.parquet",
+        "out.md",
+        "backup.duckdb",
+        "snapshot.parquet",
+        "heldout.jsonl",
+    }
+    assert everything <= set(traces(home.root, elsewhere))
+
+    told = forget(log, home, Selection(ids=(doomed,)))
+    assert (told.exchanges, told.quoted, told.remaining) == (1, 2, [])
+    assert traces(home.root, elsewhere) == []
+    # And nothing else is.
+    assert log.stats().exchanges == 32
+    kept, _ = log.find(str(log.search(["brother"])[0]["id"]))
+    assert [turn["content"] for turn in json.loads(kept["context"])] == ["Hello", "Hi."]
+    assert len((elsewhere / "out.jsonl").read_text().splitlines()) == 32
+    assert (elsewhere / "out.md").read_text().count("<!-- exchange ") == 32
+    assert duckdb.connect().execute(f"SELECT count(*) FROM '{elsewhere / 'out.parquet'}'").fetchone() == (32,)
+    assert Spool(home.spool).torn.read_text() == "another\n"
+    assert not (folder / "merged").exists()
+    assert len((folder / "heldout.jsonl").read_text().splitlines()) == 1
+    other = ExchangeLog(Home(tmp_path / "other").create())
+    assert restore(other, elsewhere / "backup.duckdb") == (32, 0)
+
+
+def test_what_was_forgotten_does_not_come_back(log: ExchangeLog, home: Home, tmp_path: Path, doomed: str) -> None:
+    row, _ = log.find(doomed)
+    backup(log, tmp_path / "old.duckdb")
+    kept = (tmp_path / "old.duckdb").read_bytes()
+    forget(log, home, Selection(ids=(doomed,)))
+    (tmp_path / "kept.duckdb").write_bytes(kept)
+    assert restore(log, tmp_path / "kept.duckdb") == (0, 33)
+    again = Exchange(row["query"], row["answer"], "teacher", id=doomed)
+    assert log.append(again) is True
+    assert log.add_many([again]) == (0, 1)
+    assert log.count_new([again]) == (0, 1)
+    assert log.search(["Zebulon"]) == []
+    assert log.stats().forgotten == 1
+
+
+def test_a_copy_that_was_changed_or_moved_is_named(log: ExchangeLog, home: Home, tmp_path: Path, doomed: str) -> None:
+    for name in ("changed.jsonl", "moved.jsonl"):
+        export(log, tmp_path / name)
+    with (tmp_path / "changed.jsonl").open("a") as file:
+        file.write("\n")
+    (tmp_path / "moved.jsonl").rename(tmp_path / "elsewhere.jsonl")
+    told = forget(log, home, Selection(ids=(doomed,)))
+    assert len(told.remaining) == 2
+    assert "changed.jsonl (json) was changed since it was made" in told.remaining[0]
+    assert "was moved or deleted" in told.remaining[1]
+
+
+def test_versions_that_saw_it_are_named_and_later_ones_are_not(
+    log: ExchangeLog, home: Home, store: ModelStore, doomed: str, describe: Callable[..., Manifest]
+) -> None:
+    def publish(made: datetime, until: datetime) -> str:
+        def described(*given: object) -> Manifest:
+            manifest = describe(*given)
+            return replace(manifest, created=made.isoformat(), snapshot_until=until.replace(tzinfo=None).isoformat())
+
+        staging = store.staging()
+        (staging / "int8").mkdir()
+        for name in ("int8/model.onnx", "int8/weights.bin", "tokenizer.json"):
+            (staging / name).write_bytes(b"content")
+        return store.publish(staging, described)
+
+    now = datetime.now(UTC)
+    publish(now - timedelta(days=2), now - timedelta(days=2))  # before it was logged
+    saw = publish(now, now)
+    publish(now + timedelta(days=1), now + timedelta(days=1))  # after it was forgotten
+    assert forget(log, home, Selection(ids=(doomed,))).versions == [saw]
+
+
+def test_a_local_answer_that_nobody_rated_was_in_no_training(log: ExchangeLog, home: Home) -> None:
+    exchange = Exchange("q", "a", "neural")
+    log.append(exchange)
+    forget(log, home, Selection(ids=(exchange.id,)))
+    assert [each.learnable for each in log.read(tombstones)] == [False]
+    assert versions_that_saw(ModelStore(home.models), log.read(tombstones)) == []
+
+
+def test_a_running_session_hears_of_it_once(log: ExchangeLog, home: Home, doomed: str) -> None:
+    announced = Announced(home.tombstones)
+    assert announced.fresh() == []
+    forget(log, home, Selection(ids=(doomed,)))
+    with home.tombstones.open("ab") as file:
+        file.write(b'{"id": "half')
+    assert announced.fresh() == [doomed]
+    assert announced.fresh() == []
+
+
+@pytest.mark.parametrize(
+    ("turns", "left"),
+    [
+        ([("user", "q"), ("assistant", "a")], []),
+        ([("user", "x"), ("assistant", "y"), ("user", "q"), ("assistant", "a")], ["x", "y"]),
+        ([("user", "q"), ("assistant", "another")], None),
+        ([("assistant", "q"), ("user", "a")], None),
+        ([("user", "q")], None),
+        ([], None),
+    ],
+)
+def test_contexts_lose_whole_exchanges_only(turns: list[tuple[str, str]], left: list[str] | None) -> None:
+    context = json.dumps([{"role": role, "content": content} for role, content in turns])
+    found = without(context, {("q", "a")})
+    assert (found if found is None else [turn["content"] for turn in json.loads(found)]) == left
+
+
+# -- the command ---------------------------------------------------------------------------------------------------------
+
+
+def test_forgetting_by_words_wants_a_yes(run: Run, log: ExchangeLog, doomed: str) -> None:
+    assert "1 exchanges would be forgotten" in run("forget", "--search", "zebulon", "--dry-run").stdout
+    with pytest.raises(InputError, match="add --yes"):
+        run("forget", "--search", "zebulon")
+    assert log.stats().forgotten == 0
+    told = run("forget", "--search", "zebulon", "--yes").stdout.splitlines()
+    assert told == ["forgotten: 1 exchanges", "taken out of what 2 later turns quoted"]
+    assert run("forget", "--search", "zebulon", "--yes").stdout == "no exchange is selected\n"
+
+
+def test_forgetting_by_time_and_source(run: Run, log: ExchangeLog, doomed: str) -> None:
+    log.append(Exchange("old", "a", "import", created_at=datetime(2020, 5, 1, tzinfo=UTC), source="import:x.jsonl"))
+    found = json.loads(run("forget", "--source", "import:x.jsonl", "--dry-run", "--json").stdout)["would_forget"]
+    assert [row["query"] for row in found] == ["old"]
+    assert run("forget", "--before", "2021-01-01", "--yes").stdout == "forgotten: 1 exchanges\n"
+    assert json.loads(run("forget", "--since", "1h", "--yes", "--json").stdout)["exchanges"] == 33
+    assert log.stats().exchanges == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "which exchanges"),
+        (["--since", "yesterday"], "is no time"),
+        (["--before", "2026-13-01"], "is no time"),
+        (["ffff"], "no exchange"),
+    ],
+)
+def test_what_selects_nothing_is_refused(run: Run, log: ExchangeLog, arguments: list[str], says: str) -> None:
+    with pytest.raises(ShammahError, match=says):
+        run("forget", *arguments, "--yes")
