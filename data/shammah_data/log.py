@@ -204,7 +204,7 @@ class ExchangeLog:
     def _drain(self, session: Session) -> None:
         import duckdb
 
-        refusals = (duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException)
+        refusals = (duckdb.DataError, duckdb.IntegrityError)
         try:
             while self._spool.exists():
                 with self._spool.drain() as lines:
@@ -232,7 +232,7 @@ class ExchangeLog:
         """What `work` makes of a session; what is spooled is drained first unless another process holds the database."""
         if self._spool.exists():
             try:
-                self._database.run(self._drain, write=True, wait=min(wait, self._wait))
+                self._database.run(self._drain, write=True, wait=wait if self._remote else min(wait, self._wait))
             except LogTakenError:
                 pass  # it may be a reader, beside which this one can read
         return self._database.run(work, write=False, wait=wait)

@@ -7,6 +7,7 @@ server, so that a server that hangs costs the caller its wait and no more.
 
 import concurrent.futures
 import os
+import random
 import re
 import stat
 import threading
@@ -41,8 +42,22 @@ class RemoteSession:
         self.engine = engine
 
     def execute(self, sql: str, parameters: Sequence[object] = ()) -> "duckdb.DuckDBPyConnection":
-        """Run one statement on the server, its parameters written into it as literals."""
-        return self.engine.execute("SELECT * FROM log.query(?)", [filled(sql, parameters)])
+        """Run one statement on the server, its parameters written into it as literals.
+
+        What the server says is an InvalidInputException whatever it was; here a collision becomes a TransactionException, a
+        server that is away an IOException, and what it refuses a DataError, as they are for a file.
+        """
+        import duckdb
+
+        try:
+            return self.engine.execute("SELECT * FROM log.query(?)", [filled(sql, parameters)])
+        except duckdb.Error as error:
+            said = first_line(error)  # the lines after it quote the statement
+            if any(mark in said for mark in _COLLIDED):
+                raise duckdb.TransactionException(said) from error
+            if isinstance(error, duckdb.OperationalError) or any(mark in said for mark in _AWAY):
+                raise duckdb.IOException(said) from error
+            raise duckdb.DataError(said) from error
 
     def source(self, query: str) -> str:
         """The query, run on the server."""
@@ -94,16 +109,15 @@ class RemoteDatabase:
                 if self._engine is None:
                     self._engine = self._attached()
                 return work(RemoteSession(self._engine))
+            except duckdb.TransactionException as error:
+                if time.monotonic() < deadline:
+                    time.sleep(random.uniform(0.002, 0.02))
+                    continue
+                raise LogTakenError(f"{self._address}: others write to the log; try again in a moment") from error
+            except duckdb.OperationalError as error:
+                self._detach()
+                raise LogTakenError(f"{self._address}: the log server is away: {first_line(error)}") from error
             except duckdb.Error as error:
-                said = str(error)
-                if any(mark in said for mark in _COLLIDED):
-                    if time.monotonic() < deadline:
-                        time.sleep(0.005)
-                        continue
-                    raise LogTakenError(f"{self._address}: others write to the log; try again in a moment") from error
-                if any(mark in said for mark in _AWAY):
-                    self._detach()
-                    raise LogTakenError(f"{self._address}: the log server is away: {first_line(error)}") from error
                 raise LogError(f"{self._address}: {first_line(error)}") from error
 
     def _attached(self) -> "duckdb.DuckDBPyConnection":

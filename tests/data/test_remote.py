@@ -1,0 +1,283 @@
+"""The log on a server: real processes, real HTTP on loopback, the server owning the only database file."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from shammah_data import queries
+from shammah_data.copies import backup, restore
+from shammah_data.errors import LogError, SettingsError
+from shammah_data.exchange import Attempt, Exchange, Feedback, Message, RunRecord
+from shammah_data.forget import forget
+from shammah_data.home import Home
+from shammah_data.log import ExchangeLog, context_of, read_snapshot
+from shammah_data.queries import Selection
+from shammah_data.remote import TOKEN_VARIABLE, filled, read_token
+from shammah_data.session import LogTakenError, fetch
+from shammah_data.settings import Settings
+from shammah_data.verify import content_digest
+
+Spawn = Callable[..., "subprocess.Popen[str]"]
+
+
+class Server:
+    """`shammah-log serve` as its own process."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        with socket.socket() as probe:
+            probe.bind(("localhost", 0))
+            self.port = probe.getsockname()[1]
+        self.address = f"quack:localhost:{self.port}"
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "shammah_data.cli", "serve", "--port", str(self.port)],
+            env={**os.environ, "SHAMMAH_HOME": str(self.home.root)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line.startswith("serving the log"), self.process.communicate()
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        if number == signal.SIGTERM:
+            self.process.send_signal(signal.SIGCONT)
+        self.process.communicate()
+        return self.process.returncode
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+    running = Server(Home(tmp_path / "server").create())
+    yield running
+    if running.process.poll() is None:
+        running.stop(signal.SIGKILL)
+
+
+@pytest.fixture
+def client(tmp_path: Path, server: Server) -> Callable[..., ExchangeLog]:
+    """The log as another home sees it."""
+
+    def make(name: str = "client", wait: float = 5.0) -> ExchangeLog:
+        home = Home(tmp_path / name).create()
+        home.log_token.write_text(server.home.log_token.read_text())
+        home.log_token.chmod(0o600)
+        return ExchangeLog(home, Settings(log=server.address), wait=wait)
+
+    return make
+
+
+def test_everything_that_a_file_can_do(server: Server, client: Callable[..., ExchangeLog], tmp_path: Path) -> None:
+    log = client()
+    exchange = Exchange(
+        "What's 'this'? Really; \\ \0 “👩‍👩‍👧”",
+        "That's 'it': '); DROP TABLE exchanges; --",
+        "teacher",
+        context=(Message("user", "It's?"), Message("assistant", "'?")),
+        cost_usd=0.5,
+        attempts=(Attempt("neural", "declined", "isn't sure?", 0.25, 0.9, 12.5), Attempt("teacher", "accepted", "asked")),
+    )
+    assert log.append(exchange) is True
+    assert log.append(exchange) is True
+    row, attempts = log.find(exchange.id[:8])
+    assert (row["query"], row["answer"], row["cost_usd"]) == (exchange.query, exchange.answer, 0.5)
+    assert context_of(row) == exchange.context
+    assert [(one["tier"], one["reason"], one["threshold"]) for one in attempts] == [
+        ("neural", "isn't sure?", 0.9),
+        ("teacher", "asked", None),
+    ]
+    assert log.rate(Feedback(exchange.id, "bad", 3.0, "Bet'ter?")) is True
+    assert [(row["target"], row["weight"]) for row in log.learnable()] == [("Bet'ter?", 3.0)]
+    assert [str(row["id"]) for row in log.search(["REALLY", "drop"])] == [exchange.id]
+    assert log.add_many(Exchange(f"q{n}", "a", "import", source="import:f") for n in range(2500)) == (2500, 0)
+    stats = log.stats()
+    assert (stats.exchanges, stats.learnable, stats.feedback, stats.spooled) == (2501, 2501, 1, 0)
+    log.record_run(RunRecord("r", datetime.now(UTC), datetime.now(UTC), "refused", "it's?", None, {"loss": [1.5]}))
+    assert [(run["reason"], run["figures"]) for run in log.runs()] == [("it's?", {"loss": [1.5]})]
+    assert log.set_trainable(Selection(source="import:f"), False) == 2500
+    _, count, until = log.snapshot(tmp_path / "s.parquet")
+    assert (count, [row["target"] for row in read_snapshot(tmp_path / "s.parquet")]) == (1, ["Bet'ter?"])
+    assert log.learnable_count(until) == 0
+    assert backup(log, tmp_path / "b.duckdb") == 2501
+    told = forget(log, Home(tmp_path / "client"), Selection(words=("drop",)))
+    assert told.exchanges == 1
+    assert any("shammah-log compact" in line for line in told.remaining)
+    assert log.append(exchange) is True
+    assert log.stats().exchanges == 2500
+    assert restore(log, tmp_path / "b.duckdb") == (0, 2500)
+
+    digest = log.read(content_digest)
+    assert server.stop() == 0
+    assert ExchangeLog(server.home).read(content_digest) == digest
+
+
+def test_while_the_server_is_away_everything_is_spooled_and_drained_once(
+    server: Server, client: Callable[..., ExchangeLog], tmp_path: Path
+) -> None:
+    log = client()
+    assert log.append(Exchange("before", "a", "teacher")) is True
+    server.stop(signal.SIGKILL)
+    away = [Exchange(f"away {n}", "a", "teacher") for n in range(5)]
+    assert [log.append(exchange) for exchange in away] == [False] * 5
+    with pytest.raises(LogTakenError, match="is away"):
+        log.recent()
+    assert log.spooled() == 5
+    server.start()
+    log = client()  # a moment later
+    assert log.append(Exchange("after", "a", "teacher")) is True
+    assert sorted(row["query"] for row in log.recent()) == sorted(["before", *(each.query for each in away), "after"])
+    assert log.spooled() == 0
+
+
+def test_a_server_that_hangs_costs_no_more_than_the_wait(server: Server, client: Callable[..., ExchangeLog]) -> None:
+    log = client()
+    assert log.append(Exchange("before", "a", "teacher")) is True
+    quick = client(wait=0.2)
+    assert isinstance(quick.stats().exchanges, int)
+    server.process.send_signal(signal.SIGSTOP)
+    exchange = Exchange("hanging", "a", "teacher")
+    assert quick.append(exchange) is False
+    assert quick.append(Exchange("hanging too", "a", "teacher")) is False
+    server.process.send_signal(signal.SIGCONT)
+    # What hung may have arrived after all: it is there once.
+    assert log.append(Exchange("after", "a", "teacher")) is True
+    assert sorted(row["query"] for row in log.recent()) == ["after", "before", "hanging", "hanging too"]
+
+
+WRITE = """
+import sys
+from pathlib import Path
+from shammah_data.exchange import Attempt, Exchange, Feedback
+from shammah_data.home import Home
+from shammah_data.log import ExchangeLog
+from shammah_data.settings import Settings
+home = Home(Path(sys.argv[1]))
+log = ExchangeLog(home, Settings(log=sys.argv[2]))
+log.stats(wait=30.0)
+for number in range(int(sys.argv[3])):
+    exchange = Exchange(query=f"{home.root.name} {number}", answer="a", tier="teacher",
+                        attempts=(Attempt("teacher", "accepted", "asked"),))
+    log.append(exchange)
+    print(exchange.id, flush=True)
+# What was spooled because the others were faster.
+log.read(lambda session: None, wait=30.0)
+print(log.spooled(), flush=True)
+"""
+
+
+def test_four_writers_and_a_trainer_that_takes_snapshots(
+    server: Server, client: Callable[..., ExchangeLog], spawn: Spawn, tmp_path: Path
+) -> None:
+    trainer = client("trainer")
+    trainer.append(Exchange("first", "a", "teacher"))
+    writers = []
+    for name in ("w1", "w2", "w3", "w4"):
+        client(name)  # gives the home its token
+        writers.append(spawn(WRITE, tmp_path / name, server.address, 25))
+    snapshots: list[tuple[datetime, set[str]]] = []
+    while any(process.poll() is None for process in writers) or not snapshots:
+        path = tmp_path / f"{len(snapshots)}.parquet"
+        _, count, until = trainer.snapshot(path)
+        rows = read_snapshot(path)
+        assert len(rows) == count
+        assert all(row["logged_at"] <= until for row in rows)
+        snapshots.append((until, {row["id"] for row in rows}))
+    acknowledged = set()
+    for process in writers:
+        out, error = process.communicate()
+        assert error == "", error
+        *ids, spooled = out.split()
+        assert (len(ids), spooled) == (25, "0")
+        acknowledged |= set(ids)
+    assert not list(tmp_path.rglob("*.torn"))
+    found = trainer.read(lambda session: fetch(session, "SELECT id, logged_at FROM exchanges ORDER BY logged_at"))
+    ids = [str(row["id"]) for row in found]
+    assert len(ids) == len(set(ids)) == 101
+    assert set(ids) >= acknowledged
+    for until, snapshot in snapshots:
+        assert snapshot == {str(row["id"]) for row in found if row["logged_at"] <= until}, "a prefix of the log"
+    assert len(snapshots) > 1
+
+
+def test_a_wrong_token_is_refused_in_one_line(server: Server, client: Callable[..., ExchangeLog], tmp_path: Path) -> None:
+    log = client()
+    Home(tmp_path / "client").log_token.write_text("not the token\n")
+    with pytest.raises(LogError, match="refuses the token") as caught:
+        log.recent()
+    assert "\n" not in str(caught.value)
+    with pytest.raises(LogError, match="the exchange is kept in"):
+        log.append(Exchange("kept", "a", "teacher"))
+    assert log.spooled() == 1
+
+
+def test_who_has_the_token_reaches_the_log_and_nothing_else(server: Server, client: Callable[..., ExchangeLog]) -> None:
+    log = client()
+    secret = server.home.root / "config.toml"
+    secret.write_text("[serve]\n")
+    for sql in (
+        f"SELECT * FROM read_csv('{secret}')",
+        f"COPY exchanges TO '{server.home.root / 'copy.csv'}'",
+        f"ATTACH '{server.home.root / 'other.duckdb'}' AS other",
+        "SET enable_external_access = true",
+    ):
+        with pytest.raises(LogError):
+            log.read(lambda session, sql=sql: fetch(session, sql))  # type: ignore[misc]
+    assert log.stats().exchanges == 0
+
+
+def test_the_token_file_must_be_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+    path = tmp_path / "log-token"
+    with pytest.raises(SettingsError, match="wants a token"):
+        read_token(path)
+    path.write_text("a token\n")
+    path.chmod(0o644)
+    with pytest.raises(SettingsError, match="readable by others: chmod 600"):
+        read_token(path)
+    path.chmod(0o600)
+    assert read_token(path) == "a token"
+    monkeypatch.setenv(TOKEN_VARIABLE, " from the environment ")
+    assert read_token(path) == "from the environment"
+
+
+def test_the_server_keeps_its_token_and_database_to_itself(server: Server) -> None:
+    assert server.home.log_token.stat().st_mode & 0o777 == 0o600
+    assert len(server.home.log_token.read_text().strip()) >= 32
+    before = server.home.log_token.read_text()
+    assert server.stop() == 0
+    server.start()
+    assert server.home.log_token.read_text() == before
+    with pytest.raises(LogTakenError, match="in use by"):
+        ExchangeLog(server.home).recent()
+
+
+@pytest.mark.parametrize(
+    ("sql", "parameters", "text"),
+    [
+        ("SELECT ?", [None], "SELECT NULL"),
+        ("SELECT ?, ?", [1, True], "SELECT 1, True"),
+        ("SELECT '?', ?", ["it's ?"], "SELECT '?', 'it''s ?'"),
+        ("SELECT 'it''s ?', ?", [0.5], "SELECT 'it''s ?', 0.5"),
+        ("SELECT 1", [], "SELECT 1"),
+    ],
+)
+def test_parameters_become_literals(sql: str, parameters: list[object], text: str) -> None:
+    assert filled(sql, parameters) == text
+
+
+def test_a_session_of_a_file_takes_the_same_statements(log: ExchangeLog) -> None:
+    log.append(Exchange("q", "a", "teacher"))
+    assert [row["query"] for row in log.read(lambda session: queries.recent(session, 5))] == ["q"]
