@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from shammah_data.durable import PRIVATE_FILE, atomic_write, fsync_file, fsync_folder, private_folder, sha256
+from shammah_data.durable import PRIVATE_FILE, PRIVATE_FOLDER, atomic_write, fsync_file, fsync_folder, private_folder, sha256
 from shammah_data.errors import ArtifactError
 from shammah_data.manifest import NAME, FileEntry, Manifest
 
@@ -103,6 +103,7 @@ class ModelStore:
             for path in sorted(staging.rglob("*")):
                 mode = path.lstat().st_mode
                 if stat.S_ISDIR(mode):
+                    path.chmod(PRIVATE_FOLDER)
                     continue
                 if not stat.S_ISREG(mode):
                     raise ArtifactError(f"{path}: not a plain file; a version holds real files only")
