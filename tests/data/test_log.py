@@ -2,7 +2,7 @@ import hashlib
 import json
 import subprocess
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from fakes.processes import killed
+from fakes.processes import Holder, killed
 from shammah_data.errors import LogError
 from shammah_data.exchange import Attempt, Exchange, Feedback, Message, RunRecord, Tier
 from shammah_data.forget import forget
@@ -32,36 +32,18 @@ def targets(log: ExchangeLog) -> dict[str, str]:
     return {row["query"]: row["target"] for row in log.learnable()}
 
 
-HOLD = """
-import sys, duckdb
-connection = duckdb.connect(sys.argv[1], read_only=sys.argv[2] == "reading")
-print("held", flush=True)
-sys.stdin.readline()
-connection.close()
-"""
-
-
-class Holder:
-    """Another process that holds the database of a home, reading or writing, until it is told to let go."""
-
-    def __init__(self, spawn: Spawn, home: Home, how: str) -> None:
-        self._process = spawn(HOLD, home.log, how)
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline() == "held\n"
-        self.pid = self._process.pid
-
-    def let_go(self) -> None:
-        self._process.communicate("go\n")
-
-
 @pytest.fixture
-def hold(spawn: Spawn, home: Home, log: ExchangeLog) -> Callable[[str], Holder]:
+def hold(home: Home, log: ExchangeLog) -> Iterator[Callable[[str], Holder]]:
     log.recent()  # makes the database
+    started: list[Holder] = []
 
     def start(how: str = "writing") -> Holder:
-        return Holder(spawn, home, how)
+        started.append(Holder(home.log, how))
+        return started[-1]
 
-    return start
+    yield start
+    for holder in started:
+        holder.let_go()
 
 
 # -- one process ---------------------------------------------------------------------------------------------------------

@@ -24,6 +24,14 @@ def test_values_are_taken_and_the_rest_are_defaults(tmp_path: Path) -> None:
     assert settings.serve.max_tokens == Settings().serve.max_tokens
 
 
+def test_the_log_may_be_on_a_server_and_privacy_is_a_section(tmp_path: Path) -> None:
+    settings = load(tmp_path, 'log = "quack:localhost:9494"\n[privacy]\npersonal_data = "mask"\ntrain_on_teacher = false\n')
+    assert settings.log == "quack:localhost:9494"
+    assert (settings.privacy.personal_data, settings.privacy.train_on_teacher) == ("mask", False)
+    assert load(tmp_path, 'log = "quack:[::1]:9494"\n').log == "quack:[::1]:9494"
+    assert load(tmp_path, "").log == ""
+
+
 def test_the_byte_order_mark_of_an_editor_is_no_key(tmp_path: Path) -> None:
     assert load(tmp_path, b"\xef\xbb\xbf[serve]\nthreads = 3\n").serve.threads == 3
 
@@ -34,6 +42,11 @@ def test_the_byte_order_mark_of_an_editor_is_no_key(tmp_path: Path) -> None:
         ("[serve]\nthread = 2", r"unknown key serve\.thread; did you mean 'threads'\?"),
         ("[server]\nthreads = 2", "unknown key server; did you mean 'serve'"),
         ("[train]\nzzz = 2", r"unknown key train\.zzz; known: base, batch_size"),
+        ('log = "postgres://x"', 'log = .*; it must name a server, as in log = "quack:localhost:9494"'),
+        ('log = "quack:localhost"', "it must name a server"),
+        ('log = "quack:localhost:99999"', "it must name a server"),
+        ("log = 3", "it must name a server"),
+        ("[log]\npath = 3", "it must name a server"),
         ("serve = 3", r"serve must be a table, written \[serve\]"),
         ("[serve]\nthreads = '2'", r"serve\.threads = '2'; it must be of type int"),
         ("[serve]\nthreads = true", r"serve\.threads = True; it must be of type int"),

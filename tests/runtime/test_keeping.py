@@ -1,0 +1,170 @@
+"""What a session keeps and what it does not: privacy, a log in other hands, and what another process forgot."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fakes.claude import FakeClaude
+from fakes.processes import Holder
+from fakes.versions import TAUGHT, TAUGHT_ANSWER
+from shammah_data.exchange import Exchange
+from shammah_data.forget import forget
+from shammah_data.home import Home
+from shammah_data.log import ExchangeLog
+from shammah_data.queries import Selection
+from shammah_runtime.appliance import Appliance, Options
+from shammah_runtime.cascade import Reply
+from shammah_runtime.doctor import examine
+from shammah_runtime.repl import Repl
+from shammah_runtime.status import status_lines
+
+Make = Callable[..., Appliance]
+OFFLINE = Options(offline=True, watch=False)
+KEY = "ghp_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"
+
+
+def ask(appliance: Appliance, text: str) -> Reply:
+    return appliance.conversation.ask(text, lambda _: None)
+
+
+def tier_of(reply: Reply) -> str:
+    return reply.proposal.attempt.tier
+
+
+# -- private -------------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_private_is_kept_or_repeated(make_appliance: Make, home: Home, claude: FakeClaude) -> None:
+    appliance = make_appliance()
+    ask(appliance, "Which shop sells bread?")
+    appliance.conversation.set_private(True)
+    assert ask(appliance, TAUGHT).text == TAUGHT_ANSWER
+    appliance.conversation.rate("bad", "Bring a llama.")
+    assert any("nothing is kept" in line for line in status_lines(appliance))
+    # Within the private part the conversation goes on as usual.
+    ask(appliance, "And what else?")
+    assert [turn["content"] for turn in claude.requests[2].body["messages"]][-3:] == [
+        TAUGHT,
+        "Bring a llama.",
+        "And what else?",
+    ]
+    appliance.conversation.set_private(False)
+    assert appliance.conversation.last is None
+    ask(appliance, "And that one?")
+    sent = [turn["content"] for turn in claude.requests[3].body["messages"]]
+    assert TAUGHT not in sent
+    assert sent[0] == "Which shop sells bread?"
+    rows = ExchangeLog(home).recent()
+    assert [row["query"] for row in rows] == ["And that one?", "Which shop sells bread?"]
+    assert TAUGHT not in rows[0]["context"]
+    assert len(appliance.index) == 1
+    written = b"".join(path.read_bytes() for path in home.root.rglob("*") if path.is_file())
+    assert b"llama" not in written
+
+
+def test_private_is_a_switch_in_the_session(make_appliance: Make, home: Home, claude: FakeClaude) -> None:
+    class Screen:
+        def __init__(self) -> None:
+            self.lines: list[str] = []
+
+        def prompt(self) -> str:
+            return "> "
+
+        def end(self) -> None: ...
+
+        def stream(self, text: str) -> None: ...
+
+        def line(self, text: str) -> None:
+            self.lines.append(text)
+
+        remark = line
+
+    screen = Screen()
+    typed = iter(["/private", TAUGHT, "/good", "/private", "/good", "/quit"])
+    Repl(make_appliance(), screen, lambda _: next(typed)).run()  # type: ignore[arg-type]
+    assert screen.lines[0].startswith("private: nothing of what follows is kept")
+    assert screen.lines[-2].startswith("no longer private")
+    assert screen.lines[-1] == "error: there is no answer to rate yet"
+    assert ExchangeLog(home).recent() == []
+
+
+# -- secrets -------------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_told_with_a_secret_is_repeated_without_it(make_appliance: Make, home: Home, claude: FakeClaude) -> None:
+    query = "What branch does the repository build from?"
+    claude.answers = {query: f"From trunk; your key is {KEY}."}
+    appliance = make_appliance()
+    assert KEY in ask(appliance, query).text
+    again = ask(appliance, query)
+    assert tier_of(again) == "learned"
+    assert again.text == "From trunk; your key is [secret:github-token]."
+    ask(appliance, f"{query} I log in with {KEY}")
+    written = b"".join(path.read_bytes() for path in home.root.rglob("*") if path.is_file())
+    said = json.dumps([ExchangeLog(home).find(str(row["id"])) for row in ExchangeLog(home).recent()], default=str)
+    assert KEY.encode() not in written
+    assert KEY[:16] not in said
+
+
+# -- a log in other hands ------------------------------------------------------------------------------------------------
+
+
+def test_a_log_that_is_taken_at_the_start_is_read_when_it_is_free(
+    make_appliance: Make, home: Home, claude: FakeClaude, warnings: list[str]
+) -> None:
+    ExchangeLog(home).append(Exchange("Who is the boss?", "Ann.", "import"))
+    holder = Holder(home.log)
+    appliance = make_appliance(Options(offline=True))
+    assert ask(appliance, "Who is the boss?").error is not None
+    assert any("not counted" in line and "1 wait in the spool" in line for line in status_lines(appliance))
+    assert [check.level for check in examine(home) if check.name == "log"] == ["warn"]
+    holder.let_go()
+    for _ in range(600):
+        if len(appliance.index):
+            break
+        appliance._closed.wait(0.05)
+    assert ask(appliance, "Who is the boss?").text == "Ann."
+    assert warnings == []
+    assert [row["query"] for row in ExchangeLog(home).recent()] == ["Who is the boss?"] * 3
+    assert not home.spool.exists()
+
+
+def test_one_warning_for_a_log_that_cannot_be_written(make_appliance: Make, home: Home, warnings: list[str]) -> None:
+    appliance = make_appliance(OFFLINE)
+    ask(appliance, "hello")
+    good = home.log.read_bytes()
+    home.log.write_bytes(b"no database" * 1000)
+    for _ in range(3):
+        assert ask(appliance, "thanks").answered
+    assert len(warnings) == 1
+    assert "is kept in" in warnings[0]
+    home.log.write_bytes(good)
+    ask(appliance, "thanks")
+    assert len(ExchangeLog(home).recent()) == 5
+    home.log.write_bytes(b"no database" * 1000)
+    ask(appliance, "thanks")
+    assert len(warnings) == 2
+
+
+# -- what another process forgot -----------------------------------------------------------------------------------------
+
+
+def test_what_is_forgotten_elsewhere_is_not_repeated(make_appliance: Make, home: Home, warnings: list[str]) -> None:
+    log = ExchangeLog(home)
+    exchange = Exchange("Who is the boss?", "Ann.", "import")
+    log.append(exchange)
+    appliance = make_appliance(OFFLINE)
+    assert ask(appliance, "Who is the boss?").text == "Ann."
+    forget(log, home, Selection(ids=(exchange.id,)))
+    assert ask(appliance, "Who is the boss?").error is not None
+    assert warnings == []
+
+
+@pytest.fixture(autouse=True)
+def _no_private_paths(tmp_path: Path) -> Any:
+    """Nothing is written beside the home."""
+    yield
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] in (["home"], [])
