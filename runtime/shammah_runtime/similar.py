@@ -42,9 +42,10 @@ def find_similar(
         return []
     found = similarities(kept, embedder.embed([text])[0])
     cosine_of = dict(zip(kept.ids, found.tolist(), strict=True))
+    cosines = np.array([cosine_of[str(row["id"])] for row in rows])
     # A stable sort: rows come newest first.
-    rows.sort(key=lambda row: -cosine_of[str(row["id"])])
-    return [Similar(row, cosine_of[str(row["id"])]) for row in rows[:limit]]
+    nearest = np.argsort(-cosines, kind="stable")[:limit]
+    return [Similar(rows[at], float(cosines[at])) for at in nearest]
 
 
 def _logged(home: Home) -> list[dict[str, Any]]:

@@ -126,11 +126,13 @@ def test_without_a_cache_there_is_nothing_to_forget(home: Home) -> None:
     assert not home.cache.exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"none", b"x y 3\n".ljust(HEADER), b"shammah-embeddings-1 a -3\n".ljust(HEADER)])
+@pytest.mark.parametrize(
+    "header", [b"", b"none", b"x y 3\n", b"shammah-embeddings-1 a -3\n", b"shammah-embeddings-1 a 99999999999\n"], ids=repr
+)
 def test_what_cannot_be_understood_is_deleted_rather_than_kept(
-    content: bytes, filled: EmbeddingCache, home: Home, path: Path
+    header: bytes, filled: EmbeddingCache, home: Home, path: Path
 ) -> None:
-    path.write_bytes(content + uuid.UUID(IDS[0]).bytes)
+    path.write_bytes(header.ljust(len(header) and HEADER) + uuid.UUID(IDS[0]).bytes)
     assert forget(home, IDS[:1]) == 0
     assert not path.exists()
 
