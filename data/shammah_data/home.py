@@ -76,6 +76,16 @@ class Home:
         return self.root / "bases"
 
     @property
+    def embedder(self) -> Path:
+        """The sentence embedder: embedder.onnx, tokenizer.json, embedder.json."""
+        return self.root / "embedder"
+
+    @property
+    def cache(self) -> Path:
+        """What can be made again from the log."""
+        return self.root / "cache"
+
+    @property
     def runs(self) -> Path:
         """One folder per training run."""
         return self.root / "runs"

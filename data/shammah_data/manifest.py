@@ -132,7 +132,7 @@ class Manifest:
             found = raw.get("format") if isinstance(raw, dict) else type(raw).__name__
             raise ArtifactError(f"{path}: format {found!r}, this runtime reads {FORMAT}: upgrade Shammah or retrain")
         try:
-            manifest: Manifest = _build(cls, raw)
+            manifest: Manifest = build(cls, raw)
         except (TypeError, ValueError) as error:
             raise ArtifactError(f"{path}: {error}") from error
         manifest._check(path)
@@ -170,7 +170,7 @@ class Manifest:
         return json.dumps(dataclasses.asdict(self), ensure_ascii=False, indent=1).encode("utf-8")
 
 
-def _build(kind: Any, value: Any) -> Any:
+def build(kind: Any, value: Any) -> Any:
     """Build typed values from JSON ones, strictly: a missing, unknown or mistyped key is an error that names it."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind):
@@ -186,21 +186,21 @@ def _build(kind: Any, value: Any) -> Any:
         ]
         if missing:
             raise ValueError(f"missing key {missing[0]} in {getattr(kind, '__name__', kind)}")
-        return typing.cast(Any, kind)(**{key: _build(hints[key], item) for key, item in value.items()})
+        return typing.cast(Any, kind)(**{key: build(hints[key], item) for key, item in value.items()})
     if origin is tuple:
         if not isinstance(value, list):
             raise TypeError(f"expected a list, found {value!r}")
-        return tuple(_build(arguments[0], item) for item in value)
+        return tuple(build(arguments[0], item) for item in value)
     if origin is Literal:
         if value not in arguments:
             raise ValueError(f"{value!r} is not one of {', '.join(map(str, arguments))}")
         return value
     if origin is types.UnionType:
-        return None if value is None else _build(arguments[0], value)
+        return None if value is None else build(arguments[0], value)
     if origin is dict:
         if not isinstance(value, dict):
             raise TypeError(f"expected an object, found {value!r}")
-        return value if arguments[1] is Any else {key: _build(arguments[1], item) for key, item in value.items()}
+        return value if arguments[1] is Any else {key: build(arguments[1], item) for key, item in value.items()}
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:

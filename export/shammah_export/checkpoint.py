@@ -1,7 +1,7 @@
 """The weights of a Hugging Face model folder, read one tensor at a time. Knows files, not architectures."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,11 @@ def read_json(path: Path) -> dict[str, Any]:
 class Checkpoint(Mapping[str, npt.NDArray[np.float32]]):
     """Name to float32 array over one safetensors file or an index of several; each access reads from the disk.
 
-    Stored bfloat16 and float16 are widened. Raises ExportError for missing or damaged files and other types.
+    Stored bfloat16 and float16 are widened; names in `skipped` are left out. Raises ExportError for missing or damaged
+    files and other types.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, skipped: Collection[str] = ()) -> None:
         self._paths: dict[str, Path] = {}
         if (folder / INDEX).exists():
             named = read_json(folder / INDEX).get("weight_map")
@@ -46,6 +47,8 @@ class Checkpoint(Mapping[str, npt.NDArray[np.float32]]):
         for file in files:
             with self._open(folder / file) as opened:
                 for name in opened.keys():  # noqa: SIM118 (a safetensors handle cannot be iterated)
+                    if name in skipped:
+                        continue
                     dtype = opened.get_slice(name).get_dtype()
                     if dtype not in DTYPES:
                         raise ExportError(f"{folder / file}: {name} is of type {dtype}; only {', '.join(DTYPES)} are read")

@@ -14,7 +14,7 @@ A run may read any number of tokens on top of any number already cached. Cached 
 total. Keys are cached after rotation, in order of position.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import onnx
@@ -59,7 +59,9 @@ def check_graph(model: Any) -> None:
         if locations not in ([], [WEIGHTS_NAME]):
             raise ExportError(f"tensor {tensor.name} lies in {locations}; everything belongs into {WEIGHTS_NAME}")
     if precision in BITS:
-        _check_quantized(graph)
+        check_quantized(
+            graph, {name for node in graph.node if node.op_type == "GroupQueryAttention" for name in node.input[7:9]}
+        )
 
 
 def _check_signature(graph: Any) -> None:
@@ -75,8 +77,8 @@ def _check_signature(graph: Any) -> None:
             raise ExportError(f"the graph's {side}s are not those of the contract: {', '.join(odd)}")
 
 
-def _check_quantized(graph: Any) -> None:
-    tables = {name for node in graph.node if node.op_type == "GroupQueryAttention" for name in node.input[7:9]}
+def check_quantized(graph: Any, tables: Collection[str]) -> None:
+    """Raise ExportError for a product with a float constant, and for a float constant over 1 MB outside `tables`."""
     floats = {tensor.name: _bytes(tensor) for tensor in graph.initializer if tensor.data_type == FLOAT}
     for node in graph.node:
         constant = next((name for name in node.input if name in floats), None)
@@ -84,7 +86,7 @@ def _check_quantized(graph: Any) -> None:
             raise ExportError(f"node {node.name} multiplies by the float constant {constant}; it was not quantized")
     scales = {node.input[2] for node in graph.node if node.op_type in ("MatMulNBits", "GatherBlockQuantized")}
     for name, size in floats.items():
-        if size > FLOAT_LIMIT_BYTES and name not in tables | scales:
+        if size > FLOAT_LIMIT_BYTES and name not in scales and name not in tables:
             raise ExportError(f"float constant {name} of {size} bytes is left in a quantized graph")
 
 

@@ -12,57 +12,19 @@ Legend: N outputs, K inputs of a linear layer; H hidden.
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import onnx
 
-from shammah_data.errors import ExportError
 from shammah_export.contract import FLOAT, INPUTS, IR_VERSION, OPSETS, PRECISION_KEY, cache_names, check_graph
 from shammah_export.nodes import MICROSOFT, GraphParts
 from shammah_export.precision import BITS, Precision
 from shammah_export.rotary import rotary_tables
 from shammah_export.shape import ModelShape
 from shammah_export.sink import TensorSink
+from shammah_export.weights import Floats, Weights
 
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
 NORM = "model.norm.weight"
-
-Floats = npt.NDArray[np.float32]
-
-
-class _Weights:
-    """The given tensors, each checked when it is taken; remembers which were never taken."""
-
-    def __init__(self, weights: Mapping[str, Floats]) -> None:
-        self._weights = weights
-        self._taken: set[str] = set()
-
-    def take(self, name: str, *dims: int) -> Floats:
-        if name not in self._weights:
-            raise ExportError(f"tensor {name} is missing from the model's weights")
-        self._taken.add(name)
-        array = np.asarray(self._weights[name], dtype=np.float32)
-        if array.shape != dims:
-            raise ExportError(f"tensor {name} is {list(array.shape)}; config.json asks for {list(dims)}")
-        if not np.isfinite(array).all():
-            raise ExportError(f"tensor {name} holds values that are not finite; train again or repair the file")
-        return array
-
-    def stack(self, prefix: str, rows: Mapping[str, int], K: int) -> Floats:
-        """The weights of several linear layers with the same K inputs, one below the other."""
-        return np.concatenate([self.take(f"{prefix}{name}.weight", N, K) for name, N in rows.items()])
-
-    def stack_bias(self, prefix: str, rows: Mapping[str, int], wanted: bool) -> Floats | None:
-        if not wanted:
-            return None
-        return np.concatenate([self.take(f"{prefix}{name}.bias", N) for name, N in rows.items()])
-
-    def refuse_leftovers(self, tied: bool) -> None:
-        # A tied head and the rotary frequencies are copies of what the graph already has.
-        left = [name for name in self._weights if name not in self._taken and not name.endswith("rotary_emb.inv_freq")]
-        if left := sorted(name for name in left if not (tied and name == HEAD)):
-            raise ExportError(f"tensor {left[0]} has no place in the graph; this architecture is not supported")
 
 
 def build_graph(
@@ -80,7 +42,7 @@ def build_graph(
     Raises ExportError for a tensor that is missing, left over, of the wrong size or not finite, and for a graph that
     breaks its contract.
     """
-    source = _Weights(weights)
+    source = Weights(weights)
     parts = GraphParts(sink, precision, accuracy_level)
     for name, table in zip(("rope_cos", "rope_sin"), rotary_tables(shape), strict=True):
         parts.tensor(name, table)
@@ -100,13 +62,14 @@ def build_graph(
         label = "norm" if last else f"layers.{layer + 1}.norm_in"
         x, residual = parts.skip_norm(residual, delta, label, norm_H, shape.norm_eps, keep_sum=not last)
     _head(parts, source, shape, x)
-    source.refuse_leftovers(shape.tied)
+    # A tied head and the rotary frequencies are copies of what the graph already has.
+    source.refuse_leftovers(lambda name: name.endswith("rotary_emb.inv_freq") or (shape.tied and name == HEAD))
     model = _assemble(parts, shape)
     check_graph(model)
     return model
 
 
-def _embed(parts: GraphParts, source: _Weights, shape: ModelShape) -> str:
+def _embed(parts: GraphParts, source: Weights, shape: ModelShape) -> str:
     table_NK = source.take(EMBEDDING, shape.vocab, shape.hidden)
     if parts.precision in BITS:
         parts.quantized_table("embedding", table_NK)
@@ -114,7 +77,7 @@ def _embed(parts: GraphParts, source: _Weights, shape: ModelShape) -> str:
     return parts.node("Gather", [parts.tensor("embedding", table_NK), "input_ids"], ["embedded"])
 
 
-def _head(parts: GraphParts, source: _Weights, shape: ModelShape, x: str) -> str:
+def _head(parts: GraphParts, source: Weights, shape: ModelShape, x: str) -> str:
     if not shape.tied:
         return parts.linear(x, "head", source.take(HEAD, shape.vocab, shape.hidden), "logits")
     if parts.precision in BITS:
@@ -122,7 +85,7 @@ def _head(parts: GraphParts, source: _Weights, shape: ModelShape, x: str) -> str
     return parts.float_head(x, "embedding", "logits")
 
 
-def _layer(parts: GraphParts, source: _Weights, shape: ModelShape, layer: int, residual: str, x: str) -> tuple[str, str]:
+def _layer(parts: GraphParts, source: Weights, shape: ModelShape, layer: int, residual: str, x: str) -> tuple[str, str]:
     """One decoder layer over the normalized input `x`. Returns the new residual and what is to be added to it."""
     prefix, name = f"model.layers.{layer}.", f"layers.{layer}"
     H, inner, attended = shape.hidden, shape.intermediate, shape.heads * shape.head_dim

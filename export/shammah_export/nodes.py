@@ -14,7 +14,7 @@ import numpy.typing as npt
 import onnx
 
 from shammah_export.precision import BITS, Precision
-from shammah_export.quantize import block_size_for, quantize_blocks
+from shammah_export.quantize import BLOCK_SIZES, block_size_for, quantize_blocks
 from shammah_export.sink import Array, TensorSink
 
 MICROSOFT = "com.microsoft"
@@ -26,12 +26,14 @@ Floats = npt.NDArray[np.float32]
 class GraphParts:
     """A graph under construction; every method returns the name of the value it made.
 
-    `accuracy_level` is MatMulNBits' own: 4 rounds activations to int8 for speed, 1 keeps them float32.
+    `accuracy_level` is MatMulNBits' own: 4 rounds activations to int8 for speed, 1 keeps them float32. `largest_block` is
+    the most weights, and with level 4 activations, that share a scale.
     """
 
     sink: TensorSink
     precision: Precision
     accuracy_level: int = 4
+    largest_block: int = BLOCK_SIZES[0]
     nodes: list[Any] = field(default_factory=list)
     tensors: list[Any] = field(default_factory=list)
 
@@ -59,7 +61,7 @@ class GraphParts:
 
     def quantized_table(self, name: str, W_NK: Floats) -> None:
         """Add the tensors {name}.packed and {name}.scales."""
-        blocks = quantize_blocks(W_NK, BITS[self.precision], block_size_for(W_NK.shape[1]))
+        blocks = quantize_blocks(W_NK, BITS[self.precision], block_size_for(W_NK.shape[1], self.largest_block))
         self.tensor(f"{name}.packed", blocks.packed)
         self.tensor(f"{name}.scales", blocks.scales)
 
@@ -71,7 +73,7 @@ class GraphParts:
             inputs += ["", "", self.tensor(f"{name}.bias", bias_N)]
         settings = {
             "bits": BITS[self.precision],
-            "block_size": block_size_for(K),
+            "block_size": block_size_for(K, self.largest_block),
             "accuracy_level": self.accuracy_level,
         }
         return self.node("MatMulNBits", inputs, [output], MICROSOFT, N=N, K=K, **settings)
@@ -83,7 +85,7 @@ class GraphParts:
         # MatMulNBits wants three dimensions and the gather two; at run time a Reshape is a view and copies nothing.
         sides = self.tensor(f"{name}.sides", np.array([V, H * bits // 8], np.int64))
         rows = self.node("Reshape", [f"{name}.packed", sides], [f"{name}.rows"])
-        settings = {"bits": bits, "block_size": block_size_for(H), "gather_axis": 0, "quantize_axis": 1}
+        settings = {"bits": bits, "block_size": block_size_for(H, self.largest_block), "gather_axis": 0, "quantize_axis": 1}
         return self.node("GatherBlockQuantized", [rows, ids, f"{name}.scales"], [output], MICROSOFT, **settings)
 
     def float_head(self, x: str, table: str, output: str) -> str:
@@ -111,3 +113,10 @@ class GraphParts:
         inputs = [residual, x, self.tensor(name, weight_H)]
         self.node("SkipSimplifiedLayerNormalization", inputs, outputs, MICROSOFT, epsilon=epsilon)
         return outputs[0], outputs[-1]
+
+    def layer_norm(self, x: str, name: str, weight_H: Floats, bias_H: Floats, epsilon: float, skip: str = "") -> str:
+        """Layer normalization (Ba et al., arXiv 1607.06450) of x, or of x + `skip`."""
+        constants = [self.tensor(name, weight_H), self.tensor(f"{name}.bias", bias_H)]
+        if skip:
+            return self.node("SkipLayerNormalization", [x, skip, *constants], [f"{name}.out"], MICROSOFT, epsilon=epsilon)
+        return self.node("LayerNormalization", [x, *constants], [f"{name}.out"], axis=-1, epsilon=epsilon)

@@ -45,13 +45,13 @@ class Blocks:
         return int(self.packed.shape[1]) * self.block_size
 
 
-def block_size_for(K: int) -> int:
-    """The largest known block size that divides K inputs; no padding, because the embedding could not undo it.
+def block_size_for(K: int, largest: int = BLOCK_SIZES[0]) -> int:
+    """The largest known block size up to `largest` that divides K inputs; no padding: the embedding could not undo it.
 
     Raises ExportError when none of 64, 32 and 16 divides K.
     """
     for size in BLOCK_SIZES:
-        if K % size == 0:
+        if size <= largest and K % size == 0:
             return size
     raise ExportError(f"a matrix with {K} inputs cannot be quantized: no multiple of {BLOCK_SIZES[-1]}; export as fp32")
 

@@ -48,28 +48,28 @@ class ModelShape:
         model_type = config.get("model_type")
         if model_type not in MODEL_TYPES:
             raise ExportError(f"model_type {model_type!r} is not supported; use one of {', '.join(MODEL_TYPES)}")
-        longest = _number(config, "max_position_embeddings", int)
+        longest = number(config, "max_position_embeddings", int)
         if context is not None and not 1 <= context <= longest:
             raise ExportError(f"context {context} is outside 1 to {longest}, which this model was made for")
         context = context or longest
-        heads = _number(config, "num_attention_heads", int)
-        hidden = _number(config, "hidden_size", int)
+        heads = number(config, "num_attention_heads", int)
+        hidden = number(config, "hidden_size", int)
         rope = _rope(config)
         attention_bias = model_type == "llama" and bool(config.get("attention_bias"))
         shape = cls(
             model_type=model_type,
             hidden=hidden,
-            layers=_number(config, "num_hidden_layers", int),
+            layers=number(config, "num_hidden_layers", int),
             heads=heads,
             # Older llama files have no such key: every head then has its own keys and values.
-            kv_heads=_number({"num_key_value_heads": heads} | _present(config), "num_key_value_heads", int),
-            head_dim=_number({"head_dim": hidden // heads} | _present(config), "head_dim", int),
-            intermediate=_number(config, "intermediate_size", int),
-            vocab=_number(config, "vocab_size", int),
+            kv_heads=number({"num_key_value_heads": heads} | _present(config), "num_key_value_heads", int),
+            head_dim=number({"head_dim": hidden // heads} | _present(config), "head_dim", int),
+            intermediate=number(config, "intermediate_size", int),
+            vocab=number(config, "vocab_size", int),
             context=context,
-            rope_theta=_number({"rope_theta": 10_000.0} | rope, "rope_theta", float),
+            rope_theta=number({"rope_theta": 10_000.0} | rope, "rope_theta", float),
             rope_scaling=_rope_scaling(rope, longest),
-            norm_eps=_number({"rms_norm_eps": 1e-6} | _present(config), "rms_norm_eps", float),
+            norm_eps=number({"rms_norm_eps": 1e-6} | _present(config), "rms_norm_eps", float),
             tied=bool(config.get("tie_word_embeddings", False)),
             qkv_bias=model_type == "qwen2" or attention_bias,
             o_bias=attention_bias,
@@ -83,7 +83,8 @@ def _present(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if value is not None}
 
 
-def _number(config: Mapping[str, Any], key: str, kind: type[Number]) -> Number:
+def number(config: Mapping[str, Any], key: str, kind: type[Number]) -> Number:
+    """A positive number of config.json. Raises ExportError that names the key and its value."""
     value = config.get(key)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0 or kind(value) != value:
         raise ExportError(f"config.json: {key} is {value!r}; a positive number is needed")
@@ -108,7 +109,7 @@ def _rope_scaling(rope: Mapping[str, Any], longest: int) -> Mapping[str, float] 
     if rope["rope_type"] != "llama3":
         raise ExportError(f"rope_type {rope['rope_type']!r} is not supported; default and llama3 are")
     settings = {"original_max_position_embeddings": longest, **rope}
-    return {key: _number(settings, key, float) for key in LLAMA3_KEYS}
+    return {key: number(settings, key, float) for key in LLAMA3_KEYS}
 
 
 def _refuse_unsupported(config: Mapping[str, Any], rope: Mapping[str, Any], shape: ModelShape) -> None:

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from shammah_data.errors import ExportError
+
 # The location is relative to the graph's folder: the pair can be moved together, and never points outside.
 WEIGHTS_NAME = "weights.bin"
 # Whole pages can be mapped instead of copied; what is smaller than a page stays inside the graph.
@@ -17,6 +19,24 @@ PAGE = 4096
 
 Array = npt.NDArray[Any]
 TensorSink = Callable[[str, Array], Any]
+
+# A protobuf message may not be larger.
+MESSAGE_LIMIT = 2**31 - 1
+
+
+class InlineWeights:
+    """A TensorSink that keeps everything inside the graph, for models that are small enough to be one file."""
+
+    def __init__(self, limit: int = MESSAGE_LIMIT) -> None:
+        self._limit = limit
+        self._bytes = 0
+
+    def __call__(self, name: str, array: Array) -> Any:
+        """The array as a TensorProto. Raises ExportError when the graph would grow beyond one file."""
+        self._bytes += array.nbytes
+        if self._bytes > self._limit:
+            raise ExportError(f"tensor {name} makes the graph larger than {self._limit} bytes: export it as int8")
+        return onnx.numpy_helper.from_array(np.ascontiguousarray(array), name)
 
 
 class ExternalWeights:

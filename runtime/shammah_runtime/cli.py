@@ -103,6 +103,37 @@ def ask(
 
 
 @app.command()
+def similar(
+    text: Annotated[list[str] | None, typer.Argument(help="What to look for; read from standard input if left out.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help="How many, nearest first.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Find exchanges whose questions mean much the same."""
+    from shammah_runtime.similar import find_similar, told
+
+    wanted = " ".join(text) if text else "" if sys.stdin.isatty() else sys.stdin.read()
+    if not wanted.strip():
+        raise InputError("nothing to look for: shammah-serve similar TEXT, or give it on standard input")
+    home = Home.find().create()
+    terminal = sys.stderr.isatty()
+
+    def progress(done: int, total: int) -> None:
+        if terminal:
+            print(f"\r{done} of {total} new questions embedded", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+    found = find_similar(home, wanted, limit, Settings.load(home.settings).serve.threads, progress)
+    if as_json:
+        shown = [{**one.row, "similarity": round(one.similarity, 4)} for one in found]
+        # Pure ASCII: no letter can drive the terminal or be lost in its encoding.
+        print(json.dumps(shown, default=str, indent=1))
+        return
+    for one in found:
+        print(told(one))
+    if not found:
+        print("the log is empty: ask something with shammah-serve, or run `shammah-log import FILE`")
+
+
+@app.command()
 def doctor() -> None:
     """Check the installation: ONNX Runtime, home, settings, log, base, model, API key."""
     from shammah_runtime.doctor import examine

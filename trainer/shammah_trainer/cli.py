@@ -65,6 +65,20 @@ def base(
 
 
 @app.command()
+def embedder(
+    source: Annotated[
+        str | None, typer.Argument(help="A folder with a BERT model (default: the package of all-MiniLM-L6-v2).")
+    ] = None,
+) -> None:
+    """Make the sentence embedder that `shammah-serve similar` needs."""
+    _need_training_packages()
+    from shammah_trainer.embedder import make_embedder
+
+    made = make_embedder(source, Home.find().create(), print)
+    print(f"ready: {made.name} (shammah-serve similar TEXT)")
+
+
+@app.command()
 def promote(version: Annotated[str, typer.Argument(help="A version such as v0003.")]) -> None:
     """Make a version the one that serves, after checking every byte of it."""
     pointer = ModelStore(Home.find().models).promote(version)

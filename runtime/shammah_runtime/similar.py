@@ -1,0 +1,86 @@
+"""Past exchanges whose queries are most like a text, by the cosine of their embeddings. Knows the log and the cache."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from shammah_data.embedder import NAME
+from shammah_data.embeddings import EmbeddingCache, Kept, similarities
+from shammah_data.errors import ArtifactError
+from shammah_data.home import Home
+from shammah_data.text import one_line
+from shammah_runtime.engine.embedder import Embedder
+
+# New queries that are embedded before their vectors are put on disk: an interrupted search loses no more.
+_AT_ONCE = 512
+
+
+@dataclass(frozen=True)
+class Similar:
+    """A row of the log and its similarity, the cosine from -1 to 1."""
+
+    row: dict[str, Any]
+    similarity: float
+
+
+def find_similar(
+    home: Home, text: str, limit: int, threads: int, progress: Callable[[int, int], None] | None = None
+) -> list[Similar]:
+    """The exchanges most like `text`, nearest first, the newer first of two that are as near.
+
+    `progress` is told how many of the new queries are embedded, and how many there are. Raises ArtifactError where no
+    embedder is installed or it is damaged, and LogError.
+    """
+    if not (home.embedder / NAME).exists():
+        raise ArtifactError("similarity needs the embedder: run `shammah-train embedder` once (shammah-log search finds words)")
+    rows = _logged(home)
+    embedder = Embedder(home.embedder, threads)
+    kept = _embedded(home, embedder, {str(row["id"]): row["query"] for row in rows}, progress)
+    if not rows:
+        return []
+    found = similarities(kept, embedder.embed([text])[0])
+    cosine_of = dict(zip(kept.ids, found.tolist(), strict=True))
+    cosines = np.array([cosine_of[str(row["id"])] for row in rows])
+    # A stable sort: rows come newest first.
+    nearest = np.argsort(-cosines, kind="stable")[:limit]
+    return [Similar(rows[at], float(cosines[at])) for at in nearest]
+
+
+def _logged(home: Home) -> list[dict[str, Any]]:
+    """Every exchange, newest first."""
+    from shammah_data.log import ExchangeLog
+
+    return ExchangeLog(home).recent(limit=1_000_000)
+
+
+def _embedded(home: Home, embedder: Embedder, query_of: dict[str, str], progress: Callable[[int, int], None] | None) -> Kept:
+    """The vectors of all queries: those that are kept, and the others newly made."""
+    cache = EmbeddingCache(home, embedder.card.digest, embedder.card.dimensions)
+    kept = cache.keep(query_of)
+    known = set(kept.ids)
+    # What was asked many times is embedded once.
+    new: dict[str, list[str]] = {}
+    for identity, query in query_of.items():
+        if identity not in known:
+            new.setdefault(query, []).append(identity)
+    ids, vectors = list(kept.ids), [kept.vectors]
+    for start in range(0, len(new), _AT_ONCE):
+        asked = list(new)[start : start + _AT_ONCE]
+        vectors_NH = embedder.embed(asked)
+        part = [(identity, row) for row, query in enumerate(asked) for identity in new[query]]
+        part_ids, part_NH = [identity for identity, _ in part], vectors_NH[[row for _, row in part]]
+        cache.add(part_ids, part_NH)
+        ids += part_ids
+        vectors.append(part_NH.astype(np.float16))
+        if progress:
+            progress(min(start + _AT_ONCE, len(new)), len(new))
+    return Kept(ids, np.concatenate(vectors))
+
+
+def told(one: Similar) -> str:
+    """A line for a person: similarity, id, who answered, question and answer."""
+    row = one.row
+    asked, answered = one_line(row["query"], 44), one_line(row["answer"], 50)
+    return f"{one.similarity:5.2f} {str(row['id'])[:8]} {row['tier']:<8} {asked:<44} {answered}"
