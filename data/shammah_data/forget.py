@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from shammah_data import copies, queries, rows
+from shammah_data import copies, embeddings, queries, rows
 from shammah_data.database import FileDatabase
 from shammah_data.durable import PRIVATE_FILE, atomic_write, sha256
 from shammah_data.errors import LogError
@@ -61,6 +61,8 @@ def forget(log: ExchangeLog, home: Home, selection: Selection) -> Forgotten:
         told.remaining.append("the server's database file: run `shammah-log compact` there")
     _runs(home, set(ids), pairs, told)
     _torn(home, ids, told)
+    if vectors := embeddings.forget(home, ids):
+        told.removed.append(f"{vectors} vectors of questions, for the search by likeness")
     for copy in log.read(copies.noted, wait=_WAIT):
         _copy(log, copy, ids, pairs, told)
     if home.damaged.exists():

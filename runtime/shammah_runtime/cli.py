@@ -109,6 +109,7 @@ def similar(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Find exchanges whose questions mean much the same."""
+    from shammah_data.log import ExchangeLog
     from shammah_runtime.similar import find_similar, told
 
     wanted = " ".join(text) if text else "" if sys.stdin.isatty() else sys.stdin.read()
@@ -121,7 +122,8 @@ def similar(
         if terminal:
             print(f"\r{done} of {total} new questions embedded", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
-    found = find_similar(home, wanted, limit, Settings.load(home.settings).serve.threads, progress)
+    settings = Settings.load(home.settings)
+    found = find_similar(home, ExchangeLog(home, settings), wanted, limit, settings.serve.threads, progress)
     if as_json:
         shown = [{**one.row, "similarity": round(one.similarity, 4)} for one in found]
         # Pure ASCII: no letter can drive the terminal or be lost in its encoding.

@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from shammah_data import queries
 from shammah_data.embedder import NAME
 from shammah_data.embeddings import EmbeddingCache, Kept, similarities
 from shammah_data.errors import ArtifactError
 from shammah_data.home import Home
+from shammah_data.log import ExchangeLog
+from shammah_data.session import Session
 from shammah_data.text import one_line
 from shammah_runtime.engine.embedder import Embedder
 
@@ -26,7 +29,7 @@ class Similar:
 
 
 def find_similar(
-    home: Home, text: str, limit: int, threads: int, progress: Callable[[int, int], None] | None = None
+    home: Home, log: ExchangeLog, text: str, limit: int, threads: int, progress: Callable[[int, int], None] | None = None
 ) -> list[Similar]:
     """The exchanges most like `text`, nearest first, the newer first of two that are as near.
 
@@ -35,24 +38,27 @@ def find_similar(
     """
     if not (home.embedder / NAME).exists():
         raise ArtifactError("similarity needs the embedder: run `shammah-train embedder` once (shammah-log search finds words)")
-    rows = _logged(home)
+    query_of = log.read(_queries, wait=10.0)
     embedder = Embedder(home.embedder, threads)
-    kept = _embedded(home, embedder, {str(row["id"]): row["query"] for row in rows}, progress)
-    if not rows:
+    kept = _embedded(home, embedder, query_of, progress)
+    if not query_of:
         return []
     found = similarities(kept, embedder.embed([text])[0])
     cosine_of = dict(zip(kept.ids, found.tolist(), strict=True))
-    cosines = np.array([cosine_of[str(row["id"])] for row in rows])
-    # A stable sort: rows come newest first.
-    nearest = np.argsort(-cosines, kind="stable")[:limit]
-    return [Similar(rows[at], float(cosines[at])) for at in nearest]
+    ids = list(query_of)
+    cosines = np.array([cosine_of[identity] for identity in ids])
+    # A stable sort: they come newest first.
+    nearest = [ids[at] for at in np.argsort(-cosines, kind="stable")[:limit]]
+    # What another process forgot meanwhile is not among them.
+    rows = log.read(lambda session: queries.selected(session, queries.Selection(ids=tuple(nearest))), wait=10.0)
+    row_of = {str(row["id"]): row for row in rows}
+    return [Similar(row_of[identity], cosine_of[identity]) for identity in nearest if identity in row_of]
 
 
-def _logged(home: Home) -> list[dict[str, Any]]:
-    """Every exchange, newest first."""
-    from shammah_data.log import ExchangeLog
-
-    return ExchangeLog(home).recent(limit=1_000_000)
+def _queries(session: Session) -> dict[str, str]:
+    """The query of every exchange by its id, newest first."""
+    found = session.execute("SELECT id::VARCHAR, query FROM exchanges ORDER BY created_at DESC, turn DESC").fetchall()
+    return dict(found)
 
 
 def _embedded(home: Home, embedder: Embedder, query_of: dict[str, str], progress: Callable[[int, int], None] | None) -> Kept:

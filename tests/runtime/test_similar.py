@@ -13,11 +13,13 @@ import pytest
 
 from fakes.bert import make_bert
 from fakes.blocked import block
-from shammah_data.embeddings import forget
+from shammah_data import embeddings
 from shammah_data.errors import ArtifactError
 from shammah_data.exchange import Exchange
+from shammah_data.forget import forget
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
+from shammah_data.queries import Selection
 from shammah_export.embedder import export_embedder
 from shammah_runtime.engine.embedder import Embedder
 from shammah_runtime.similar import Similar, find_similar, told
@@ -60,7 +62,7 @@ def embedded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def similar(home: Home, text: str, limit: int = 10) -> list[Similar]:
-    return find_similar(home, text, limit, threads=1)
+    return find_similar(home, ExchangeLog(home), text, limit, threads=1)
 
 
 def serve(*arguments: str, stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
@@ -116,16 +118,16 @@ def test_a_query_that_was_asked_often_is_embedded_once_and_shown_newest_first(re
 
 def test_what_was_forgotten_is_found_no_more_and_leaves_the_cache(ready: Home, embedded: list[str]) -> None:
     gone = str(similar(ready, QUERIES[0])[0].row["id"])
-    ExchangeLog(ready).forget(gone)
+    forget(ExchangeLog(ready), ready, Selection(ids=(gone,)))
     embedded.clear()
     assert QUERIES[0] not in [one.row["query"] for one in similar(ready, QUERIES[0])]
     assert embedded == [QUERIES[0]]
-    assert forget(ready, [gone]) == 0
+    assert embeddings.forget(ready, [gone]) == 0
 
 
 def test_a_vector_that_was_forgotten_is_made_again_while_its_exchange_is_there(ready: Home, embedded: list[str]) -> None:
     known = str(similar(ready, QUERIES[0])[0].row["id"])
-    assert forget(ready, [known]) == 1
+    assert embeddings.forget(ready, [known]) == 1
     embedded.clear()
     assert str(similar(ready, QUERIES[0])[0].row["id"]) == known
     assert embedded == [QUERIES[0], QUERIES[0]]
@@ -135,7 +137,7 @@ def test_an_emptied_log_empties_the_cache(ready: Home) -> None:
     found = similar(ready, "a")
     full = (ready.cache / "embeddings.bin").stat().st_size
     for one in found:
-        ExchangeLog(ready).forget(str(one.row["id"]))
+        forget(ExchangeLog(ready), ready, Selection(ids=(str(one.row["id"]),)))
     assert similar(ready, "a") == []
     assert (ready.cache / "embeddings.bin").stat().st_size < full / 2
 
@@ -157,7 +159,7 @@ def test_an_interrupted_search_keeps_what_it_has(ready: Home, embedded: list[str
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        find_similar(ready, "a", 10, 1, stop)
+        find_similar(ready, ExchangeLog(ready), "a", 10, 1, stop)
     assert len(embedded) == 4
     similar(ready, "a")
     assert len(embedded) == 6
