@@ -20,6 +20,9 @@ from shammah_data.threads import Told, Turn, turns
 _NAMESPACE = uuid.UUID("6f0c3a52-2b53-4f6e-9d2e-8f2f4d1c7a10")
 _SQLITE = b"SQLite format 3\0"
 LONGEST_LINE = documents.LONGEST
+# A session is held whole, to follow its branches; a year of typing and answers is a few MB.
+LARGEST_SESSION = 256 << 20
+_EVENT = 300  # bytes that an event without a text takes
 # The file of an account export, or its parts where it is split.
 _CONVERSATIONS = re.compile(r"conversations(-\d+)?\.json")
 _LARGEST_TURN = 2**31 - 1
@@ -152,10 +155,16 @@ def read_jsonl(path: Path, bad: BadLines) -> Iterator[Exchange]:
     source = f"import:{path.name}"
     events: list[Told] = []
     session = ""
+    held = 0
     for number, row in _rows(path, bad):
         if transcripts.is_event(row):
-            events.append(transcripts.told(row))
+            event = transcripts.told(row)
             session = transcripts.session_of(row) or session
+            held += _EVENT + sum(map(len, event.texts))
+            if held > LARGEST_SESSION:
+                bad.add(number, f"the session is longer than {LARGEST_SESSION >> 20} MB; what follows was not read")
+                break
+            events.append(event)
             continue
         try:
             found = list(_of_row(row, source))

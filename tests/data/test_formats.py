@@ -192,6 +192,7 @@ TEXT = [{"type": "text", "text": "Dry."}]
             False,
         ),
         ([said("user", "Rain?"), said("assistant", [{"type": "thinking", "thinking": "hm", "signature": "s"}, *TEXT])], True),
+        ([said("user", "Rain?"), said("tool", "0 mm"), said("assistant", "Dry.")], False),
         ([said("user", "Rain?"), said("assistant", [{"type": "redacted_thinking", "data": "x"}, *TEXT])], True),
         (
             [said("user", "Rain?"), said("assistant", [{"type": "server_tool_use", "id": "t", "name": "web_search"}, *TEXT])],
@@ -305,6 +306,11 @@ def test_a_regenerated_answer_that_was_cut_off_does_not_replace_a_whole_one(tmp_
     assert (other.answer, other.complete) == ("D", False)
 
 
+def test_a_message_that_is_there_twice_is_read_once(tmp_path: Path) -> None:
+    question, answer = claude("q", "human", "Rain?"), claude("a", "assistant", "Dry.", "q")
+    assert [(each.query, each.answer) for each in exported(tmp_path, question, question, answer, answer)] == [("Rain?", "Dry.")]
+
+
 PLACEHOLDER = "```\nThis block is not supported on your current device yet.\n```"
 
 
@@ -312,6 +318,7 @@ PLACEHOLDER = "```\nThis block is not supported on your current device yet.\n```
     ("message", "query", "learned"),
     [
         ({"content": [], "text": "Rain?"}, "Rain?", True),
+        ({"content": [{"type": "text", "text": "Rain?"}], "text": "else"}, "Rain?", True),
         (
             {"text": "else", "content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "Rain?"}]},
             "Rain?",

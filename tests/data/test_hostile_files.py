@@ -86,7 +86,7 @@ def bytes_of(content: bytes) -> Callable[[Path], object]:
         (two, "holds 2 files"),
         (nested, "holds 0 files"),
         (lies, "a broken zip|breaks off"),
-        (encrypted, "is encrypted"),
+        (encrypted, "is encrypted: unpack it"),
         (strange_method, "a broken zip"),
         (rotten, "a broken zip"),
         (truncated, "a broken zip"),
@@ -135,6 +135,16 @@ def test_a_line_without_end_is_counted_and_not_held(tmp_path: Path, monkeypatch:
     assert len(list(read_past(path, bad))) == 2
     assert bad.count == 2
     assert bad.named[0].startswith("line 2: longer than")
+
+
+def test_a_session_is_read_up_to_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importing, "LARGEST_SESSION", 3000)
+    path = tmp_path / "s.jsonl"
+    events = [{"type": role, "message": {"role": role, "content": "x" * 500}} for role in ("user", "assistant") * 9]
+    path.write_text("".join(json.dumps(event) + "\n" for event in events))
+    bad = BadLines()
+    assert len(list(read_past(path, bad))) == 1
+    assert bad.named == ["line 4: the session is longer than 0 MB; what follows was not read"]
 
 
 def export_of(number: int, after: bytes = b"") -> bytes:
