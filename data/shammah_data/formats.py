@@ -57,10 +57,12 @@ def _returned(response: Any) -> dict[str, Any] | None:
 
 def _message(message: Mapping[str, Any], model: str | None) -> Told:
     role = role_of(message.get("role"))
+    if role is None:
+        return Told(None, with_tools=message.get("role") in ("tool", "function"))
     texts, tools = texts_of(message.get("content"))
-    tools |= bool(message.get("tool_calls") or message.get("function_call")) or message.get("role") in ("tool", "function")
-    if role == "user" and tools and not texts and only_results(message.get("content")):
-        role = None
+    if role == "user" and not texts and only_results(message.get("content")):
+        return Told(None, with_tools=True)
+    tools |= bool(message.get("tool_calls") or message.get("function_call"))
     # A weight of 0 is how a fine-tuning file says: not to be learned.
     unwanted = role == "assistant" and message.get("weight") == 0
     return Told(

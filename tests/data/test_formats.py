@@ -192,6 +192,7 @@ TEXT = [{"type": "text", "text": "Dry."}]
             False,
         ),
         ([said("user", "Rain?"), said("assistant", [{"type": "thinking", "thinking": "hm", "signature": "s"}, *TEXT])], True),
+        ([said("user", "Rain?"), said("system", [{"type": "image"}]), said("assistant", "Dry.")], True),
         ([said("user", "Rain?"), said("tool", "0 mm"), said("assistant", "Dry.")], False),
         ([said("user", "Rain?"), said("assistant", [{"type": "redacted_thinking", "data": "x"}, *TEXT])], True),
         (
