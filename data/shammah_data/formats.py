@@ -1,218 +1,181 @@
-"""Conversations as other programs write them. Knows their formats, not the log.
+"""Messages as the APIs of OpenAI and Anthropic and the claude.ai account export write them. Knows their shapes, not files.
 
-- JSON lines of {"messages": [...]}: the shapes of OpenAI (content is text) and Anthropic (text or content blocks).
-- conversations.json of a claude.ai account export, on its own or in its zip.
-- Session transcripts of Claude Code: JSON lines, one event each, a folder per project.
-- logs.db of the llm command line tool: SQLite, tables `conversations` and `responses`.
+A row of {"messages": [...]} may hold content as text or as blocks, and the answer as an API returned it. The shapes are those
+of OpenAI's chat completions and fine-tuning files, of Anthropic's messages, and of conversations.json.
 """
 
-import contextlib
-import json
-import sqlite3
-import zipfile
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from shammah_data.errors import InputError
-from shammah_data.exchange import Message, Role
+from shammah_data.exchange import Role
+from shammah_data.threads import Told
 
-_MIB = 1 << 20
-# A whole document is held in memory while it is read; beyond this it is no export of one person.
-LARGEST_DOCUMENT = 1024 * _MIB
-LARGEST_RATIO = 200
 _ROLES: dict[str, Role] = {"user": "user", "human": "user", "assistant": "assistant"}
+# Blocks that hold text of their author; their text is under "text".
+_TEXTS = frozenset({"text", "input_text", "output_text"})
+# Blocks that neither say nor show anything to the other side.
+_SILENT = frozenset({"thinking", "redacted_thinking", "reasoning", "refusal", "flag", "token_budget"})
+# How an API says that an answer was cut off, by its user, a limit or a filter.
+_CUT = frozenset({"max_tokens", "length", "content_filter", "refusal", "user_canceled", "model_context_window_exceeded"})
+# What claude.ai writes into the plain text of a message where a block was.
+_PLACEHOLDER = "```\nThis block is not supported on your current device yet.\n```"
 
 
-@dataclass(frozen=True)
-class Said:
-    """One message of a conversation; `with_tools` when its author used tools on the way to it."""
-
-    message: Message
-    at: datetime | None = None
-    model: str | None = None
-    with_tools: bool = False
-
-
-@dataclass(frozen=True)
-class Conversation:
-    """Messages in their order."""
-
-    said: tuple[Said, ...]
-    session: str = ""
-
-
-@dataclass
-class _Pending:
-    """Blocks of one author, collected until the other one speaks."""
-
-    role: Role
-    texts: list[str] = field(default_factory=list)
-    at: datetime | None = None
-    model: str | None = None
-    with_tools: bool = False
-
-    def said(self) -> Said:
-        return Said(Message(self.role, "\n\n".join(self.texts)), self.at, self.model, self.with_tools)
-
-
-def from_messages(row: dict[str, Any]) -> Conversation:
+def from_messages(row: Mapping[str, Any]) -> list[Told]:
     """A row of {"messages": [{"role", "content"}, ...]}. Raises ValueError that says what is wrong."""
-    messages = row["messages"]
-    if not isinstance(messages, list):
+    asked = row["messages"] if "messages" in row else _object(row["request"])["messages"]
+    if not isinstance(asked, list):
         raise ValueError('"messages" must be a list')
-    model = row.get("model")
-    joined = _joined(
-        (_role(message), message.get("content"), None, model if isinstance(model, str) else None)
-        for message in messages
-        if isinstance(message, dict)
-    )
-    return Conversation(joined)
+    model = text_or_none(row.get("model")) or text_or_none(_object(row.get("request")).get("model"))
+    messages = [message for message in asked if isinstance(message, dict)]
+    answer = _returned(row.get("response") or row)
+    if answer is not None:
+        messages.append(answer)
+    return [_message(message, model) for message in messages]
 
 
-def from_claude_export(document: Any) -> Iterator[Conversation]:
-    """The conversations of a claude.ai conversations.json. Raises ValueError when it is something else."""
-    if not isinstance(document, list):
-        raise ValueError("not a list of conversations")
-    for conversation in document:
-        messages = conversation.get("chat_messages") if isinstance(conversation, dict) else None
-        if not isinstance(messages, list):
-            raise ValueError('a conversation without "chat_messages"')
-        joined = _joined(
-            (_ROLES.get(str(m.get("sender"))), m.get("content") or m.get("text"), moment(m.get("created_at")), None)
-            for m in messages
-            if isinstance(m, dict)
-        )
-        yield Conversation(joined, str(conversation.get("uuid", "")))
+def holds_messages(row: Mapping[str, Any]) -> bool:
+    """Whether a row is one for `from_messages`."""
+    return "messages" in row or "messages" in _object(row.get("request"))
 
 
-def is_transcript_event(row: dict[str, Any]) -> bool:
-    """Whether a JSON line is an event of a Claude Code transcript."""
-    return "type" in row and ("sessionId" in row or row["type"] == "summary")
-
-
-def from_transcript(events: Iterable[dict[str, Any]]) -> Conversation:
-    """The conversation of one Claude Code session: what the user typed and what was answered, without side chains."""
-    session = ""
-    rows = []
-    for event in events:
-        message = event.get("message")
-        if event.get("type") not in ("user", "assistant") or event.get("isSidechain") or event.get("isMeta"):
-            continue
+def _returned(response: Any) -> dict[str, Any] | None:
+    """The message in what an API returned: {"choices": [...]} of OpenAI, {"role", "content"} of Anthropic, or its text."""
+    if isinstance(response, str):
+        return {"role": "assistant", "content": response}
+    response = _object(response)
+    choices = response.get("choices")
+    if isinstance(choices, list) and choices and isinstance(choices[0], dict):
+        message = choices[0].get("message")
         if isinstance(message, dict):
-            session = str(event.get("sessionId", session))
-            model = message.get("model")
-            rows.append(
-                (
-                    _role(message),
-                    message.get("content"),
-                    moment(event.get("timestamp")),
-                    model if isinstance(model, str) else None,
-                )
-            )
-    return Conversation(_joined(rows), session)
+            return {"model": response.get("model"), "stop_reason": choices[0].get("finish_reason"), **message}
+    if response.get("role") == "assistant" and "content" in response:
+        return dict(response)
+    return None
 
 
-def from_llm_log(path: Path) -> Iterator[Conversation]:
-    """The conversations of an llm logs.db, opened read-only. Raises InputError."""
-    try:
-        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-            rows = connection.execute(
-                "SELECT coalesce(conversation_id, id), prompt, response, datetime_utc, model FROM responses "
-                "ORDER BY coalesce(conversation_id, id), datetime_utc, id"
-            )
-            said: list[Said] = []
-            current: str | None = None
-            for session, prompt, response, at, model in rows:
-                if current is not None and session != current:
-                    yield Conversation(tuple(said), current)
-                    said = []
-                current = str(session)
-                if isinstance(prompt, str) and isinstance(response, str):
-                    when = moment(at)
-                    said += [Said(Message("user", prompt), when), Said(Message("assistant", response), when, str(model))]
-            if current is not None:
-                yield Conversation(tuple(said), current)
-    except sqlite3.Error as error:
-        raise InputError(f"{path}: not a logs.db of llm: {error}") from error
+def _message(message: Mapping[str, Any], model: str | None) -> Told:
+    role = role_of(message.get("role"))
+    if role is None:
+        return Told(None, with_tools=message.get("role") in ("tool", "function"))
+    texts, tools = texts_of(message.get("content"))
+    if role == "user" and not texts and only_results(message.get("content")):
+        return Told(None, with_tools=True)
+    tools |= bool(message.get("tool_calls") or message.get("function_call"))
+    # A weight of 0 is how a fine-tuning file says: not to be learned.
+    unwanted = role == "assistant" and message.get("weight") == 0
+    return Told(
+        role,
+        texts,
+        model=(text_or_none(message.get("model")) or model) if role == "assistant" else None,
+        with_tools=tools or unwanted,
+        complete=not (role == "assistant" and is_cut(message)),
+    )
 
 
-def document_of(path: Path) -> Any:
-    """The JSON document of a conversations.json, or of the one inside a zip. Raises InputError."""
-    try:
-        if zipfile.is_zipfile(path):
-            return json.loads(_from_zip(path))
-        if path.stat().st_size > LARGEST_DOCUMENT:
-            raise InputError(f"{path}: larger than {LARGEST_DOCUMENT // _MIB} MB: split it")
-        return json.loads(path.read_bytes())
-    except (ValueError, RecursionError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not a conversations.json of a claude.ai export: {error}") from error
+def from_claude(conversation: Mapping[str, Any]) -> list[Told]:
+    """One conversation of a claude.ai conversations.json. Raises ValueError when it is something else."""
+    messages = conversation.get("chat_messages")
+    if not isinstance(messages, list):
+        raise ValueError('a conversation without "chat_messages"')
+    model = text_or_none(conversation.get("model"))
+    return [_claude_message(message, model) for message in messages if isinstance(message, dict)]
 
 
-def _from_zip(path: Path) -> bytes:
-    with zipfile.ZipFile(path) as archive:
-        # Read where it is, never unpacked: the names in an archive lead nowhere.
-        found = [entry for entry in archive.infolist() if entry.filename.rsplit("/")[-1] == "conversations.json"]
-        if len(found) != 1:
-            raise InputError(f"{path}: holds {len(found)} files conversations.json; a claude.ai export holds one")
-        entry = found[0]
-        if entry.file_size > LARGEST_DOCUMENT or entry.file_size > LARGEST_RATIO * max(entry.compress_size, 1024):
-            raise InputError(f"{path}: its conversations.json unpacks to {entry.file_size} bytes, which is no export: not read")
-        with archive.open(entry) as file:
-            # The size in the directory is only a claim.
-            content = file.read(entry.file_size + 1)
-        if len(content) > entry.file_size:
-            raise InputError(f"{path}: its conversations.json is larger than it claims: not read")
-        return content
+def _claude_message(message: Mapping[str, Any], model: str | None) -> Told:
+    role = role_of(message.get("sender"))
+    texts, tools = texts_of(message.get("content"))
+    plain = message.get("text")
+    # Exports before 2025 hold the text only here; with blocks of other kinds it repeats them, thoughts and all.
+    if not texts and not tools and isinstance(plain, str) and not _has_blocks(message.get("content")):
+        tools = _PLACEHOLDER in plain
+        texts = [said for said in map(encodable, plain.split(_PLACEHOLDER)) if said.strip()]
+    pasted, unseen = _attached(message)
+    return Told(
+        role,
+        [*texts, *pasted],
+        key=text_or_none(message.get("uuid")),
+        parent=(text_or_none(message["parent_message_uuid"]) or "") if "parent_message_uuid" in message else None,
+        at=moment(message.get("created_at")),
+        model=(text_or_none(message.get("model")) or model) if role == "assistant" else None,
+        with_tools=tools or unseen,
+        complete=not (role == "assistant" and is_cut(message)),
+    )
 
 
-def _joined(rows: Iterable[tuple[Role | None, Any, datetime | None, str | None]]) -> tuple[Said, ...]:
-    """Messages with their blocks, one per change of author; what is neither a user's nor an assistant's is left out."""
-    pending: list[_Pending] = []
-    for role, content, at, model in rows:
-        if role is None:
-            continue
-        texts, tools = _texts(content)
-        # The result of a tool is sent in the user's name, and is no question of theirs.
-        if role == "user" and tools and not texts:
-            if pending:
-                pending[-1].with_tools = True
-            continue
-        if not pending or pending[-1].role != role:
-            pending.append(_Pending(role, at=at))
-        last = pending[-1]
-        last.texts += texts
-        last.with_tools |= tools
-        last.model = model or last.model
-    return tuple(each.said() for each in pending)
+def _attached(message: Mapping[str, Any]) -> tuple[list[str], bool]:
+    """The text of what was pasted or attached to a message, and whether there are files without their text."""
+    attachments = [each for each in _list(message.get("attachments")) if isinstance(each, dict)]
+    texts = [each["extracted_content"] for each in attachments if isinstance(each.get("extracted_content"), str)]
+    read = {str(each.get("file_name")) for each in attachments if isinstance(each.get("extracted_content"), str)}
+    files = [*attachments, *_list(message.get("files")), *_list(message.get("files_v2"))]
+    unseen = any(not isinstance(each, dict) or str(each.get("file_name")) not in read for each in files)
+    return [encodable(text) for text in texts if text.strip()], unseen
 
 
-def _texts(content: Any) -> tuple[Sequence[str], bool]:
-    """The text blocks of a content, and whether it holds a block of a tool."""
+def texts_of(content: Any) -> tuple[list[str], bool]:
+    """The texts of a content, and whether it holds what they do not tell: use of a tool, an image, a document."""
     if isinstance(content, str):
-        return ([_encodable(content)] if content.strip() else []), False
-    if not isinstance(content, list):
-        return [], False
-    blocks = [block for block in content if isinstance(block, dict)]
-    texts = [block["text"] for block in blocks if block.get("type") == "text" and isinstance(block.get("text"), str)]
-    return [_encodable(text) for text in texts if text.strip()], any("tool" in str(block.get("type")) for block in blocks)
+        return ([encodable(content)] if content.strip() else []), False
+    texts: list[str] = []
+    more = False
+    for block in _list(content):
+        if not isinstance(block, dict):
+            continue
+        kind = block.get("type")
+        if not isinstance(kind, str) or kind in _SILENT:
+            continue
+        if kind not in _TEXTS:
+            more = True
+        elif isinstance(text := block.get("text"), str) and text.strip():
+            texts.append(encodable(text))
+    return texts, more
 
 
-def _encodable(text: str) -> str:
-    # JSON can spell half a surrogate pair, which no file can hold.
-    return text.encode("utf-8", "replace").decode("utf-8")
+def only_results(content: Any) -> bool:
+    """Whether a content is nothing but results of tools, which are sent in the user's name and are no question of theirs."""
+    blocks = [block for block in _list(content) if isinstance(block, dict)]
+    return bool(blocks) and all(str(block.get("type")).endswith("tool_result") for block in blocks)
 
 
-def _role(message: dict[str, Any]) -> Role | None:
-    return _ROLES.get(str(message.get("role")))
+def is_cut(message: Mapping[str, Any]) -> bool:
+    """Whether an answer says of itself that it was cut off."""
+    reason = message.get("stop_reason")
+    return isinstance(reason, str) and reason in _CUT
+
+
+def role_of(value: Any) -> Role | None:
+    """Whose words a message holds; None for those of neither a user nor an assistant."""
+    return _ROLES.get(value) if isinstance(value, str) else None
+
+
+def encodable(text: str) -> str:
+    """A text that UTF-8 can hold: JSON can spell half a surrogate pair, which no file can."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def text_or_none(value: Any) -> str | None:
+    """A text that says something, or None."""
+    return encodable(value) if isinstance(value, str) and value else None
 
 
 def moment(value: Any) -> datetime | None:
     """A time written as ISO 8601, in UTC where it names no zone; None for anything else."""
     try:
         found = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (TypeError, ValueError, OverflowError):
         return None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _has_blocks(content: Any) -> bool:
+    return any(isinstance(block, dict) and str(block.get("type")) not in _TEXTS for block in _list(content))
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -1,21 +1,18 @@
 """Past conversations of other programs; the fixtures are written here, in the shapes those programs write."""
 
-import contextlib
 import json
 import sqlite3
 import zipfile
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from shammah_data import formats, importing
 from shammah_data.cli import app
-from shammah_data.errors import InputError
 from shammah_data.exchange import Exchange, Message
 from shammah_data.importing import BadLines, read_past
 
@@ -26,7 +23,7 @@ MESSAGES = [
     {"role": "user", "content": [{"type": "text", "text": "And the lamp?"}]},
     {"role": "assistant", "content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "In the hall."}]},
 ]
-EXPORT = [
+EXPORT: list[dict[str, Any]] = [
     {
         "uuid": "c1",
         "name": "House",
@@ -68,7 +65,7 @@ def events() -> list[dict[str, Any]]:
     ]
 
 
-def lines(rows: list[dict[str, Any]]) -> str:
+def lines(rows: Sequence[dict[str, Any]]) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
@@ -156,92 +153,283 @@ def test_one_exchange_in_three_formats_is_one(tmp_path: Path) -> None:
     assert len({read(tmp_path / name)[0].id for name in ("a.jsonl", "b.jsonl", "c.json")}) == 1
 
 
-def bomb(path: Path) -> None:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("conversations.json", b"[" + b" " * 20_000_000 + b"]")
+def of_rows(folder: Path, rows: Sequence[dict[str, Any]]) -> list[Exchange]:
+    path = folder / "rows.jsonl"
+    path.write_text(lines(rows))
+    return read(path)
 
 
-def two(path: Path) -> None:
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("a/conversations.json", "[]")
-        archive.writestr("b/conversations.json", "[]")
+def said(role: str, content: Any, **more: Any) -> dict[str, Any]:
+    return {"role": role, "content": content, **more}
 
 
-def lies(path: Path) -> None:
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("conversations.json", json.dumps(EXPORT))
-    content = path.read_bytes()
-    size = len(json.dumps(EXPORT)).to_bytes(4, "little")
-    path.write_bytes(content.replace(size, (10).to_bytes(4, "little")))
+CALL = {"id": "t", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+TEXT = [{"type": "text", "text": "Dry."}]
 
 
 @pytest.mark.parametrize(
-    ("make", "reason"),
+    ("messages", "learned"),
     [
-        (bomb, "unpacks to"),
-        (two, "holds 2 files"),
-        (lies, "not a conversations.json|larger than it claims"),
-        (lambda path: path.write_bytes(b"PK\x03\x04 and no more"), "not a conversations.json"),
-        (lambda path: path.write_bytes(b"[{]"), "not a conversations.json"),
-        (lambda path: path.write_bytes(b"[" * 200_000), "not a conversations.json"),
-        (lambda path: path.write_bytes(b"[1]"), "chat_messages"),
-        (lambda path: path.write_bytes(b"SQLite format 3\0 and no more"), "not a logs.db"),
-        (lambda path: path.mkdir(), "holds no .jsonl"),
+        ([said("developer", "be brief"), said("user", "Rain?"), said("assistant", "Dry.")], True),
+        ([said("user", "Rain?"), said("assistant", "Dry.", weight=1)], True),
+        ([said("user", "Rain?"), said("assistant", "Dry.", weight=0)], False),
+        (
+            [
+                said("user", "Rain?"),
+                said("assistant", None, tool_calls=[CALL]),
+                said("tool", "0 mm"),
+                said("assistant", "Dry."),
+            ],
+            False,
+        ),
+        (
+            [
+                said("user", "Rain?"),
+                said("assistant", None, function_call={"name": "weather"}),
+                said("function", "0 mm", name="weather"),
+                said("assistant", "Dry."),
+            ],
+            False,
+        ),
+        ([said("user", "Rain?"), said("assistant", [{"type": "thinking", "thinking": "hm", "signature": "s"}, *TEXT])], True),
+        ([said("user", "Rain?"), said("system", [{"type": "image"}]), said("assistant", "Dry.")], True),
+        ([said("user", "Rain?"), said("tool", "0 mm"), said("assistant", "Dry.")], False),
+        ([said("user", "Rain?"), said("assistant", [{"type": "redacted_thinking", "data": "x"}, *TEXT])], True),
+        (
+            [said("user", "Rain?"), said("assistant", [{"type": "server_tool_use", "id": "t", "name": "web_search"}, *TEXT])],
+            False,
+        ),
+        (
+            [said("user", [{"type": "image", "source": {}}, {"type": "text", "text": "Rain?"}]), said("assistant", "Dry.")],
+            False,
+        ),
+        (
+            [said("user", [{"type": "document", "source": {}}, {"type": "text", "text": "Rain?"}]), said("assistant", "Dry.")],
+            False,
+        ),
+        (
+            [
+                said("user", [{"type": "image_url", "image_url": {}}, {"type": "text", "text": "Rain?"}]),
+                said("assistant", "Dry."),
+            ],
+            False,
+        ),
+        (
+            [
+                said("user", [{"type": "input_text", "text": "Rain?"}]),
+                said("assistant", [{"type": "output_text", "text": "Dry."}]),
+            ],
+            True,
+        ),
     ],
 )
-def test_hostile_files_are_refused_in_one_line(tmp_path: Path, make: Callable[[Path], object], reason: str) -> None:
-    path = tmp_path / "past"
-    make(path)
-    with pytest.raises(InputError, match=reason) as caught:
-        read(path)
-    assert "\n" not in str(caught.value)
+def test_only_what_can_be_known_from_the_question_is_learned(
+    tmp_path: Path, messages: list[dict[str, Any]], learned: bool
+) -> None:
+    [exchange] = of_rows(tmp_path, [{"messages": messages}])
+    assert (exchange.query, exchange.answer, exchange.trainable) == ("Rain?", "Dry.", learned)
 
 
-def test_a_line_without_end_is_counted_and_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importing, "LONGEST_LINE", 1000)
-    path = tmp_path / "long.jsonl"
-    good = json.dumps({"query": "a", "response": "b"})
-    path.write_text(f"{good}\n{'x' * 5000}\n{good}\n{'y' * 1500}")
+ASKED = [said("user", "Rain?")]
+
+
+@pytest.mark.parametrize(
+    ("row", "model", "complete"),
+    [
+        ({"model": "a", "messages": ASKED, "response": {"model": "b", "role": "assistant", "content": TEXT}}, "b", True),
+        ({"model": "a", "messages": ASKED, "response": "Dry."}, "a", True),
+        (
+            {"request": {"model": "a", "messages": ASKED}, "response": {"choices": [{"message": said("assistant", "Dry.")}]}},
+            "a",
+            True,
+        ),
+        ({"messages": ASKED, "choices": [{"finish_reason": "length", "message": said("assistant", "Dry.")}]}, None, False),
+        ({"messages": [*ASKED, said("assistant", "Dry.", stop_reason="max_tokens")]}, None, False),
+        ({"messages": [*ASKED, said("assistant", TEXT, stop_reason="end_turn")]}, None, True),
+    ],
+)
+def test_a_request_with_what_an_api_returned(tmp_path: Path, row: dict[str, Any], model: str | None, complete: bool) -> None:
+    [exchange] = of_rows(tmp_path, [row])
+    assert (exchange.query, exchange.answer, exchange.teacher_model, exchange.complete) == ("Rain?", "Dry.", model, complete)
+
+
+def test_a_refusal_is_no_answer(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(lines([{"messages": [*ASKED, said("assistant", None, refusal="I cannot.")]}]))
     bad = BadLines()
-    assert len(list(read_past(path, bad))) == 2
-    assert bad.count == 2
-    assert bad.named[0].startswith("line 2: longer than")
+    assert list(read_past(path, bad)) == []
+    assert bad.named == ["line 1: no question with an answer among its messages"]
+
+
+ROOT = "00000000-0000-4000-8000-000000000000"
+
+
+def claude(key: str, sender: str, text: str, parent: str = ROOT, **more: Any) -> dict[str, Any]:
+    block = {"type": "text", "text": text, "citations": []}
+    at = "2026-01-02T03:04:05.000000Z"
+    message = {"uuid": key, "text": text, "content": [block], "sender": sender, "created_at": at, "updated_at": at}
+    return message | {"attachments": [], "files": [], "parent_message_uuid": parent} | more
+
+
+def exported(folder: Path, *messages: dict[str, Any]) -> list[Exchange]:
+    path = folder / "conversations.json"
+    path.write_text(json.dumps([{"uuid": "c", "name": "", "summary": "", "chat_messages": list(messages)}]))
+    return read(path)
+
+
+def test_every_branch_is_followed_and_the_last_answer_to_a_question_taken(tmp_path: Path) -> None:
+    found = exported(
+        tmp_path,
+        claude("q1", "human", "Where is the key?"),
+        claude("a1", "assistant", "No idea.", "q1"),
+        claude("a2", "assistant", "Under the mat.", "q1"),
+        claude("q2", "human", "Which mat?", "a2"),
+        claude("a3", "assistant", "The red one.", "q2"),
+        claude("q3", "human", "Whose mat?", "a2"),
+        claude("a4", "assistant", "Ann's.", "q3"),
+        claude("q4", "human", "And without one?", "a1"),
+        claude("a5", "assistant", "Ask Ann.", "q4"),
+    )
+    assert [(each.query, each.answer, each.turn) for each in found] == [
+        ("Where is the key?", "Under the mat.", 0),
+        ("Which mat?", "The red one.", 1),
+        ("Whose mat?", "Ann's.", 1),
+        ("And without one?", "Ask Ann.", 1),
+    ]
+    assert [each.context[-1].content for each in found[1:]] == ["Under the mat.", "Under the mat.", "No idea."]
+
+
+def test_a_regenerated_answer_that_was_cut_off_does_not_replace_a_whole_one(tmp_path: Path) -> None:
+    whole, cut = claude("a1", "assistant", "Dry.", "q1"), claude("a2", "assistant", "D", "q1", stop_reason="user_canceled")
+    [one] = exported(tmp_path, claude("q1", "human", "Rain?"), whole, cut)
+    assert (one.answer, one.complete) == ("Dry.", True)
+    [other] = exported(tmp_path, claude("q1", "human", "Rain?"), cut)
+    assert (other.answer, other.complete) == ("D", False)
+
+
+def test_a_message_that_is_there_twice_is_read_once(tmp_path: Path) -> None:
+    question, answer = claude("q", "human", "Rain?"), claude("a", "assistant", "Dry.", "q")
+    assert [(each.query, each.answer) for each in exported(tmp_path, question, question, answer, answer)] == [("Rain?", "Dry.")]
+
+
+PLACEHOLDER = "```\nThis block is not supported on your current device yet.\n```"
+
+
+@pytest.mark.parametrize(
+    ("message", "query", "learned"),
+    [
+        ({"content": [], "text": "Rain?"}, "Rain?", True),
+        ({"content": [{"type": "text", "text": "Rain?"}], "text": "else"}, "Rain?", True),
+        (
+            {"text": "else", "content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "Rain?"}]},
+            "Rain?",
+            True,
+        ),
+        ({"content": [], "text": f"{PLACEHOLDER}Rain?"}, "Rain?", False),
+        # A long paste is an attachment without a name, and the message has no text of its own.
+        (
+            {"content": [], "text": "", "attachments": [{"file_name": "", "extracted_content": "Rain?"}]},
+            "Rain?",
+            True,
+        ),
+        (
+            {"attachments": [{"file_name": "a.txt", "extracted_content": "wet"}], "files": [{"file_name": "a.txt"}]},
+            "Rain?\n\nwet",
+            True,
+        ),
+        ({"files": [{"file_uuid": "f", "file_name": "sky.png"}]}, "Rain?", False),
+        ({"attachments": [{"file_name": "a.bin"}]}, "Rain?", False),
+    ],
+)
+def test_text_attachments_and_files_of_a_message(tmp_path: Path, message: dict[str, Any], query: str, learned: bool) -> None:
+    [one] = exported(tmp_path, claude("q", "human", "Rain?") | message, claude("a", "assistant", "Dry.", "q"))
+    assert (one.query, one.answer, one.trainable) == (query, "Dry.", learned)
+
+
+def test_what_claude_ai_found_with_tools_is_kept_and_not_learned(tmp_path: Path) -> None:
+    blocks = [
+        {"type": "text", "text": "Let me look."},
+        {"type": "tool_use", "name": "web_search", "input": {}},
+        {"type": "tool_result", "name": "web_search", "content": [{"type": "text", "text": "page"}]},
+        {"type": "token_budget"},
+        {"type": "text", "text": "Dry."},
+    ]
+    [one] = exported(tmp_path, claude("q", "human", "Rain?"), claude("a", "assistant", "all of it", "q", content=blocks))
+    assert (one.answer, one.trainable) == ("Let me look.\n\nDry.", False)
+
+
+def test_the_parts_of_a_split_export(tmp_path: Path) -> None:
+    packed, folder = tmp_path / "data.zip", tmp_path / "unpacked"
+    folder.mkdir()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, question in enumerate(["Rain?", "Snow?"]):
+            conversation = [{"chat_messages": [claude("q", "human", question), claude("a", "assistant", "No.", "q")]}]
+            archive.writestr(f"export/conversations-00{number}.json", json.dumps(conversation))
+            (folder / f"conversations-00{number}.json").write_text(json.dumps(conversation))
+        archive.writestr("export/projects.json", "[]")
+        archive.writestr("__MACOSX/export/._conversations-000.json", "junk")
+    assert [each.query for each in read(packed)] == [each.query for each in read(folder)] == ["Rain?", "Snow?"]
+
+
+def test_an_export_as_json_lines(tmp_path: Path) -> None:
+    assert [each.query for each in of_rows(tmp_path, EXPORT)] == ["Where is the key?"]
 
 
 texts = st.text(min_size=1).filter(lambda text: bool(text.strip()))
 contents = texts | st.lists(texts.map(lambda text: {"type": "text", "text": text}), min_size=1, max_size=3)
+# Every test of a property writes its file anew.
+many = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-@given(st.lists(st.tuples(contents, contents), min_size=1, max_size=5))
-def test_any_conversation_keeps_every_word(turns: list[tuple[Any, Any]]) -> None:
-    messages = [
-        {"role": role, "content": content} for turn in turns for role, content in zip(("user", "assistant"), turn, strict=True)
-    ]
-    said = formats.from_messages(json.loads(json.dumps({"messages": messages}))).said
-    assert len(said) == 2 * len(turns)
-    for each, message in zip(said, messages, strict=True):
-        content = message["content"]
-        expected = content if isinstance(content, str) else "\n\n".join(block["text"] for block in content)
-        assert each.message.content == expected
+def plain(content: Any) -> str:
+    return content if isinstance(content, str) else "\n\n".join(block["text"] for block in content)
 
 
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5) | st.sampled_from(["role", "content"]), inner)
-    ),
-    max_leaves=10,
-)
+@many
+@given(turns=st.lists(st.tuples(contents, contents), min_size=1, max_size=7), huge=st.integers(1, 40_000))
+def test_any_conversation_keeps_every_word(tmp_path: Path, turns: list[tuple[Any, Any]], huge: int) -> None:
+    turns = [*turns, ("q" * huge, "a" * huge)]
+    messages = [said(role, content) for turn in turns for role, content in zip(("user", "assistant"), turn, strict=True)]
+    found = of_rows(tmp_path, [{"messages": messages}])
+    words = [(plain(question), plain(answer)) for question, answer in turns]
+    assert [(each.query, each.answer, each.turn) for each in found] == [(*pair, n) for n, pair in enumerate(words)]
+    for number, each in enumerate(found):
+        before = [text for pair in words[:number] for text in pair][-8:]
+        assert [message.content for message in each.context] == before
 
 
-@given(
-    st.fixed_dictionaries(
-        {"messages": json_values | st.lists(st.fixed_dictionaries({"role": json_values, "content": json_values}))}
+trees = st.lists(st.tuples(st.integers(0, 30), texts), min_size=1, max_size=15)
+
+
+@many
+@given(tree=trees)
+def test_any_tree_of_messages_gives_each_question_its_last_answer_and_its_own_past(
+    tmp_path: Path, tree: list[tuple[int, str]]
+) -> None:
+    # Node 0 is a question; each other one answers or follows up on an earlier one.
+    parents = [-1, *(number % (place + 1) for place, (number, _) in enumerate(tree[1:]))]
+    depth = [0]
+    for parent in parents[1:]:
+        depth.append(depth[parent] + 1)
+    words = [text for _, text in tree]
+    found = exported(
+        tmp_path,
+        *(
+            claude(f"m{n}", "human" if depth[n] % 2 == 0 else "assistant", words[n], f"m{parents[n]}" if n else ROOT)
+            for n in range(len(tree))
+        ),
     )
-)
-def test_odd_messages_are_a_clear_error_or_nothing(row: dict[str, Any]) -> None:
-    with contextlib.suppress(ValueError):
-        assert all(each.message.role in ("user", "assistant") for each in formats.from_messages(row).said)
+    expected = []
+    for n in range(len(tree)):
+        answers = [child for child in range(len(tree)) if parents[child] == n and depth[n] % 2 == 0]
+        if answers:
+            past, at = [], parents[n]
+            while at >= 0:
+                past.append(words[at])
+                at = parents[at]
+            expected.append((words[n], words[answers[-1]], past[::-1][-8:], depth[n] // 2))
+    told = [(each.query, each.answer, [message.content for message in each.context], each.turn) for each in found]
+    assert sorted(told) == sorted(expected)
 
 
 def test_a_dry_run_tells_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
