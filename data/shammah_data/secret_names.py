@@ -44,7 +44,8 @@ _VALUE = re.compile(
 )
 # Where an unquoted value ends before the next blank: at the next member, a closing tag, a written line end.
 _BARE_END = re.compile(
-    r"[;&,](?=[\w. -]{1,30}=)|</|\\[nrt](?![A-Za-z0-9]{0,2}$)|[|]|[。，！？；、][^\n]*|(?<=[!-~])[\u3040-\u9fff]|[.,;:)\]}>*]+$"
+    r"[;&,](?=[\w. -]{1,30}=)|</|\\[nrt](?![A-Za-z0-9]{0,2}$)|[|]|"
+    r"[。，！？；、][^\n]*|[\u3040-\u9fff](?<=[!-~].)|[.,;:)\]}>*]+$"
 )
 # What a name's further words make of it: `token_type` or `password_file` hold no secret.
 _NOT_A_SECRET = re.compile(
@@ -108,6 +109,7 @@ _HASH_BEFORE = re.compile(
     re.IGNORECASE,
 )
 _MARKED = re.compile(r"\[secret:[\w-]*\]")
+_OWN_SIGNS = frozenset("=:：是は")
 _NEAR, _LONGEST_PASSWORD = 48, 200
 # What nearly every draw of such a length reaches, of letters and digits and of hexadecimal ones alone.
 _RANDOM_BITS, _RANDOM_HEX_BITS = 3.4, 2.9
@@ -149,6 +151,10 @@ def _mark_assigned(text: str) -> str:
         assert group is not None
         from_, to = value.span(group)
         if group == "bare":
+            # A name with a value of its own; read on there, for texts of many names would take seconds.
+            own = _TELLING.match(text, from_)
+            if own is not None and text[own.end() : own.end() + 1] in _OWN_SIGNS:
+                continue
             end = _BARE_END.search(text[from_:to])
             to = from_ + end.start() if end else to
         kind = _kind(text, name, sign, text[from_:to], group, to)
