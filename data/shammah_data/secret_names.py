@@ -98,6 +98,7 @@ _PLACES = tuple(
         ),
         ("password", r"(?P<keep>\b(?-i:PASSWORD)\s{0,9}\(?\s{0,9}')(?P<value>(?:[^'\n\\]|''|\\.){3,128})(?=')"),
         ("login", r"(?P<keep>\blogin\s{1,9}\S{1,64}\s{1,9}password\s{1,9})(?P<value>\S{3,128})"),
+        ("password", r"(?P<keep>\")(?P<value>[^\"\n ]{4,128})(?=\"[ \t]{0,9}[=!]==?[ \t]{0,9}[\w.]{0,40}password)"),
         ("value=", r"(?P<keep>=\"[\w.:-]{0,40}(?:password|passwd|pwd|secret)\"\s{1,9}value=\")(?P<value>[^\"\n]{3,200})(?=\")"),
     )
 )
@@ -176,7 +177,7 @@ def _kind(text: str, name: re.Match[str], sign: re.Match[str], value: str, group
         return None
     said = sign["sign"].lower()
     flag = identifier.startswith("--") or (identifier.startswith("-") and not bare)
-    if said == "" and not (flag or (not bare and name["password"] is not None and value != value.strip("0123456789"))):
+    if said == "" and not (flag or (not bare and name["password"] is not None and not value.isalpha() and " " not in value)):
         return None
     if said == ">" and not text.startswith("</", end):
         return None

@@ -54,6 +54,8 @@ def test_two_thousand_look_alikes_are_left_alone() -> None:
         ("?password=hunter2&page=1", "?password=[secret:password]&page=1"),
         ("the password was changed to Xk9!kd82", "the password was changed to [secret:password]"),
         ("curl -u ann:hunter2 https://h", "curl -u ann:[secret:password] https://h"),
+        ('if ("hunter2!" == user.password) {', 'if ("[secret:password]" == user.password) {'),
+        ('password "m-nobody$"', 'password "[secret:password]"'),
         ("nothing here", "nothing here"),
     ],
 )
