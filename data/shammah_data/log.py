@@ -17,6 +17,7 @@ from shammah_data.database import Database, FileDatabase
 from shammah_data.errors import LogError
 from shammah_data.exchange import Exchange, Feedback, Message, RunRecord
 from shammah_data.home import Home
+from shammah_data.personal import redact_personal
 from shammah_data.queries import Selection, Stats
 from shammah_data.secrets import redact, redact_all
 from shammah_data.session import LogTakenError, Session, fetch, transaction
@@ -67,7 +68,8 @@ class ExchangeLog:
 
     def clean(self, text: str) -> str:
         """A text as the log keeps it: without secrets and, where the settings say so, without personal data."""
-        return redact(text)
+        text = redact(text)
+        return redact_personal(text) if self._privacy.personal_data == "mask" else text
 
     # -- writing -----------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from shammah_data.home import Home
 from shammah_data.log import ExchangeLog, context_of, read_snapshot
 from shammah_data.queries import Selection
 from shammah_data.session import LogTakenError
+from shammah_data.settings import PrivacySettings, Settings
 
 Spawn = Callable[..., "subprocess.Popen[str]"]
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -479,3 +480,31 @@ def test_a_question_that_nobody_answered_counts_for_no_tier(log: ExchangeLog) ->
     log.append(Exchange("Q1", "A1", "teacher"))
     log.append(Exchange("Q2", "", "teacher", complete=False))
     assert {who: n for who, (n, *_) in log.stats().per_tier.items()} == {"teacher": 1, "unanswered": 1}
+
+
+def test_personal_data_is_masked_where_the_settings_say_so(home: Home) -> None:
+    text = "Write to ann.lee@example.org or call +44 20 7946 0958"
+    kept = ExchangeLog(home)
+    kept.append(asked(text))
+    masking = ExchangeLog(home, Settings(privacy=PrivacySettings(personal_data="mask")))
+    exchange = asked(text, context=(Message("user", text),), attempts=(Attempt("learned", "declined", text),))
+    masking.append(exchange)
+    masking.rate(Feedback(exchange.id, "bad", correction=text))
+    assert kept.clean(text) == text
+    row, attempts = masking.find(exchange.id)
+    said = json.dumps([row, attempts], default=str)
+    assert "[personal:e-mail]" in row["query"]
+    assert "[personal:phone]" in row["correction"]
+    assert "ann.lee" not in said
+    assert "7946" not in said
+
+
+@pytest.mark.parametrize(("teacher", "imports"), [(True, False), (False, True), (False, False)])
+def test_what_may_be_trained_on_is_said_by_source(home: Home, teacher: bool, imports: bool) -> None:
+    log = ExchangeLog(home, Settings(privacy=PrivacySettings(train_on_teacher=teacher, train_on_imports=imports)))
+    log.add_many([asked("t"), asked("i", tier="import", source="import:f"), asked("n", tier="neural", trainable=False)])
+    assert set(targets(log)) == ({"t"} if teacher else set()) | ({"i"} if imports else set())
+    assert log.set_trainable(Selection(source="import:f"), True) == (0 if imports else 1)
+    assert "i" in targets(log)
+    assert log.set_trainable(Selection(words=("t",), source="serve"), False) == (1 if teacher else 0)
+    assert "t" not in targets(log)

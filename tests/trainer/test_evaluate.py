@@ -143,3 +143,11 @@ def test_times_are_those_of_the_clock(trained: Decoder) -> None:
     ticks = iter([10.0, 10.25, 11.0, 11.5])
     outcomes = answer_all(trained, [("phrasing", EXAMPLES[0])] * 2, Support(), 60, no_count, clock=lambda: next(ticks))
     assert [outcome.milliseconds for outcome in outcomes] == [250.0, 500.0]
+
+
+def test_a_query_too_long_to_be_asked_is_not_answered_and_stops_nothing(trained: Decoder) -> None:
+    endless = Example("x", "scanner " * 2000, EXAMPLES[0].target)
+    outcomes = answer_all(trained, [("phrasing", endless), ("phrasing", EXAMPLES[0])], Support(), 24, no_count)
+    assert (outcomes[0].right, outcomes[0].finished, outcomes[0].text) == (False, False, "")
+    assert "do not fit" in outcomes[0].reason
+    assert outcomes[1].right

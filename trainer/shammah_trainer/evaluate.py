@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from shammah_data.errors import InputError
 from shammah_data.judge import judge
 from shammah_data.similarity import Support
 from shammah_runtime.engine.confidence import Features, features
@@ -57,7 +58,14 @@ def answer_all(
     for done, (kind, example) in enumerate(examples):
         began = clock()
         prompt = decoder.tokenizer.prompt(example.query, example.context)
-        answer = decoder.generate(prompt, Decoding(max_tokens=max_tokens))
+        try:
+            answer = decoder.generate(prompt, Decoding(max_tokens=max_tokens))
+        except InputError as error:
+            # Too long to be asked: when it serves, such a query is declined as well.
+            nothing = features((), 0.0)
+            outcomes.append(Outcome(example, kind, "", nothing, False, False, str(error), (clock() - began) * 1000.0))
+            report(done + 1, len(examples))
+            continue
         verdict = judge(example.target, answer.text)
         outcomes.append(
             Outcome(

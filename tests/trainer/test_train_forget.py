@@ -1,0 +1,74 @@
+"""What is forgotten leaves the versions too: the next run goes without it and deletes those that had seen it."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fakes.tiny import Night, Said, TinyHome
+from shammah_data.forget import forget
+from shammah_data.home import Home
+from shammah_data.log import ExchangeLog
+from shammah_data.queries import Selection
+from shammah_data.store import ModelStore
+
+Train = Callable[..., Said]
+
+
+@pytest.fixture
+def after(night: Night, tmp_path: Path) -> TinyHome:
+    """A copy of the home after its first run, to be changed."""
+    shutil.copytree(night.home.root, tmp_path / "home")
+    return TinyHome(tmp_path / "home", night.home.base)
+
+
+def test_the_next_run_deletes_what_had_seen_it(after: TinyHome, train: Train) -> None:
+    home = Home(after.root)
+    log = ExchangeLog(home)
+    gone = [str(row["id"]) for row in log.search(["scanner"])][:2]
+    told = forget(log, home, Selection(ids=tuple(gone)))
+    assert told.versions == ["v0001"]
+    assert any("snapshot.parquet" in line for line in told.removed)
+    # It still serves, and the pointer still names it, until there is a better one.
+    assert after.pointer()["champion"] == "v0001"
+
+    done = train(after)
+    assert done.out.startswith("published: v0002"), done.err
+    assert done.out.rstrip().endswith("deleted v0001, which may have known what was forgotten")
+    assert ModelStore(home.models).versions() == ["v0002"]
+    assert after.pointer() == {"champion": "v0002", "previous": None, "candidate": None, "candidate_share": 0.0}
+    assert train(after).out.startswith("skipped: nothing new since run")
+
+
+def test_a_run_too_small_to_train_says_what_the_version_may_know(after: TinyHome, train: Train) -> None:
+    home = Home(after.root)
+    log = ExchangeLog(home)
+    keys = ("scanner", "holiday", "garage", "coffee", "payroll", "laptop", "badge")
+    for key in keys:
+        forget(log, home, Selection(words=(key,)))
+    done = train(after)
+    assert done.out.startswith("skipped: ")
+    assert "v0001 may know what was forgotten: --force trains without it" in done.out
+
+
+def test_what_is_forgotten_while_a_run_goes_on_is_not_published(
+    after: TinyHome, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from shammah_trainer import assess
+
+    home = Home(after.root)
+    log = ExchangeLog(home)
+    assessing = assess.assess
+
+    def forgetful(*arguments: Any) -> Any:
+        found = assessing(*arguments)
+        forget(log, home, Selection(words=("scanner",)))
+        return found
+
+    monkeypatch.setattr(assess, "assess", forgetful)
+    done = train(after, "--force")
+    assert done.out.startswith("refused: "), done.err
+    assert "of its exchanges were forgotten while it ran: run again" in done.out
+    assert ModelStore(home.models).versions() == ["v0001"]
