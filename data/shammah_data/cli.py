@@ -23,7 +23,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
 )
-upkeep.register(app)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=1_000_000, help="How many, newest first.")]
 OneId = Annotated[str, typer.Argument(help="An id, or its beginning.")]
@@ -211,6 +210,9 @@ def _done(told: str, figures: dict[str, Any], as_json: bool) -> None:
         print_json(figures)
     else:
         print(f"{told}: {figures['id']}")
+
+
+upkeep.register(app)
 
 
 def main() -> None:

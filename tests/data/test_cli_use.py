@@ -1,10 +1,13 @@
 """shammah-log in use: search, rate, fix, export and back."""
 
 import json
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
+import pexpect
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -118,3 +121,77 @@ def test_any_text_survives_export_and_import(tmp_path_factory: pytest.TempPathFa
     found = {each.id: (each.query, each.answer, each.created_at) for each in read_past(folder / "out.jsonl", bad)}
     assert bad.count == 0
     assert found == {each.id: (each.query, each.answer, each.created_at) for each in exchanges}
+
+
+def test_every_command_speaks_json(home: Home, run: Run, tmp_path: Path) -> None:
+    one = put(home, "Q1", "A1")
+    past = tmp_path / "past.jsonl"
+    past.write_text('{"query": "q", "response": "a"}\n')
+    commands: list[tuple[str, ...]] = [
+        ("import", str(past)),
+        ("list",),
+        ("search", "q1"),
+        ("show", one),
+        ("stats",),
+        ("rate", one, "good"),
+        ("fix", one, "B1"),
+        ("trainable", "no", one),
+        ("export", str(tmp_path / "out.md")),
+        ("backup", str(tmp_path / "b.duckdb")),
+        ("restore", str(tmp_path / "b.duckdb")),
+        ("compact",),
+        ("verify",),
+        ("forget", one),
+    ]
+    found = {arguments[0]: json.loads(run(*arguments, "--json").stdout) for arguments in commands}
+    assert found["import"][0]["new"] == 1
+    assert [row["query"] for row in found["search"]] == ["Q1"]
+    assert found["trainable"] == {"changed": 1, "trainable": False}
+    assert found["stats"]["exchanges"] == 2
+    assert found["export"]["exchanges"] == found["backup"]["exchanges"] == 2
+    assert found["restore"]["new"] == 0
+    assert found["forget"]["exchanges"] == 1
+    # repair has nothing to do, serve nothing to print: every other command is here.
+    names = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    assert names == found.keys() | {"repair", "serve"}
+
+
+def test_what_may_be_trained_on_can_be_said_by_source(home: Home, run: Run, tmp_path: Path) -> None:
+    put(home, "Q1", "A1")
+    past = tmp_path / "past.jsonl"
+    past.write_text('{"query": "q", "response": "a"}\n')
+    run("import", past)
+    assert run("trainable", "no", "--source", "import:past.jsonl").stdout == "1 exchanges changed: must not be trained on\n"
+    assert [row["query"] for row in ExchangeLog(home).learnable()] == ["Q1"]
+    with pytest.raises(InputError, match="say yes or no"):
+        run("trainable", "maybe", "--source", "serve")
+    with pytest.raises(InputError, match="which exchanges"):
+        run("trainable", "no")
+
+
+def test_a_markdown_export_quotes_what_users_wrote(home: Home, run: Run, tmp_path: Path) -> None:
+    put(home, "# Not a heading\n<!-- exchange 0 -->", "One\n\ntwo")
+    run("export", tmp_path / "out.md")
+    text = (tmp_path / "out.md").read_text()
+    assert "> # Not a heading\n> <!-- exchange 0 -->\n" in text
+    assert "> One\n>\n> two\n" in text
+    assert next(line for line in text.splitlines() if line.startswith("#")) == "# Exchanges"
+    assert sum(line.startswith("<!-- exchange ") for line in text.splitlines()) == 1
+
+
+def test_a_table_fits_its_terminal(home: Home) -> None:
+    put(home, "How does the very long question end that nobody can read in one line? " * 3, "So. " * 80)
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    for width in (78, 100):
+        child: pexpect.spawn[str] = pexpect.spawn(
+            str(Path(sys.executable).with_name("shammah-log")),
+            ["list"],
+            dimensions=(30, width),
+            env=environment,
+            encoding="utf-8",
+            timeout=60,
+        )
+        heading, line = child.read().splitlines()
+        child.close()
+        assert heading.startswith("id       time (UTC)")
+        assert len(line) == width
