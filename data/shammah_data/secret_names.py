@@ -27,6 +27,9 @@ _PARTS = (
     *("pass", "pwd", "pw", "secret", "token", "key", "cred", "bearer", "authorization", "kennwort", "contrase", "senha"),
     *("wachtwoord", "hasło", "haslo", "ifre", "lösenord", "salasana", "пароль", "密码", "密碼", "パスワード", "비밀번호"),
 )
+_PART = re.compile("|".join(map(re.escape, _PARTS)))
+# How far before and after such a part a name can reach.
+_REACH = 24
 _TELLING = re.compile(rf"(?P<password>{_PASSWORD})|(?P<token>{_TOKEN})", re.IGNORECASE)
 # Between a name and its value: an assignment, a JSON member, a header, a table cell, "is"; in a URL's query too.
 _SIGN = re.compile(
@@ -124,7 +127,7 @@ def mark_named(text: str) -> str:
     for literal, pattern in _PLACES:
         if literal in lowered:
             text = pattern.sub(_placed, text)
-    if any(part in lowered for part in _PARTS) and _TELLING.search(text):
+    if _PART.search(lowered) and _next_name(text, text.lower(), 0):
         text = _mark_assigned(text)
         text = _mark_random(text)
     return text
@@ -140,9 +143,23 @@ def _placed(match: re.Match[str]) -> str:
     return match["keep"] + MARK.format("url-password" if in_url else "password")
 
 
+def _next_name(text: str, lowered: str, start: int) -> re.Match[str] | None:
+    """The first telling name from `start` on: looked for around the parts of names only, for that costs a tenth."""
+    if len(lowered) != len(text):  # a letter that is two in lower case: places do not correspond
+        return _TELLING.search(text, start)
+    at = start
+    while (part := _PART.search(lowered, at)) is not None:
+        name = _TELLING.search(text, max(start, part.start() - _REACH), part.end() + _REACH)
+        if name is not None:
+            return name
+        at = part.end()
+    return None
+
+
 def _mark_assigned(text: str) -> str:
     parts, at, start = [], 0, 0
-    while (name := _TELLING.search(text, start)) is not None:
+    lowered = text.lower()
+    while (name := _next_name(text, lowered, start)) is not None:
         start = name.end()
         sign = _SIGN.match(text, start)
         value = _VALUE.match(text, sign.end()) if sign else None
