@@ -182,7 +182,7 @@ class ExchangeLog:
         new = rows.insert(session, records)
         # An answer from a server is a claim until the rows have been seen there.
         if self._remote and (lost := rows.missing(session, records)):
-            raise LogError(f"the log server took {len(records)} records and has {lost} of them not")
+            raise LogError(f"the log server took {len(records)} records, and {lost} of them are not there")
         return new
 
     def _write(self, record: dict[str, Any]) -> bool:

@@ -10,6 +10,7 @@ import duckdb
 import pytest
 from typer.testing import CliRunner, Result
 
+from fakes.contents import files_in, said_in
 from shammah_data.cli import app
 from shammah_data.copies import backup, export, restore
 from shammah_data.errors import InputError, ShammahError
@@ -49,26 +50,8 @@ def doomed(log: ExchangeLog) -> str:
 
 
 def traces(*roots: Path) -> list[str]:
-    """Every file that holds one of the telling words, in its bytes or, where it is compressed, in its content."""
-    found = []
-    for root in roots:
-        for path in [root] if root.is_file() else [each for each in root.rglob("*") if each.is_file()]:
-            content = path.read_bytes()
-            if path.suffix in (".duckdb", ".parquet"):
-                with duckdb.connect() as connection:
-                    if path.suffix == ".parquet":
-                        rows = connection.execute("SELECT * FROM read_parquet(?)", [str(path)]).fetchall()
-                    else:
-                        connection.execute(f"ATTACH '{path}' AS it (READ_ONLY)")
-                        rows = [
-                            row
-                            for table in ("exchanges", "attempts", "feedback", "runs", "tombstones", "copies")
-                            for row in connection.execute(f"SELECT * FROM it.{table}").fetchall()
-                        ]
-                content += str(rows).encode()
-            if any(word in content for word in TELLING):
-                found.append(path.name)
-    return found
+    """Every file that holds one of the telling words."""
+    return [path.name for path in files_in(*roots) if any(word in said_in(path) for word in TELLING)]
 
 
 def test_no_byte_is_left(log: ExchangeLog, home: Home, tmp_path: Path, doomed: str) -> None:

@@ -157,6 +157,19 @@ def test_a_server_that_hangs_costs_no_more_than_the_wait(server: Server, client:
     assert sorted(row["query"] for row in log.recent()) == ["after", "before", "hanging", "hanging too"]
 
 
+def test_a_server_that_claims_what_it_did_not_do_is_not_believed(
+    client: Callable[..., ExchangeLog], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = client()
+    with monkeypatch.context() as patch:
+        patch.setattr("shammah_data.rows.insert", lambda session, records: len(records))
+        with pytest.raises(LogError, match=r"1 of them are not there.*kept in"):
+            log.append(Exchange("claimed", "a", "teacher"))
+    assert log.spooled() == 1
+    assert log.append(Exchange("after", "a", "teacher")) is True
+    assert sorted(row["query"] for row in log.recent()) == ["after", "claimed"]
+
+
 WRITE = """
 import sys
 from pathlib import Path

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import duckdb
 import pytest
 
 from fakes.claude import FakeClaude
+from fakes.contents import files_in, said_in
 from fakes.processes import Holder
 from fakes.session import Session
 from fakes.tiny import TinyHome, exchanges, make_tiny_base
@@ -49,19 +49,10 @@ def claude(told: list[str]) -> Iterator[FakeClaude]:
 
 
 def traces(root: Path) -> dict[str, list[str]]:
-    """Which files hold which canary, in their bytes or, where a file is compressed, in its content."""
+    """Which files hold which canary."""
     found: dict[str, list[str]] = {}
-    for path in (each for each in root.rglob("*") if each.is_file()):
-        content = path.read_bytes()
-        if path.suffix in (".duckdb", ".parquet"):
-            with duckdb.connect() as connection:
-                if path.suffix == ".parquet":
-                    rows = connection.execute("SELECT * FROM read_parquet(?)", [str(path)]).fetchall()
-                else:
-                    connection.execute(f"ATTACH '{path}' AS it (READ_ONLY)")
-                    names = connection.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = 'it'").fetchall()
-                    rows = [row for (name,) in names for row in connection.execute(f"FROM it.{name}").fetchall()]
-            content += str(rows).encode()
+    for path in files_in(root):
+        content = said_in(path)
         for kind, secret in CANARIES.items():
             # A part of it is as bad as the whole.
             if any(secret[at : at + 12].encode() in content for at in range(0, len(secret) - 11, 6)):
