@@ -508,3 +508,15 @@ def test_what_may_be_trained_on_is_said_by_source(home: Home, teacher: bool, imp
     assert "i" in targets(log)
     assert log.set_trainable(Selection(words=("t",), source="serve"), False) == (1 if teacher else 0)
     assert "t" not in targets(log)
+
+
+def test_times_of_logging_grow_whatever_the_clocks_of_the_writers_say(log: ExchangeLog, tmp_path: Path) -> None:
+    ahead = datetime(2999, 1, 1)
+    log.append(asked("first"))
+    log.change(lambda session: session.execute("UPDATE clock SET last = ?", [ahead]))
+    log.append(asked("second"))
+    log.append(asked("third"))
+    times = {row["query"]: row["logged_at"] for row in log.recent()}
+    assert times["first"] < ahead < times["second"] < times["third"]
+    _, count, until = log.snapshot(tmp_path / "s.parquet")
+    assert (count, until) == (3, times["third"])
