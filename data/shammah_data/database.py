@@ -5,6 +5,7 @@ made, rewritten or set aside, which no lock inside it can cover.
 """
 
 import contextlib
+import logging
 import os
 import re
 import threading
@@ -19,6 +20,7 @@ from shammah_data import rows, schema
 from shammah_data.durable import PRIVATE_FILE, fsync_file, fsync_folder, private_folder
 from shammah_data.errors import LogError
 from shammah_data.session import LocalSession, LogTakenError, Session, first_line, literal, transaction
+from shammah_data.torn import is_torn, keep, mend
 
 if TYPE_CHECKING:
     import duckdb
@@ -29,6 +31,7 @@ _TAKEN = ("Conflicting lock", "Could not set lock", "being used by another proce
 _HOLDER = re.compile(r"\(PID (\d+)\)")
 # How a write-ahead log begins (its version entry). DuckDB passes over one that begins otherwise, and its rows, in silence.
 _WAL_START = b"\x64\x00\x62"
+_logger = logging.getLogger(__name__)
 
 
 class Database(Protocol):
@@ -50,6 +53,7 @@ class FileDatabase:
         self._clock = clock
         # One connection at a time in a process: DuckDB refuses a second one with another access mode.
         self._turn = threading.Lock()
+        self._beyond_mending = False
 
     @property
     def wal(self) -> Path:
@@ -89,6 +93,10 @@ class FileDatabase:
                     self._migrate(connection)
                 yield LocalSession(connection)
             except duckdb.Error as error:
+                if is_torn(str(error)):
+                    connection.close()
+                    self._mend(deadline)
+                    raise LogTakenError(f"{self.path}: was torn by a kill and is mended; try again") from error
                 raise LogError(f"{self.path}: {first_line(error)}") from error
             finally:
                 connection.close()
@@ -140,6 +148,7 @@ class FileDatabase:
     def _connect(self, deadline: float, *, write: bool) -> "duckdb.DuckDBPyConnection":
         import duckdb
 
+        mended = False
         while True:
             self._check_wal()
             try:
@@ -148,6 +157,9 @@ class FileDatabase:
                 said = str(error)
                 if "replaying WAL" in said:
                     raise self._no_replay() from error
+                if is_torn(said) and not mended:
+                    mended = self._mend(deadline)
+                    continue
                 if not any(mark in said for mark in _TAKEN):
                     raise LogError(f"{self.path}: cannot be opened: {first_line(error)}") from error
                 if self._clock() >= deadline:
@@ -155,6 +167,46 @@ class FileDatabase:
                     who = f"process {holder[1]}" if holder else "another process"
                     raise LogTakenError(f"{self.path}: in use by {who}; try again in a moment") from error
                 time.sleep(0.01)
+
+    def _mend(self, deadline: float) -> bool:
+        """Put a mended database in the place of one that a kill tore. Raises LogTakenError, and LogError where it cannot."""
+        damaged = LogError(f"{self.path}: cannot be opened: it is damaged: run `shammah-log repair`")
+        mending = self.path.with_name(f".{self.path.name}.mending")
+        mended = self.path.with_name(f".{self.path.name}.mended")
+        if self._beyond_mending:
+            raise damaged
+        with self.maintenance(max(deadline - self._clock(), 0.0)):
+            if not self._still_torn():
+                return True  # another process was faster
+            try:
+                # There already: killed while it was put in place, with the write-ahead log perhaps gone.
+                if not mended.exists():
+                    if not mend(self.path, self.wal, mending):
+                        self._beyond_mending = True
+                        raise damaged
+                    folder = self.path.parent / "damaged" / f"{rows.now():%Y%m%dT%H%M%S%fZ}"
+                    keep([self.path, self.wal], folder)
+                    os.replace(mending, mended)
+                    fsync_folder(self.path.parent)
+                    _logger.warning(f"{self.path}: was torn by a kill; mended with every row, and kept as it was in {folder}")
+                # Its rows are in the mended database, and it is kept beside the torn one.
+                self.wal.unlink(missing_ok=True)
+                os.replace(mended, self.path)
+                fsync_folder(self.path.parent)
+            except OSError as error:
+                raise LogError(f"{self.path}: cannot be mended: {error.strerror or error}") from error
+        return True
+
+    def _still_torn(self) -> bool:
+        import duckdb
+
+        try:
+            with duckdb.connect(str(self.path), read_only=True) as connection:
+                for table in schema.TABLES:
+                    connection.execute(f"SELECT sum(hash(t)) FROM {table} t").fetchall()
+        except duckdb.Error as error:
+            return is_torn(str(error))
+        return False
 
     def _check_wal(self) -> None:
         try:

@@ -1,0 +1,73 @@
+"""A database whose metadata block a kill tore: made readable again, with every row. Knows bytes and checksums, no log.
+
+A checkpoint of DuckDB (1.5.5, MetadataManager::Flush) writes metadata into free parts of blocks that are in use, each 256 KiB
+under one checksum. A kill or a power cut in the middle of that write leaves a block of which all that the file refers to is
+as it was, and which its checksum refuses: the file cannot be opened at all. Its write-ahead log is still there then, for it is
+only emptied after the header has been written. So the block gets the checksum of what it holds, in a copy, and the copy must
+open, replay its write-ahead log and give every row.
+"""
+
+import os
+import re
+import shutil
+import struct
+from pathlib import Path
+
+from shammah_data.durable import PRIVATE_FILE, fsync_file, private_folder
+
+_TORN = re.compile(r"computed checksum (\d+) does not match stored checksum \d+ in block at location (\d+)")
+# A checkpoint writes a few blocks of metadata, one after the other; more of them torn are damage of another kind.
+_MOST_BLOCKS = 2
+
+
+def is_torn(message: str) -> bool:
+    """Whether DuckDB's message tells of a block and its checksum."""
+    return _TORN.search(message) is not None
+
+
+def mend(database: Path, wal: Path, target: Path) -> bool:
+    """Write the mended database, its write-ahead log included, to `target`; False where that does not help.
+
+    Without a write-ahead log no checkpoint was under way, and the damage is none of this kind. Neither `database` nor `wal` is
+    changed. Raises OSError.
+    """
+    import duckdb
+
+    if not wal.exists():
+        return False
+    target_wal = target.with_name(target.name + ".wal")
+    for leftover in (target, target_wal):
+        leftover.unlink(missing_ok=True)
+    shutil.copyfile(database, target)
+    shutil.copyfile(wal, target_wal)
+    for _ in range(_MOST_BLOCKS + 1):
+        try:
+            with duckdb.connect(str(target)) as connection:
+                for (table,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall():
+                    connection.execute(f'SELECT sum(hash(t)) FROM "{table}" t').fetchall()
+        except duckdb.Error as error:
+            found = _TORN.search(str(error))
+            if found is None:
+                break
+            with open(target, "rb+") as file:
+                file.seek(int(found[2]))
+                file.write(struct.pack("<Q", int(found[1])))
+        else:
+            target.chmod(PRIVATE_FILE)
+            fsync_file(target)
+            return True
+    for leftover in (target, target_wal):
+        leftover.unlink(missing_ok=True)
+    return False
+
+
+def keep(paths: list[Path], folder: Path) -> None:
+    """Copy files as they are into a new folder, durably. Raises OSError."""
+    private_folder(folder.parent)
+    private_folder(folder)
+    for path in paths:
+        if path.exists():
+            copy = folder / path.name
+            shutil.copyfile(path, copy)
+            os.chmod(copy, PRIVATE_FILE)
+            fsync_file(copy)
