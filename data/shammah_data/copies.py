@@ -85,7 +85,8 @@ def restore(log: ExchangeLog, path: Path) -> tuple[int, int]:
         try:
             held = copy.run(_held, write=True, wait=0.0)
         except LogError as error:
-            raise InputError(f"{path}: not a backup of the log: {str(error).removeprefix(f'{copy.path}: ')}") from error
+            reason = str(error).removeprefix(f"{copy.path}: ").replace(str(copy.path), path.name)
+            raise InputError(f"{path}: not a backup of the log: {reason}") from error
 
         def others(session: Session) -> None:
             with transaction(session):
