@@ -156,15 +156,12 @@ def test_sums_are_learned(home: RealHome, claude: FakeClaude, lean: dict[str, st
     assert len({row["query"] for row in rows}) == SUMS
     assert not {f"What is {a} + {b}?" for a, b in [*heldout, (15, 27), (27, 15)]} & {row["query"] for row in rows}
     home.import_rows(rows)
-    # This user's questions are all of one form, and asked one by one: rewording them, or putting one before another, teaches
-    # nothing here. Carrying over takes more passes than telling questions apart, in larger batches and smaller steps. At the
-    # default target (0.95) a model that gets 31 of 33 held-out sums right must decline some that it knows: nine in ten will do.
+    # Carrying over takes more passes than telling questions apart, in larger batches and smaller steps. At the default target
+    # (0.95) a model that gets 31 of 33 held-out sums right must decline some that it knows: nine in ten will do.
     settings = {
         "epochs": 8,
         "batch_size": 16,
         "learning_rate": 1e-4,
-        "reworded_share": 0.0,
-        "context_share": 0.0,
         "target_precision": 0.9,
     }
     lines_of = [f"{name} = {value}" for name, value in settings.items()]
