@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from shammah_data.errors import ArtifactError
 
-FORMAT = 1
+FORMAT = 2
 NAME = "manifest.json"
 
 

@@ -3,15 +3,18 @@
 Knows names, types and sizes, not models. The contract:
 
     input_ids              int64 [1, S]   the tokens to read
-    seqlens_k              int32 [1]      tokens in the cache after this run, minus one
-    total_sequence_length  int32 []       tokens in the cache after this run
+    seqlens_k              int32 [1]      tokens in the cache after this run
+    total_sequence_length  int32 []       tokens in the cache after this run, plus one
     sel                    int64 [M]      the positions in input_ids whose logits are wanted
     past_key_0, past_value_0, ...         float32 [1, kv heads, P, head_dim], one pair per layer
     logits                 float32 [1, M, V]
     present_key_0, present_value_0, ...   float32 [1, kv heads, T, head_dim]; may share the buffer of the past
 
 A run may read any number of tokens on top of any number already cached. Cached tokens are forgotten by giving a smaller
-total. Keys are cached after rotation, in order of position.
+total. Keys are cached after rotation, in order of position. Every run also writes one row of zeros behind its tokens, which
+the next one overwrites: P and T hold one position more than the longest sequence. With it attention never multiplies a
+single row, for which ONNX Runtime has another kernel than for several, and the same tokens give the same logits to the
+last bit however they are divided into runs.
 """
 
 from collections.abc import Collection, Mapping

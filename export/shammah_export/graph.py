@@ -2,9 +2,9 @@
 
 Knows the architecture; operators are made in `nodes`, names and types promised in `contract`. No files, no torch.
 
-Per layer: one product for queries, keys and values -> GroupQueryAttention, which rotates, caches and attends -> output
-product -> normalization of the sum with the residual -> one product for gate and up -> SiLU(gate) * up -> down product
--> normalization of the sum. Only the rows in `sel` reach the last norm and the head.
+Per layer: one product for queries, keys and values -> GroupQueryAttention, which rotates, caches and attends, over one row
+more (see `contract`) -> output product -> normalization of the sum with the residual -> one product for gate and up ->
+SiLU(gate) * up -> down product -> normalization of the sum. Only the rows in `sel` reach the last norm and the head.
 
 Legend: N outputs, K inputs of a linear layer; H hidden.
 """
@@ -12,11 +12,13 @@ Legend: N outputs, K inputs of a linear layer; H hidden.
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import onnx
 
 from shammah_export.contract import FLOAT, INPUTS, IR_VERSION, OPSETS, PRECISION_KEY, cache_names, check_graph
 from shammah_export.nodes import MICROSOFT, GraphParts
-from shammah_export.precision import BITS, Precision
+from shammah_export.precision import BITS, LARGEST_BLOCK, Precision
+from shammah_export.quantize import BLOCK_SIZES
 from shammah_export.rotary import rotary_tables
 from shammah_export.shape import ModelShape
 from shammah_export.sink import TensorSink
@@ -43,7 +45,7 @@ def build_graph(
     breaks its contract.
     """
     source = Weights(weights)
-    parts = GraphParts(sink, precision, accuracy_level)
+    parts = GraphParts(sink, precision, accuracy_level, LARGEST_BLOCK.get(precision, BLOCK_SIZES[0]))
     for name, table in zip(("rope_cos", "rope_sin"), rotary_tables(shape), strict=True):
         parts.tensor(name, table)
     residual = _embed(parts, source, shape)
@@ -97,10 +99,12 @@ def _layer(parts: GraphParts, source: Weights, shape: ModelShape, layer: int, re
     cached = shape.kv_heads * shape.head_dim
     rows = {"self_attn.q_proj": attended, "self_attn.k_proj": cached, "self_attn.v_proj": cached}
     queries_keys_values = linear(x, "qkv", rows, H, shape.qkv_bias)
-    attention = parts.node(
+    pad = parts.constant("attention_pad", np.zeros((1, 1, attended + 2 * cached), np.float32))
+    padded = parts.node("Concat", [queries_keys_values, pad], [f"{name}.qkv.padded"], axis=1)
+    attended_rows = parts.node(
         "GroupQueryAttention",
         [
-            queries_keys_values,
+            padded,
             "",
             "",
             *cache_names("past", layer),
@@ -109,7 +113,7 @@ def _layer(parts: GraphParts, source: Weights, shape: ModelShape, layer: int, re
             "rope_cos",
             "rope_sin",
         ],
-        [f"{name}.attention", *cache_names("present", layer)],
+        [f"{name}.attention.padded", *cache_names("present", layer)],
         MICROSOFT,
         num_heads=shape.heads,
         kv_num_heads=shape.kv_heads,
@@ -117,6 +121,11 @@ def _layer(parts: GraphParts, source: Weights, shape: ModelShape, layer: int, re
         do_rotary=1,
         rotary_interleaved=0,
     )
+    first, end, axis = (
+        parts.constant(f"attention_pad.{label}", np.array([value], np.int64))
+        for label, value in (("first", 0), ("end", -1), ("axis", 1))
+    )
+    attention = parts.node("Slice", [attended_rows, first, end, axis], [f"{name}.attention"])
     projected = linear(attention, "o", {"self_attn.o_proj": H}, attended, shape.o_bias)
     norm_H = source.take(f"{prefix}post_attention_layernorm.weight", H)
     x, residual = parts.skip_norm(residual, projected, f"{name}.norm_mid", norm_H, shape.norm_eps, keep_sum=True)

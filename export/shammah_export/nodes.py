@@ -42,6 +42,12 @@ class GraphParts:
         self.tensors.append(self.sink(name, array))
         return name
 
+    def constant(self, name: str, array: Array) -> str:
+        """Add a constant that several nodes share, once."""
+        if all(tensor.name != name for tensor in self.tensors):
+            self.tensor(name, array)
+        return name
+
     def node(self, operator: str, inputs: Sequence[str], outputs: Sequence[str], domain: str = "", **settings: Any) -> str:
         """Add one node; an empty name leaves an optional input or output out. Returns the first output."""
         made = onnx.helper.make_node(operator, inputs, outputs, name=outputs[0], domain=domain, **settings)

@@ -14,17 +14,17 @@ Floats = npt.NDArray[np.float32]
 
 
 def rotary_tables(shape: ModelShape) -> tuple[Floats, Floats]:
-    """Cosine and sine of every angle: two arrays [context, head_dim / 2], float32.
+    """Cosine and sine of every angle: two arrays [context + 1, head_dim / 2], float32.
 
     Position t turns pair r by t * theta ** (-2 r / head_dim) radians (Su et al., RoFormer, arXiv 2104.09864, eq. 15);
-    a llama3 `rope_scaling` slows the frequencies down first.
+    a llama3 `rope_scaling` slows the frequencies down first. The last position is that of the row behind a full context.
     """
     exponents_R = np.arange(0, shape.head_dim, 2, dtype=np.float64) / shape.head_dim
     frequencies_R = shape.rope_theta**-exponents_R
     if shape.rope_scaling is not None:
         frequencies_R = _llama3(frequencies_R, shape.rope_scaling)
     # The products are rounded as the models were trained: float32, where position 8000 is exact to 5e-4 radians.
-    angles_TR = np.arange(shape.context, dtype=np.float32)[:, None] * frequencies_R.astype(np.float32)[None, :]
+    angles_TR = np.arange(shape.context + 1, dtype=np.float32)[:, None] * frequencies_R.astype(np.float32)[None, :]
     return np.cos(angles_TR), np.sin(angles_TR)
 
 

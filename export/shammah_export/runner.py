@@ -21,7 +21,7 @@ ERRORS_ONLY = 3
 
 
 class GraphRunner:
-    """One sequence over one graph, with a cache of `capacity` tokens that past and present share."""
+    """One sequence over one graph, with a cache of `capacity` tokens (and one spare) that past and present share."""
 
     def __init__(self, graph_folder: Path, capacity: int, *, threads: int = 2) -> None:
         """Open graph_folder/model.onnx on the CPU. Raises ExportError when ONNX Runtime refuses it."""
@@ -41,7 +41,7 @@ class GraphRunner:
         past = [value for value in self._session.get_inputs() if value.name.startswith("past_")]
         self._layers = len(past) // 2
         _, kv_heads, _, head_dim = past[0].shape
-        cache = (1, kv_heads, capacity, head_dim)
+        cache = (1, kv_heads, capacity + 1, head_dim)
         self._cache = [onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(cache, np.float32)) for _ in past]
         self._capacity = capacity
         self.cached = 0
@@ -57,8 +57,8 @@ class GraphRunner:
             raise ExportError(f"{len(ids)} tokens on top of {self.cached} do not fit a cache of {self._capacity}")
         inputs = {
             "input_ids": np.array([ids], np.int64),
-            "seqlens_k": np.array([total - 1], np.int32),
-            "total_sequence_length": np.array(total, np.int32),
+            "seqlens_k": np.array([total], np.int32),
+            "total_sequence_length": np.array(total + 1, np.int32),
             "sel": np.array(range(len(ids)) if wanted is None else wanted, np.int64),
         }
         binding: Any = self._session.io_binding()

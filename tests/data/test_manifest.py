@@ -67,7 +67,7 @@ def drop(path: str) -> Callable[[dict[str, Any]], None]:
         (put("graphs.0.provider", "tpu"), "'tpu' is not one of cpu, cuda"),
         (put("graphs.0.parity", {"max_abs": "small"}), "expected float, found 'small'"),
         (put("chat.system_prefix", 5), "expected str, found 5"),
-        (put("format", 2), "format 2, this runtime reads 1: upgrade"),
+        (put("format", 1), "format 1, this runtime reads 2: upgrade"),
         (drop("format"), "format None"),
         (put("graphs.0.path", "int4/model.onnx"), "graph int4/model.onnx is not among the files"),
         (put("graphs", []), "needs at least one graph"),
@@ -105,7 +105,7 @@ def test_what_is_not_json_is_refused(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("text", ["[]", "null", "3"])
 def test_what_is_not_an_object_is_refused(tmp_path: Path, text: str) -> None:
-    with pytest.raises(ArtifactError, match="this runtime reads 1"):
+    with pytest.raises(ArtifactError, match="this runtime reads 2"):
         load(tmp_path, text)
 
 

@@ -14,7 +14,7 @@ from shammah_data.errors import ExportError
 from shammah_export.checkpoint import Checkpoint, read_json
 from shammah_export.export import export_model
 from shammah_export.graph import build_graph
-from shammah_export.precision import BITS, Precision
+from shammah_export.precision import BITS, LARGEST_BLOCK, Precision
 from shammah_export.quantize import block_size_for, dequantize, quantize_blocks
 from shammah_export.runner import GraphRunner
 from shammah_export.shape import ModelShape
@@ -98,7 +98,7 @@ def through_quantizer(precision: Precision) -> Callable[[str, Floats], Floats]:
     def change(_name: str, weight: Floats) -> Floats:
         if weight.ndim != 2:
             return weight
-        return dequantize(quantize_blocks(weight, BITS[precision], block_size_for(weight.shape[1])))
+        return dequantize(quantize_blocks(weight, BITS[precision], block_size_for(weight.shape[1], LARGEST_BLOCK[precision])))
 
     return change
 
@@ -164,7 +164,7 @@ def test_context_shortens_the_rotary_tables(save_model: Save, tmp_path: Path) ->
     graph = onnx.load(tmp_path / "model.onnx", load_external_data=False).graph
     tables = {tensor.name: list(tensor.dims) for tensor in graph.initializer if tensor.name.startswith("rope_")}
     assert report.shape.context == 48
-    assert tables == {"rope_cos": [48, 8], "rope_sin": [48, 8]}
+    assert tables == {"rope_cos": [49, 8], "rope_sin": [49, 8]}
 
 
 def in_memory(name: str, array: npt.NDArray[Any]) -> Any:

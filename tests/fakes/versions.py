@@ -23,7 +23,7 @@ from shammah_data.settings import Precision
 from shammah_data.store import ModelStore
 from shammah_export.export import export_model
 from shammah_runtime.engine.chat import ChatTokenizer
-from shammah_runtime.engine.model import Decoder
+from shammah_runtime.engine.decoder import Decoder
 from shammah_runtime.engine.sampling import Decoding
 from shammah_runtime.engine.session import GraphSession
 

@@ -31,7 +31,7 @@ def other_tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
 @pytest.fixture(scope="session")
 def random_tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     """A tiny model with random weights only."""
-    return make_tiny(tmp_path_factory.mktemp("random"), None, ["fp32"])
+    return make_tiny(tmp_path_factory.mktemp("random"), None, ["fp32", "int8", "int4"])
 
 
 @pytest.fixture

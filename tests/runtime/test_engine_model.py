@@ -18,7 +18,8 @@ from shammah_data.home import Home
 from shammah_data.manifest import Golden
 from shammah_data.settings import Provider
 from shammah_data.store import ModelStore
-from shammah_runtime.engine.model import Decoder, Model, open_model
+from shammah_runtime.engine.decoder import Decoder
+from shammah_runtime.engine.model import Model, open_model
 from shammah_runtime.engine.sampling import Decoding, log_softmax
 
 PROMPTS = [

@@ -10,7 +10,7 @@ from shammah_data.manifest import CacheShape
 from shammah_data.similarity import Support
 from shammah_export.export import export_model
 from shammah_runtime.engine.chat import ChatTokenizer
-from shammah_runtime.engine.model import Decoder
+from shammah_runtime.engine.decoder import Decoder
 from shammah_runtime.engine.session import GraphSession
 from shammah_trainer.base import Base
 from shammah_trainer.batches import Encoder

@@ -1,9 +1,11 @@
-"""One ONNX graph with its KV cache: token ids in, logits out. Knows no text, no sampling, no tiers.
+"""One ONNX graph: token ids in, logits out. Knows no text, no sampling, no tiers.
 
-S: tokens fed in one pass, M: rows whose logits are wanted, V: vocabulary. One sequence at a time; the cache is one pair
-of buffers per layer, bound as past and as present, so that nothing is copied between two passes.
+S: tokens fed in one pass, M: rows whose logits are wanted, V: vocabulary. A `KVCache` holds one sequence: one pair of
+buffers per layer, bound as past and as present, so that nothing is copied between two passes. However a sequence is divided
+into passes, its logits are the same to the last bit (see shammah_export.contract).
 """
 
+import mmap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +19,72 @@ from shammah_data.manifest import CacheShape
 Floats = npt.NDArray[np.float32]
 Device = Literal["cpu", "cuda"]
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+# Longer prompts are read in passes of this many tokens: measured faster than one pass, and a bound on what a pass allocates.
+PASS_TOKENS = 128
+# Rows of logits that one pass may return: 12 MB for a vocabulary of 49152.
+PASS_ROWS = 64
+# Bindings kept per cache: one for every number of tokens that decoding with drafts feeds, and for prefill.
+_MOST_BINDINGS = 48
+
+
+class KVCache:
+    """The keys and values of one sequence, float32 [kv heads, context + 1, head_dim] per layer and kind; made by a session.
+
+    `ids` are the tokens it holds. Pages that no token has reached take no memory.
+    """
+
+    def __init__(self, session: "GraphSession") -> None:
+        shape = session.shape
+        self.ids: list[int] = []
+        self.bindings: dict[tuple[int, int], Any] = {}
+        side = (1, shape.kv_heads, shape.context + 1, shape.head_dim)
+        self._values: npt.NDArray[np.float32] | None = None
+        if session.device == "cpu":
+            everything = (2 * shape.layers, *side)
+            buffer = mmap.mmap(-1, 4 * int(np.prod(everything)))
+            # A huge page would make memory of megabytes that no token has reached.
+            if hasattr(mmap, "MADV_NOHUGEPAGE"):
+                buffer.madvise(mmap.MADV_NOHUGEPAGE)
+            self._values = np.frombuffer(buffer, np.float32).reshape(everything)
+            self.buffers = [session.ort.OrtValue.ortvalue_from_numpy(part) for part in self._values]
+        else:
+            self.buffers = [
+                session.ort.OrtValue.ortvalue_from_shape_and_type(side, np.float32, session.device)
+                for _ in range(2 * shape.layers)
+            ]
+
+    @property
+    def length(self) -> int:
+        """Tokens held."""
+        return len(self.ids)
+
+    def rewind(self, length: int = 0) -> None:
+        """Forget the tokens from `length` on; exact and free."""
+        if not 0 <= length <= len(self.ids):
+            raise ValueError(f"cannot rewind from {len(self.ids)} to {length} tokens")
+        del self.ids[length:]
+
+    def copy_from(self, other: "KVCache", length: int | None = None) -> None:
+        """Hold the first `length` tokens of another cache of the same session (default: all)."""
+        length = other.length if length is None else length
+        if self._values is not None and other._values is not None:
+            self._values[..., :length, :] = other._values[..., :length, :]
+        else:
+            for mine, theirs in zip(self.buffers, other.buffers, strict=True):
+                mine.update_inplace(theirs.numpy())
+        self.ids = other.ids[:length]
+
+    def state(self) -> Floats:
+        """A copy of what it holds: float32 [2 layers, kv heads, length, head_dim]; only on the CPU."""
+        assert self._values is not None
+        return np.ascontiguousarray(self._values[:, 0, :, : self.length])
+
+    def restore(self, ids: Sequence[int], state: Floats) -> None:
+        """Hold what `state` of a cache with these ids gave; only on the CPU."""
+        assert self._values is not None
+        self._values[:, 0, :, : len(ids)] = state
+        self.ids = list(ids)
 
 
 class GraphSession:
@@ -43,90 +111,115 @@ class GraphSession:
             raise ArtifactError(f"{_PROVIDERS[device]} cannot be used here: see `shammah-serve doctor`")
         self.device = device
         self.shape = shape
-        self._ort = ort
-        self._length = 0
-        self._run_options = ort.RunOptions()
-        self._run_options.log_severity_level = 4
-        self._caches = self._make_caches()
+        self.ort = ort
+        self._check_signature()
+        self._run_options = self._make_run_options()
+        # Every pass uses the front of these; their addresses are what the bindings hold.
+        self._ids = np.zeros(PASS_TOKENS, np.int64)
+        self._rows = np.zeros(PASS_ROWS, np.int64)
+        self._logits = np.empty(PASS_ROWS * shape.vocab, np.float32)
         self._seqlens = np.zeros(1, np.int32)
         self._total = np.zeros((), np.int32)
-        # Decoding binds once: only the contents of these change from token to token.
-        self._one_id, self._one_row = np.zeros((1, 1), np.int64), np.zeros(1, np.int64)
-        self._one_logits = np.zeros((1, 1, shape.vocab), np.float32)
-        self._step = self._bind(self._one_id, self._one_row, self._one_logits)
 
-    def _make_caches(self) -> list[tuple[Any, Any]]:
+    def _make_run_options(self) -> Any:
+        options = self.ort.RunOptions()
+        options.log_severity_level = 4
+        return options
+
+    def _check_signature(self) -> None:
         found = {item.name: item.shape for item in self._session.get_inputs()}
         logits = {item.name: item.shape for item in self._session.get_outputs()}.get("logits", [None])
         if logits[-1] != self.shape.vocab:
             raise ArtifactError(f"the graph's vocabulary is {logits[-1]}, not {self.shape.vocab} as the manifest says")
-        size = (1, self.shape.kv_heads, self.shape.context, self.shape.head_dim)
-        caches = []
         for layer in range(self.shape.layers):
             if found.get(f"past_key_{layer}", [None] * 4)[1::2] != [self.shape.kv_heads, self.shape.head_dim]:
                 raise ArtifactError(f"the graph's cache of layer {layer} is not what the manifest says")
-            # Not filled: pages that no token has reached take no memory.
-            pair = [self._ort.OrtValue.ortvalue_from_shape_and_type(size, np.float32, self.device) for _ in range(2)]
-            caches.append((pair[0], pair[1]))
         if f"past_key_{self.shape.layers}" in found:
             raise ArtifactError(f"the graph has more than the {self.shape.layers} layers of the manifest")
-        return caches
 
-    def _bind(self, ids: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], logits: Floats) -> Any:
+    def new_cache(self) -> KVCache:
+        """An empty cache for one more sequence."""
+        return KVCache(self)
+
+    def interrupt(self) -> None:
+        """Make the pass that another thread is running, or the next one, fail with InterruptedError; `resume` undoes it."""
+        self._run_options.terminate = True
+
+    def resume(self) -> None:
+        """Forget an `interrupt` that came too late."""
+        if self._run_options.terminate:
+            self._run_options = self._make_run_options()
+
+    def _binding(self, cache: KVCache, tokens: int, rows: int) -> Any:
+        binding = cache.bindings.get((tokens, rows))
+        if binding is not None:
+            return binding
+        if len(cache.bindings) >= _MOST_BINDINGS:
+            cache.bindings.pop(next(iter(cache.bindings)))
         binding = self._session.io_binding()
-        for name, array in (
-            ("input_ids", ids),
-            ("seqlens_k", self._seqlens),
-            ("total_sequence_length", self._total),
-            ("sel", rows),
+        for name, array, side in (
+            ("input_ids", self._ids, (1, tokens)),
+            ("seqlens_k", self._seqlens, (1,)),
+            ("total_sequence_length", self._total, ()),
+            ("sel", self._rows, (rows,)),
         ):
-            binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-        binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
-        for layer, (key, value) in enumerate(self._caches):
-            binding.bind_ortvalue_input(f"past_key_{layer}", key)
-            binding.bind_ortvalue_input(f"past_value_{layer}", value)
-            binding.bind_ortvalue_output(f"present_key_{layer}", key)
-            binding.bind_ortvalue_output(f"present_value_{layer}", value)
+            binding.bind_input(name, "cpu", 0, array.dtype.type, side, array.ctypes.data)
+        binding.bind_output("logits", "cpu", 0, np.float32, (1, rows, self.shape.vocab), self._logits.ctypes.data)
+        for layer in range(self.shape.layers):
+            for kind, buffer in zip(("key", "value"), cache.buffers[2 * layer : 2 * layer + 2], strict=True):
+                binding.bind_ortvalue_input(f"past_{kind}_{layer}", buffer)
+                binding.bind_ortvalue_output(f"present_{kind}_{layer}", buffer)
+        cache.bindings[tokens, rows] = binding
         return binding
 
-    @property
-    def length(self) -> int:
-        """Tokens in the cache."""
-        return self._length
+    def feed(self, cache: KVCache, ids: Sequence[int], rows: Sequence[int] | None = None) -> Floats:
+        """Append S tokens to the cache and return the logits [M, V] of the wanted rows, in rising order (default: the last).
 
-    def rewind(self, length: int = 0) -> None:
-        """Forget the tokens from `length` on; exact and free."""
-        if not 0 <= length <= self._length:
-            raise ValueError(f"cannot rewind from {self._length} to {length} tokens")
-        self._length = length
-
-    def feed(self, ids: Sequence[int], rows: Sequence[int] | None = None) -> Floats:
-        """Append S tokens to the cache and return the logits [M, V] of the wanted rows (default: the last one).
-
-        The result of a single-token pass is overwritten by the next one. Raises InputError beyond the context and
-        ArtifactError when ONNX Runtime fails; what was fed before is kept then.
+        Where one pass does, its result is overwritten by the next one. Raises InputError beyond the context, ArtifactError
+        when ONNX Runtime fails and InterruptedError after `interrupt`; what the cache held before is kept then.
         """
-        total = self._length + len(ids)
-        if not ids or total > self.shape.context:
-            raise InputError(f"{total} tokens do not fit into the model's context of {self.shape.context}")
-        self._seqlens[0] = total - 1
-        self._total[...] = total
-        if len(ids) == 1 and (rows is None or list(rows) == [0]):
-            self._one_id[0, 0] = ids[0]
-            binding, logits = self._step, self._one_logits
-        else:
-            # Kept in local names until the run is over: a binding holds bare pointers.
-            id_array = np.array([ids], np.int64)
-            row_array = np.array([len(ids) - 1] if rows is None else list(rows), np.int64)
-            logits = np.empty((1, len(row_array), self.shape.vocab), np.float32)
-            binding = self._bind(id_array, row_array, logits)
+        before = cache.length
+        if not ids or before + len(ids) > self.shape.context:
+            raise InputError(f"{before + len(ids)} tokens do not fit into the model's context of {self.shape.context}")
+        wanted = [len(ids) - 1] if rows is None else list(rows)
+        found: list[Floats] = []
+        try:
+            start = 0
+            while start < len(ids):
+                end = min(start + PASS_TOKENS, len(ids))
+                inside = [row for row in wanted if start <= row < end]
+                if len(inside) > PASS_ROWS:
+                    end = inside[PASS_ROWS]
+                    inside = inside[:PASS_ROWS]
+                # A pass must ask for some row; that of the last token costs one product with the head.
+                logits_MV = self._pass(cache, ids[start:end], [row - start for row in inside] or [end - start - 1])
+                if inside:
+                    found.append(logits_MV if end == len(ids) and not found else logits_MV.copy())
+                start = end
+        except BaseException:
+            cache.rewind(before)
+            raise
+        if len(found) == 1:
+            return found[0]
+        return np.concatenate(found)
+
+    def _pass(self, cache: KVCache, ids: Sequence[int], rows: Sequence[int]) -> Floats:
+        binding = self._binding(cache, len(ids), len(rows))
+        total = cache.length + len(ids)
+        self._ids[: len(ids)] = ids
+        self._rows[: len(rows)] = rows
+        self._seqlens[0] = total
+        self._total[...] = total + 1
         try:
             self._session.run_with_iobinding(binding, self._run_options)
         except Exception as error:  # onnxruntime's exceptions share no base class
+            if self._run_options.terminate:
+                self.resume()
+                raise InterruptedError("the pass was interrupted") from error
             raise ArtifactError(f"the graph cannot be run: {_first_line(error)}") from error
-        self._length = total
-        result: Floats = logits[0]
-        return result
+        cache.ids.extend(ids)
+        size = self.shape.vocab
+        return self._logits[: len(rows) * size].reshape(len(rows), size)
 
 
 def _first_line(error: Exception) -> str:

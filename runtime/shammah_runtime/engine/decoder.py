@@ -1,0 +1,180 @@
+"""Decoding over one session: prompt ids in, tokens and their log-probabilities out. Knows no versions and no tiers."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from shammah_runtime.engine.chat import ChatTokenizer
+from shammah_runtime.engine.drafts import Lookup, Pace
+from shammah_runtime.engine.prefix import PrefixCache
+from shammah_runtime.engine.sampling import Decoding, Floats, log_softmax, sample
+from shammah_runtime.engine.session import PASS_ROWS, GraphSession
+
+# How much of a draft is expected to be right before it was tried.
+_DRAFT_CONFIDENCE = 0.9
+_HISTORY_CONFIDENCE = 0.3
+
+
+@dataclass(frozen=True)
+class Generated:
+    """One answer of the model. `finished`: it ended by itself, not at `max_tokens`, the context or a stop request.
+
+    `passes` of the graph were made for it, that over the prompt included; `reused` tokens of the prompt were read before.
+    """
+
+    text: str
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    prompt_tokens: int
+    finished: bool
+    passes: int = 0
+    reused: int = 0
+
+
+class Decoder:
+    """Greedy or sampled decoding and scoring over one session; one request at a time."""
+
+    def __init__(self, session: GraphSession, tokenizer: ChatTokenizer, stop_ids: Sequence[int]) -> None:
+        self.session = session
+        self.tokenizer = tokenizer
+        self.stop_ids = tuple(stop_ids)
+        self._stops = frozenset(stop_ids)
+        self._prefixes = PrefixCache(session)
+        self._pace = Pace()
+        self._busy = threading.Lock()
+        self._passes = 0
+        self._reused = 0
+
+    def tokens(self, prompt_ids: Sequence[int], decoding: Decoding, draft: Lookup | None = None) -> Iterator[tuple[int, float]]:
+        """Token ids and their log-probabilities under the model (untempered), the end token included.
+
+        `draft` makes it faster where it is right and changes no token: each is drawn from the model's own distribution, in
+        order, by the same generator. Ends after an end token, at `max_tokens`, or when the context is full. Raises
+        InputError for a prompt that leaves no room for an answer, InterruptedError after `cancel`.
+        """
+        with self._busy:
+            rng = np.random.default_rng(decoding.seed)
+            session, context = self.session, self.session.shape.context
+            session.resume()
+            if len(prompt_ids) > context or not prompt_ids:
+                # The session says so in its own words.
+                session.feed(session.new_cache(), prompt_ids)
+            cache = self._prefixes.take(prompt_ids)
+            self._reused, self._passes = cache.length, 1
+            rows_MV = session.feed(cache, prompt_ids[cache.length :])
+            guesses: list[int] = []
+            drawn = 0
+            kept = len(prompt_ids)
+            began = time.perf_counter()
+            try:
+                while True:
+                    right = 0
+                    for row_V in rows_MV:
+                        token = sample(row_V, decoding, rng)
+                        drawn += 1
+                        last = token in self._stops or drawn == decoding.max_tokens or kept == context
+                        if draft is not None:
+                            draft.said(token)
+                        matched = right < len(guesses) and guesses[right] == token
+                        yield token, float(log_softmax(row_V)[token])
+                        if last:
+                            return
+                        if not matched:
+                            break
+                        right += 1
+                        kept += 1
+                    if self._passes > 1:
+                        self._pace.passed(len(guesses), right, time.perf_counter() - began)
+                    cache.rewind(kept)
+                    most = min(PASS_ROWS, context - kept, decoding.max_tokens - drawn) - 1
+                    guesses = draft.guess(self._pace.count(most)) if draft is not None else []
+                    began = time.perf_counter()
+                    rows_MV = session.feed(cache, [token, *guesses], range(len(guesses) + 1))
+                    self._passes += 1
+                    kept += 1
+            finally:
+                # What was guessed and not drawn must not be taken for a part of the conversation.
+                cache.rewind(min(cache.length, kept))
+
+    def generate(
+        self,
+        prompt_ids: Sequence[int],
+        decoding: Decoding,
+        on_text: Callable[[str], None] | None = None,
+        on_logprob: Callable[[float], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+        answers: Sequence[Sequence[int]] | None = None,
+    ) -> Generated:
+        """One whole answer, whose prompt is never part of it.
+
+        `on_text` gets pieces that never split a character, `on_logprob` each token's log-probability; `cancelled` is asked
+        between tokens. `answers` are ids of likely answers, the best first: drafts, which change the speed only. With None
+        nothing is drafted, with an empty sequence what was said before in the conversation is.
+        """
+        stream = self.tokenizer.stream()
+        ids: list[int] = []
+        logprobs: list[float] = []
+        pieces: list[str] = []
+        finished = False
+
+        def emit(piece: str) -> None:
+            if piece:
+                pieces.append(piece)
+                if on_text:
+                    on_text(piece)
+
+        draft = None if answers is None else Lookup(answers, prompt_ids)
+        self._pace.begin(_DRAFT_CONFIDENCE if answers else _HISTORY_CONFIDENCE)
+        steps = self.tokens(prompt_ids, decoding, draft)
+        try:
+            for token, logprob in steps:
+                ids.append(token)
+                logprobs.append(logprob)
+                if on_logprob:
+                    on_logprob(logprob)
+                if token in self._stops:
+                    finished = True
+                    break
+                emit(stream.push(token))
+                if cancelled and cancelled():
+                    break
+        except InterruptedError:
+            pass
+        finally:
+            steps.close()  # type: ignore[attr-defined]  # it is a generator; closing it frees the session
+        emit(stream.close())
+        return Generated(
+            "".join(pieces).strip(), tuple(ids), tuple(logprobs), len(prompt_ids), finished, self._passes, self._reused
+        )
+
+    def cancel(self) -> None:
+        """End the answer that another thread is generating, within one operator of the graph; it is returned unfinished."""
+        if self._busy.locked():
+            self.session.interrupt()
+
+    def score(self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]) -> list[tuple[float, ...]]:
+        """Log-probabilities of the tokens of each given response after one prompt, which is read only once.
+
+        Raises InputError for what does not fit into the context.
+        """
+        with self._busy:
+            self.session.resume()
+            cache = self._prefixes.take(prompt_ids)
+            first_V = log_softmax(self.session.feed(cache, prompt_ids[cache.length :])[-1])
+            scores = []
+            for response in responses:
+                found = [float(first_V[response[0]])]
+                # In pieces: the logits of a long answer at once would take hundreds of megabytes.
+                for at in range(0, len(response) - 1, PASS_ROWS):
+                    fed = response[at : min(at + PASS_ROWS, len(response) - 1)]
+                    found += self._score_rows(self.session.feed(cache, fed, range(len(fed))), response[at + 1 :])
+                cache.rewind(len(prompt_ids))
+                scores.append(tuple(found))
+            return scores
+
+    @staticmethod
+    def _score_rows(rows_MV: Floats, following: Sequence[int]) -> list[float]:
+        return [float(log_softmax(row_V)[token]) for row_V, token in zip(rows_MV, following, strict=False)]

@@ -1,0 +1,206 @@
+"""Drafts and prefixes change how long an answer takes, and nothing else."""
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fakes.versions import CONTEXT, Tiny
+from shammah_data.settings import Precision
+from shammah_runtime.engine import prefix
+from shammah_runtime.engine.decoder import Decoder, Generated
+from shammah_runtime.engine.drafts import Lookup, Pace
+from shammah_runtime.engine.sampling import Decoding
+from shammah_runtime.engine.session import KVCache
+
+VOCABULARY = 384
+PROMPT = [int(token) for token in np.random.default_rng(2).integers(0, VOCABULARY, 30)]
+LENGTH = 48
+DECODINGS = [
+    Decoding(max_tokens=LENGTH),
+    Decoding(max_tokens=LENGTH, temperature=0.7, top_k=20, seed=5),
+    Decoding(max_tokens=LENGTH, temperature=0.3, top_p=0.9, seed=6),
+]
+
+
+def whole(answer: Generated) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """What must not depend on a draft: ids and log-probabilities, to the last bit."""
+    return answer.ids, answer.logprobs
+
+
+@pytest.fixture(scope="module")
+def decoders(random_tiny: Tiny) -> dict[Precision, Decoder]:
+    """Decoders that stop at no token."""
+    return {precision: random_tiny.decoder(precision, stop_ids=()) for precision in ("fp32", "int8", "int4")}
+
+
+@pytest.mark.parametrize("decoding", DECODINGS, ids=["greedy", "top-k", "top-p"])
+@pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
+def test_a_right_draft_gives_the_same_answer_in_fewer_passes(
+    decoders: dict[Precision, Decoder], precision: Precision, decoding: Decoding
+) -> None:
+    decoder = decoders[precision]
+    plain = decoder.generate(PROMPT, decoding)
+    assert plain.passes == LENGTH
+    drafted = decoder.generate(PROMPT, decoding, answers=[plain.ids])
+    assert whole(drafted) == whole(plain)
+    assert drafted.passes < LENGTH / 3
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    changes=st.dictionaries(st.integers(0, LENGTH - 1), st.integers(0, VOCABULARY - 1), max_size=12),
+    cut=st.tuples(st.integers(0, LENGTH), st.integers(0, 5)),
+    which=st.integers(0, len(DECODINGS) - 1),
+)
+def test_no_draft_changes_an_answer(
+    decoders: dict[Precision, Decoder], precision: Precision, changes: dict[int, int], cut: tuple[int, int], which: int
+) -> None:
+    decoder = decoders[precision]
+    plain = decoder.generate(PROMPT, DECODINGS[which])
+    draft = [changes.get(place, token) for place, token in enumerate(plain.ids)]
+    del draft[cut[0] : sum(cut)]
+    for answers in ([draft], [draft[::-1], draft], []):
+        assert whole(decoder.generate(PROMPT, DECODINGS[which], answers=answers)) == whole(plain)
+
+
+def test_a_wrong_draft_is_given_up(decoders: dict[Precision, Decoder]) -> None:
+    plain = decoders["fp32"].generate(PROMPT, DECODINGS[0])
+    wrong = [(token + 1) % VOCABULARY for token in plain.ids]
+    drafted = decoders["fp32"].generate(PROMPT, DECODINGS[0], answers=[wrong])
+    assert whole(drafted) == whole(plain)
+    assert drafted.passes == plain.passes
+
+
+@pytest.mark.parametrize("most", [1, 2, 7])
+def test_a_draft_obeys_the_limits_of_the_answer(decoders: dict[Precision, Decoder], most: int) -> None:
+    decoder = decoders["fp32"]
+    plain = decoder.generate(PROMPT, Decoding(max_tokens=most))
+    assert whole(decoder.generate(PROMPT, Decoding(max_tokens=most), answers=[[*plain.ids, 1, 2, 3]])) == whole(plain)
+    full = [1] * (CONTEXT - 5)
+    plain = decoder.generate(full, Decoding(max_tokens=100))
+    assert len(plain.ids) == 6
+    assert whole(decoder.generate(full, Decoding(max_tokens=100), answers=[[*plain.ids, 1, 2, 3]])) == whole(plain)
+
+
+def test_an_end_token_inside_a_draft_ends_the_answer(tiny: Tiny) -> None:
+    prompt = tiny.chat.prompt("anything")
+    plain = tiny.decoder().generate(prompt, Decoding())
+    assert plain.finished
+    drafted = tiny.decoder().generate(prompt, Decoding(), answers=[[*plain.ids, 5, 6, 7, 8]])
+    assert whole(drafted) == whole(plain)
+    assert drafted.text == plain.text
+
+
+def test_what_an_answer_left_in_the_cache_does_not_reach_the_next(random_tiny: Tiny) -> None:
+    """Each prompt on a decoder that answered others before, and on a new one."""
+    used = random_tiny.decoder("int8", stop_ids=())
+    rng = np.random.default_rng(3)
+    prompts = [PROMPT[:20] + [int(token) for token in rng.integers(0, VOCABULARY, size)] for size in (1, 9, 2, 30, 4, 17)]
+    for number, prompt in enumerate(prompts * 2):
+        answers: Sequence[Sequence[int]] | None = [PROMPT] if number % 2 else None
+        cold = random_tiny.decoder("int8", stop_ids=()).generate(prompt, DECODINGS[0])
+        warm = used.generate(prompt, DECODINGS[0], answers=answers)
+        assert whole(warm) == whole(cold)
+        assert cold.reused == 0
+        if number:
+            assert warm.reused >= 20
+
+
+def test_a_conversation_is_read_once(decoders: dict[Precision, Decoder]) -> None:
+    decoder = decoders["int8"]
+    first = decoder.generate(PROMPT, DECODINGS[0])
+    follow = [*PROMPT, *first.ids, 7, 8, 9]
+    other = decoder.generate(PROMPT[::-1], DECODINGS[0])
+    second = decoder.generate(follow, DECODINGS[0])
+    assert other.reused == 0
+    assert second.reused == len(PROMPT) + LENGTH - 1  # the last token of an answer was drawn, not read
+    assert decoder.score(follow, [[1, 2]]) == decoder.score(follow, [[1, 2]])
+
+
+def test_no_more_caches_than_are_allowed(random_tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = random_tiny.decoder("fp32", stop_ids=())
+    made: list[int] = []
+    new_cache = decoder.session.new_cache
+
+    def counted() -> KVCache:
+        made.append(1)
+        return new_cache()
+
+    monkeypatch.setattr(decoder.session, "new_cache", counted)
+    prompts = [[number] * 40 for number in range(12)]
+    for prompt in prompts:
+        decoder.generate(prompt, Decoding(max_tokens=2))
+    assert len(made) == 4
+    # With a bound that one sequence exceeds, each new one takes the place of all others.
+    monkeypatch.setattr(prefix, "_MOST_BYTES", 1)
+    for prompt in prompts:
+        assert decoder.generate(prompt, Decoding(max_tokens=2)).reused in (0, 39)
+    assert len(made) > 4
+
+
+def test_another_thread_ends_a_long_answer(decoders: dict[Precision, Decoder]) -> None:
+    decoder = decoders["fp32"]
+    started = threading.Event()
+    found: list[Generated] = []
+
+    def answer() -> None:
+        found.append(decoder.generate(PROMPT, Decoding(max_tokens=200), on_logprob=lambda _: started.set()))
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    started.wait()
+    while thread.is_alive():
+        decoder.cancel()
+    assert not found[0].finished
+    decoder.cancel()
+    assert len(decoder.generate(PROMPT, DECODINGS[0]).ids) == LENGTH
+
+
+def test_a_lookup_follows_a_source_takes_it_up_again_and_gives_it_up() -> None:
+    lookup = Lookup([[1, 2, 3, 4, 5, 6, 7, 8, 9]])
+    assert lookup.guess(3) == [1, 2, 3]
+    for token in (1, 2, 30):
+        lookup.said(token)
+    assert lookup.guess(2) == [4, 5]
+    for token in (40, 50, 60):
+        lookup.said(token)
+    assert lookup.guess(4) == []
+    for token in (3, 4, 5):
+        lookup.said(token)
+    assert lookup.guess(4) == [6, 7, 8, 9]
+
+
+def test_a_lookup_finds_what_was_said_before() -> None:
+    lookup = Lookup([], [1, 2, 3, 4, 5, 6])
+    assert lookup.guess(3) == []
+    for token in (2, 3, 4):
+        lookup.said(token)
+    assert lookup.guess(3) == [5, 6, 2]
+    # What the answer itself said counts as well.
+    lookup = Lookup()
+    for token in (9, 8, 7, 6, 5, 9, 8, 7):
+        lookup.said(token)
+    assert lookup.guess(2) == [6, 5]
+
+
+def test_the_pace_follows_what_is_right_and_what_it_costs() -> None:
+    pace = Pace()
+    pace.begin(0.9)
+    eager = pace.count(63)
+    for _ in range(10):
+        pace.passed(eager, eager, 0.01)
+    assert pace.count(63) > eager
+    assert pace.count(4) <= 4
+    for _ in range(20):
+        pace.passed(7, 0, 0.01)
+    assert pace.count(63) == 0
+    pace.begin(1.0)
+    for rows in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64):
+        pace.passed(rows - 1, rows - 1, 0.001 * rows**2)
+    # More rows that cost more than they bring are not asked for.
+    assert pace.count(63) <= 1
