@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from shammah_runtime.proposal import Proposal, Query
 
 _RETRY_SECONDS = 1.0
+# Below this an earlier answer is rarely the one that the model gives.
+_DRAFT_SIMILARITY = 0.5
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Appliance:
             )
         cascade = Cascade(
             local=(
-                NeuralTier(self.models, decoding, self._support),
+                NeuralTier(self.models, decoding, self._support, self._likely),
                 _Filled(LearnedTier(self.index, serve.learned_threshold), self._filled),
                 TemplateTier(),
             ),
@@ -93,6 +95,10 @@ class Appliance:
     def _support(self, query: str, answer: str) -> float:
         self._filled.wait()
         return self.index.support(query, answer)
+
+    def _likely(self, query: str) -> list[str]:
+        match = self.index.nearest(query) if self._filled.is_set() else None
+        return [match.known.answer] if match is not None and match.similarity >= _DRAFT_SIMILARITY else []
 
     def _fill(self) -> None:
         taken = False
