@@ -10,7 +10,7 @@ import numpy as np
 from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_runtime.engine.drafts import Lookup, Pace
 from shammah_runtime.engine.prefix import PrefixCache
-from shammah_runtime.engine.sampling import Decoding, Floats, log_softmax, sample
+from shammah_runtime.engine.sampling import Decoding, Floats, logprob, sample
 from shammah_runtime.engine.session import PASS_ROWS, GraphSession
 
 # How much of a draft is expected to be right before it was tried.
@@ -44,6 +44,7 @@ class Decoder:
         self._stops = frozenset(stop_ids)
         self._prefixes = PrefixCache(session)
         self._pace = Pace()
+        self._scratch_V: Floats = np.empty(session.shape.vocab, np.float32)
         self._busy = threading.Lock()
         self._passes = 0
         self._reused = 0
@@ -79,7 +80,7 @@ class Decoder:
                         if draft is not None:
                             draft.said(token)
                         matched = right < len(guesses) and guesses[right] == token
-                        yield token, float(log_softmax(row_V)[token])
+                        yield token, logprob(row_V, token, self._scratch_V)
                         if last:
                             return
                         if not matched:
@@ -163,10 +164,10 @@ class Decoder:
         with self._busy:
             self.session.resume()
             cache = self._prefixes.take(prompt_ids)
-            first_V = log_softmax(self.session.feed(cache, prompt_ids[cache.length :])[-1])
+            first_V = self.session.feed(cache, prompt_ids[cache.length :])[-1].copy()
             scores = []
             for response in responses:
-                found = [float(first_V[response[0]])]
+                found = [logprob(first_V, response[0], self._scratch_V)]
                 # In pieces: the logits of a long answer at once would take hundreds of megabytes.
                 for at in range(0, len(response) - 1, PASS_ROWS):
                     fed = response[at : min(at + PASS_ROWS, len(response) - 1)]
@@ -175,6 +176,5 @@ class Decoder:
                 scores.append(tuple(found))
             return scores
 
-    @staticmethod
-    def _score_rows(rows_MV: Floats, following: Sequence[int]) -> list[float]:
-        return [float(log_softmax(row_V)[token]) for row_V, token in zip(rows_MV, following, strict=False)]
+    def _score_rows(self, rows_MV: Floats, following: Sequence[int]) -> list[float]:
+        return [logprob(row_V, token, self._scratch_V) for row_V, token in zip(rows_MV, following, strict=False)]

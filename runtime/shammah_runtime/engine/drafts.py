@@ -9,7 +9,9 @@ import itertools
 from collections.abc import Sequence
 
 _GRAM = 3
-# A source that was wrong so often in a row is followed no longer.
+# A source that was wrong once may have had another word there; after twice in a row another place is looked for, and after
+# so often it is followed no longer.
+_DOUBTED = 2
 _LOST = 4
 # How long a pass over some rows takes, as a multiple of one row: SmolLM2-135M, int8, two cores with AVX512-VNNI. Replaced by
 # what is measured as soon as there is a measurement.
@@ -49,7 +51,7 @@ class Lookup:
             right = place < len(source) and source[place] == token
             self._wrong = 0 if right else self._wrong + 1
             self._at = (number, place + 1)
-            if right:
+            if self._wrong < _DOUBTED:
                 self._remember(token)
                 return
         found = self._grams.get((*history[-_GRAM + 1 :], token))

@@ -1,0 +1,168 @@
+"""One engine in a process of its own, for scripts/bench engine: reads orders as JSON lines, answers with figures.
+
+engine_contestant.py KIND FILE, where KIND is shammah (a graph folder) or llama (a GGUF file). Only what is asked for is
+imported, so that a peer's environment can run it.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+THREADS = 2
+CONTEXT = 2048
+SEED = 0
+
+
+class Engine(Protocol):
+    """What every contestant can do."""
+
+    def begin(self, kept: int = 0) -> None:
+        """Forget all tokens from `kept` on."""
+
+    def read(self, ids: list[int]) -> int:
+        """Read tokens; the likeliest next one."""
+
+
+class Shammah:
+    """The engine of this project."""
+
+    def __init__(self, folder: str) -> None:
+        from shammah_data.manifest import CacheShape
+        from shammah_runtime.engine.session import GraphSession
+
+        shape = CacheShape(**json.loads((Path(folder) / "shape.json").read_text(encoding="utf-8")))
+        self._folder = Path(folder)
+        self.session = GraphSession(self._folder / "model.onnx", shape, "cpu", THREADS)
+        self._cache = self.session.new_cache()
+        self._decoder: Any = None
+
+    def begin(self, kept: int = 0) -> None:
+        """Forget all tokens from `kept` on."""
+        self._cache.rewind(kept)
+
+    def read(self, ids: list[int]) -> int:
+        """Read tokens; the likeliest next one."""
+        return int(self.session.feed(self._cache, ids)[-1].argmax())
+
+    def drafts(self, prompt: list[int], tokens: int, changed: float, seed: int) -> dict[str, Any]:
+        """An answer of so many tokens without a draft and with itself as the draft, a share of whose tokens is `changed`."""
+        from shammah_runtime.engine.decoder import Decoder
+        from shammah_runtime.engine.sampling import Decoding
+
+        decoder = self._decoder = self._decoder or Decoder(self.session, _NoText(), ())  # type: ignore[arg-type]
+        decoding = Decoding(max_tokens=tokens)
+        rng = np.random.default_rng(seed)
+        began = time.perf_counter()
+        plain = decoder.generate(prompt, decoding)
+        middle = time.perf_counter()
+        draft = [int(rng.integers(0, self.session.shape.vocab)) if rng.random() < changed else token for token in plain.ids]
+        between = time.perf_counter()
+        drafted = decoder.generate(prompt, decoding, answers=[draft])
+        end = time.perf_counter()
+        same = (plain.ids, plain.logprobs) == (drafted.ids, drafted.logprobs)
+        return {"plain": (middle - began) / tokens, "drafted": (end - between) / tokens, "same": same, "passes": drafted.passes}
+
+
+class _NoText:
+    """Stands where a tokenizer does: this bench measures ids."""
+
+    def stream(self) -> "_NoText":
+        return self
+
+    def push(self, token: int) -> str:
+        return ""
+
+    def close(self) -> str:
+        return ""
+
+
+class Llama:
+    """llama.cpp through the C interface of llama-cpp-python."""
+
+    def __init__(self, file: str) -> None:
+        import ctypes
+
+        import llama_cpp
+
+        self._c = llama_cpp
+        # Kept: the library holds a bare pointer to it.
+        self._silence = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda *_: None)
+        llama_cpp.llama_log_set(self._silence, None)
+        llama_cpp.llama_backend_init()
+        self._model = llama_cpp.llama_model_load_from_file(file.encode(), llama_cpp.llama_model_default_params())
+        wanted = llama_cpp.llama_context_default_params()
+        wanted.n_ctx, wanted.n_batch, wanted.n_ubatch = CONTEXT, 512, 512
+        wanted.n_threads = wanted.n_threads_batch = THREADS
+        self._context = llama_cpp.llama_init_from_model(self._model, wanted)
+        self._vocab = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self._model))
+
+    def begin(self, kept: int = 0) -> None:
+        """Forget all tokens from `kept` on."""
+        memory = self._c.llama_get_memory(self._context)
+        self._c.llama_memory_seq_rm(memory, 0, kept, -1)
+
+    def read(self, ids: list[int]) -> int:
+        """Read tokens; the likeliest next one."""
+        array = (self._c.llama_token * len(ids))(*ids)
+        if self._c.llama_decode(self._context, self._c.llama_batch_get_one(array, len(ids))):
+            raise RuntimeError("llama_decode failed")
+        logits = np.ctypeslib.as_array(self._c.llama_get_logits_ith(self._context, -1), (self._vocab,))
+        return int(logits.argmax())
+
+
+def decode(engine: Engine, context: int, tokens: int) -> float:
+    """Seconds per token, greedy, one at a time, after `context` tokens."""
+    engine.begin()
+    token = engine.read(_tokens(context))
+    began = time.perf_counter()
+    for _ in range(tokens):
+        token = engine.read([token])
+    return (time.perf_counter() - began) / tokens
+
+
+def prefill(engine: Engine, tokens: int, cached: int = 0) -> float:
+    """Seconds to the first token of so many tokens behind others that were read before."""
+    engine.begin()
+    ids = _tokens(cached + tokens)
+    if cached:
+        engine.read(ids[:cached])
+    began = time.perf_counter()
+    engine.read(ids[cached:])
+    return time.perf_counter() - began
+
+
+def peak_mebibytes() -> float:
+    """The most memory this process has had, mapped file pages included."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError("no VmHWM in /proc/self/status: this bench needs Linux")
+
+
+def _tokens(count: int) -> list[int]:
+    return [int(token) for token in np.random.default_rng(SEED).integers(100, 40_000, count)]
+
+
+def main() -> None:
+    """Load, read 24 tokens, say what that took; then do what is asked until the input ends."""
+    began = time.perf_counter()
+    kind, file = sys.argv[1:]
+    engine: Any = {"shammah": Shammah, "llama": Llama}[kind](file)
+    engine.read(_tokens(24))
+    print(json.dumps({"first_token": time.perf_counter() - began, "peak": peak_mebibytes()}), flush=True)
+    for line in sys.stdin:
+        order = json.loads(line)
+        what = order.pop("do")
+        if what == "drafts":
+            found = engine.drafts(**order)
+        else:
+            found = {"seconds": {"decode": decode, "prefill": prefill}[what](engine, **order)}
+        print(json.dumps(found), flush=True)
+
+
+if __name__ == "__main__":
+    main()
