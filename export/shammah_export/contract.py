@@ -2,14 +2,15 @@
 
 Knows names, types and sizes, not models. The contract:
 
-    input_ids              int64 [1, S]   the tokens to read
+    embedded               float32 [1, S, H]  the embedding rows of the tokens to read
     seqlens_k              int32 [1]      tokens in the cache after this run
     total_sequence_length  int32 []       tokens in the cache after this run, plus one
-    sel                    int64 [M]      the positions in input_ids whose logits are wanted
+    sel                    int64 [M]      the positions in embedded whose logits are wanted
     past_key_0, past_value_0, ...         float32 [1, kv heads, P, head_dim], one pair per layer
     logits                 float32 [1, M, V]
     present_key_0, present_value_0, ...   float32 [1, kv heads, T, head_dim]; may share the buffer of the past
 
+The engine gathers the rows itself, from the table that the metadata shammah.embedding describes (shammah_data.token_table).
 A run may read any number of tokens on top of any number already cached. Cached tokens are forgotten by giving a smaller
 total. Keys are cached after rotation, in order of position. Every run also writes one row of zeros behind its tokens, which
 the next one overwrites: P and T hold one position more than the longest sequence. With it attention never multiplies a
@@ -33,7 +34,7 @@ OPSETS = {"": 21, MICROSOFT: 1}
 IR_VERSION = 10
 
 INT64, INT32, FLOAT = onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.FLOAT
-INPUTS: Mapping[str, int] = {"input_ids": INT64, "seqlens_k": INT32, "total_sequence_length": INT32, "sel": INT64}
+INPUTS: Mapping[str, int] = {"embedded": FLOAT, "seqlens_k": INT32, "total_sequence_length": INT32, "sel": INT64}
 
 FLOAT_LIMIT_BYTES = 1_000_000
 FLOAT_PRODUCTS = ("MatMul", "FusedMatMul", "Gemm")

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import onnx
 
+from shammah_data.token_table import TABLE_KEY, TableDescription
 from shammah_export.contract import FLOAT, INPUTS, IR_VERSION, OPSETS, PRECISION_KEY, cache_names, check_graph
 from shammah_export.nodes import MICROSOFT, GraphParts
 from shammah_export.precision import BITS, LARGEST_BLOCK, Precision
 from shammah_export.quantize import BLOCK_SIZES
 from shammah_export.rotary import rotary_tables
 from shammah_export.shape import ModelShape
-from shammah_export.sink import TensorSink
+from shammah_export.sink import Array, ExternalWeights
 from shammah_export.weights import Floats, Weights
 
 EMBEDDING = "model.embed_tokens.weight"
@@ -33,7 +34,7 @@ def build_graph(
     weights: Mapping[str, Floats],
     shape: ModelShape,
     precision: Precision,
-    sink: TensorSink,
+    sink: ExternalWeights,
     *,
     accuracy_level: int = 4,
 ) -> Any:
@@ -48,7 +49,7 @@ def build_graph(
     parts = GraphParts(sink, precision, accuracy_level, LARGEST_BLOCK.get(precision, BLOCK_SIZES[0]))
     for name, table in zip(("rope_cos", "rope_sin"), rotary_tables(shape), strict=True):
         parts.tensor(name, table)
-    residual = _embed(parts, source, shape)
+    residual = "embedded"
     norm_H = source.take("model.layers.0.input_layernorm.weight", shape.hidden)
     x = parts.first_norm(residual, "layers.0.norm_in", norm_H, shape.norm_eps)
     for layer in range(shape.layers):
@@ -63,28 +64,40 @@ def build_graph(
         norm_H = source.take(name, shape.hidden)
         label = "norm" if last else f"layers.{layer + 1}.norm_in"
         x, residual = parts.skip_norm(residual, delta, label, norm_H, shape.norm_eps, keep_sum=not last)
-    _head(parts, source, shape, x)
+    described = _embedding_and_head(parts, source, shape, sink, x)
     # A tied head and the rotary frequencies are copies of what the graph already has.
     source.refuse_leftovers(lambda name: name.endswith("rotary_emb.inv_freq") or (shape.tied and name == HEAD))
-    model = _assemble(parts, shape)
+    model = _assemble(parts, shape, described)
     check_graph(model)
     return model
 
 
-def _embed(parts: GraphParts, source: Weights, shape: ModelShape) -> str:
-    table_NK = source.take(EMBEDDING, shape.vocab, shape.hidden)
+def _embedding_and_head(
+    parts: GraphParts, source: Weights, shape: ModelShape, sink: ExternalWeights, x: str
+) -> TableDescription:
+    """The embedding table, which the graph does not read, and the head, which is the same table where they are tied."""
+    table_VH = source.take(EMBEDDING, shape.vocab, shape.hidden)
+    bits, block_size = 32, 0
+    arrays: dict[str, Array] = {"embedding": table_VH}
     if parts.precision in BITS:
-        parts.quantized_table("embedding", table_NK)
-        return parts.quantized_gather("embedding", table_NK.shape, "input_ids", "embedded")
-    return parts.node("Gather", [parts.tensor("embedding", table_NK), "input_ids"], ["embedded"])
-
-
-def _head(parts: GraphParts, source: Weights, shape: ModelShape, x: str) -> str:
-    if not shape.tied:
-        return parts.linear(x, "head", source.take(HEAD, shape.vocab, shape.hidden), "logits")
-    if parts.precision in BITS:
-        return parts.quantized_linear(x, "embedding", (shape.vocab, shape.hidden), "logits")
-    return parts.float_head(x, "embedding", "logits")
+        blocks = parts.quantize(table_VH)
+        bits, block_size = blocks.bits, blocks.block_size
+        arrays = {"embedding.packed": blocks.packed, "embedding.scales": blocks.scales}
+    if shape.tied:
+        offsets = []
+        for name, array in arrays.items():
+            parts.tensor(name, array)
+            places = {entry.key: entry.value for entry in parts.tensors[-1].external_data}
+            # What is too small to be mapped is inside the graph, where the engine cannot read it.
+            offsets.append(int(places["offset"]) if places else sink.place(array))
+        if parts.precision in BITS:
+            parts.quantized_linear(x, "embedding", (shape.vocab, shape.hidden), "logits")
+        else:
+            parts.float_head(x, "embedding", "logits")
+    else:
+        offsets = [sink.place(array) for array in arrays.values()]
+        parts.linear(x, "head", source.take(HEAD, shape.vocab, shape.hidden), "logits")
+    return TableDescription(shape.vocab, shape.hidden, bits, block_size, offsets[0], offsets[-1])
 
 
 def _layer(parts: GraphParts, source: Weights, shape: ModelShape, layer: int, residual: str, x: str) -> tuple[str, str]:
@@ -138,10 +151,10 @@ def _layer(parts: GraphParts, source: Weights, shape: ModelShape, layer: int, re
     return residual, linear(product, "down", {"mlp.down_proj": H}, inner, shape.mlp_bias)
 
 
-def _assemble(parts: GraphParts, shape: ModelShape) -> Any:
+def _assemble(parts: GraphParts, shape: ModelShape, table: TableDescription) -> Any:
     value = onnx.helper.make_tensor_value_info
     sides: dict[str, list[Any]] = {
-        "input_ids": [1, "S"],
+        "embedded": [1, "S", shape.hidden],
         "seqlens_k": [1],
         "total_sequence_length": [],
         "sel": ["M"],
@@ -155,5 +168,5 @@ def _assemble(parts: GraphParts, shape: ModelShape) -> Any:
     graph = onnx.helper.make_graph(parts.nodes, shape.model_type, inputs, outputs, parts.tensors)
     opsets = [onnx.helper.make_opsetid(domain, version) for domain, version in OPSETS.items()]
     model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="shammah")
-    onnx.helper.set_model_props(model, {PRECISION_KEY: parts.precision})
+    onnx.helper.set_model_props(model, {PRECISION_KEY: parts.precision, TABLE_KEY: table.dump()})
     return model

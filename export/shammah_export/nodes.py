@@ -14,7 +14,7 @@ import numpy.typing as npt
 import onnx
 
 from shammah_export.precision import BITS, Precision
-from shammah_export.quantize import BLOCK_SIZES, block_size_for, quantize_blocks
+from shammah_export.quantize import BLOCK_SIZES, Blocks, block_size_for, quantize_blocks
 from shammah_export.sink import Array, TensorSink
 
 MICROSOFT = "com.microsoft"
@@ -65,9 +65,13 @@ class GraphParts:
         product = self.node("MatMul", [x, weight], [f"{output}.product"])
         return self.node("Add", [product, self.tensor(f"{name}.bias", bias_N)], [output])
 
+    def quantize(self, W_NK: Floats) -> Blocks:
+        """The matrix in blocks, as this precision has it."""
+        return quantize_blocks(W_NK, BITS[self.precision], block_size_for(W_NK.shape[1], self.largest_block))
+
     def quantized_table(self, name: str, W_NK: Floats) -> None:
         """Add the tensors {name}.packed and {name}.scales."""
-        blocks = quantize_blocks(W_NK, BITS[self.precision], block_size_for(W_NK.shape[1], self.largest_block))
+        blocks = self.quantize(W_NK)
         self.tensor(f"{name}.packed", blocks.packed)
         self.tensor(f"{name}.scales", blocks.scales)
 

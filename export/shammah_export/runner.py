@@ -11,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from shammah_data.errors import ExportError
+from shammah_data.token_table import TABLE_KEY, TokenTable
 from shammah_export.contract import cache_names
+from shammah_export.sink import WEIGHTS_NAME
 
 GRAPH_NAME = "model.onnx"
 
@@ -38,6 +40,8 @@ class GraphRunner:
         # ONNX Runtime's exceptions have no common class of their own.
         except Exception as error:
             raise ExportError(f"{path} cannot be run: {str(error).splitlines()[0]}") from error
+        described = self._session.get_modelmeta().custom_metadata_map.get(TABLE_KEY)
+        self._table = TokenTable(graph_folder / WEIGHTS_NAME, described)
         past = [value for value in self._session.get_inputs() if value.name.startswith("past_")]
         self._layers = len(past) // 2
         _, kv_heads, _, head_dim = past[0].shape
@@ -56,7 +60,7 @@ class GraphRunner:
         if not ids or total > self._capacity:
             raise ExportError(f"{len(ids)} tokens on top of {self.cached} do not fit a cache of {self._capacity}")
         inputs = {
-            "input_ids": np.array([ids], np.int64),
+            "embedded": self._table.read(ids)[None],
             "seqlens_k": np.array([total], np.int32),
             "total_sequence_length": np.array(total + 1, np.int32),
             "sel": np.array(range(len(ids)) if wanted is None else wanted, np.int64),

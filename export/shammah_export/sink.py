@@ -50,15 +50,21 @@ class ExternalWeights:
         array = np.ascontiguousarray(array)
         if array.nbytes < PAGE:
             return onnx.numpy_helper.from_array(array, name)
-        self._file.write(b"\0" * (-self._file.tell() % PAGE))
+        start = self.place(array)
         tensor = onnx.TensorProto(
             name=name,
             dims=array.shape,
             data_type=onnx.helper.np_dtype_to_tensor_dtype(array.dtype),
             data_location=onnx.TensorProto.EXTERNAL,
         )
-        place = {"location": WEIGHTS_NAME, "offset": self._file.tell(), "length": array.nbytes}
+        place = {"location": WEIGHTS_NAME, "offset": start, "length": array.nbytes}
         for key, value in place.items():
             tensor.external_data.add(key=key, value=str(value))
-        self._file.write(array.data.cast("B"))
         return tensor
+
+    def place(self, array: Array) -> int:
+        """Store an array, in C order, outside the graph's own tensors. Returns its offset in bytes."""
+        self._file.write(b"\0" * (-self._file.tell() % PAGE))
+        start = self._file.tell()
+        self._file.write(np.ascontiguousarray(array).data.cast("B"))
+        return start

@@ -1,5 +1,6 @@
 """The exported graph computes what transformers computes, however the tokens are split into runs."""
 
+import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from shammah_export.precision import BITS, LARGEST_BLOCK, Precision
 from shammah_export.quantize import block_size_for, dequantize, quantize_blocks
 from shammah_export.runner import GraphRunner
 from shammah_export.shape import ModelShape
+from shammah_export.sink import ExternalWeights
 
 Floats = npt.NDArray[np.float32]
 Save = Callable[..., Path]
@@ -167,10 +169,6 @@ def test_context_shortens_the_rotary_tables(save_model: Save, tmp_path: Path) ->
     assert tables == {"rope_cos": [49, 8], "rope_sin": [49, 8]}
 
 
-def in_memory(name: str, array: npt.NDArray[Any]) -> Any:
-    return onnx.numpy_helper.from_array(array, name)
-
-
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
@@ -185,9 +183,9 @@ def test_weights_that_do_not_fit_are_refused_by_name(name: str, value: Floats | 
     folder = save_model()
     weights = dict(Checkpoint(folder).items())
     shape = ModelShape.from_config(read_json(folder / "config.json"))
-    build_graph(weights, shape, "int4", in_memory)
+    build_graph(weights, shape, "int4", ExternalWeights(io.BytesIO()))
     weights.pop(name, None)
     if value is not None:
         weights[name] = value
     with pytest.raises(ExportError, match=message):
-        build_graph(weights, shape, "int4", in_memory)
+        build_graph(weights, shape, "int4", ExternalWeights(io.BytesIO()))

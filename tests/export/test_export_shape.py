@@ -113,9 +113,9 @@ def test_rotary_tables_are_those_of_transformers(rope: dict[str, Any]) -> None:
     config = CONFIG | {"rope_parameters": {"rope_theta": 5e5, **rope}, "head_dim": 64}
     cos, sin = rotary_tables(ModelShape.from_config(config))
     theirs = LlamaRotaryEmbedding(LlamaConfig(**{key: value for key, value in config.items() if key != "model_type"}))
-    wanted_cos, wanted_sin = theirs(torch.zeros(1), torch.arange(4096)[None])
+    wanted_cos, wanted_sin = theirs(torch.zeros(1), torch.arange(4097)[None])
     assert cos.dtype == sin.dtype == np.float32
-    assert cos.shape == (4096, 32)
+    assert cos.shape == (4097, 32)  # one more than the context: the row behind it
     # One unit in the last place of a frequency is 2.4e-4 radians at position 4095.
     np.testing.assert_allclose(cos, wanted_cos[0, :, :32].numpy(), atol=5e-4)
     np.testing.assert_allclose(sin, wanted_sin[0, :, :32].numpy(), atol=5e-4)

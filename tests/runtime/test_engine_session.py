@@ -132,7 +132,7 @@ def test_a_failing_pass_is_an_artifact_error_and_keeps_what_was_fed(
 ) -> None:
     cache = session.new_cache()
     before = session.feed(cache, IDS[:9]).copy()
-    with pytest.raises(ArtifactError, match="out of data bounds") as caught:
+    with pytest.raises(ArtifactError, match="outside the vocabulary") as caught:
         session.feed(cache, [session.shape.vocab])
     assert "\n" not in str(caught.value)
     assert capfd.readouterr().err == ""

@@ -15,9 +15,12 @@ import numpy.typing as npt
 
 from shammah_data.errors import ArtifactError, InputError
 from shammah_data.manifest import CacheShape
+from shammah_data.token_table import TABLE_KEY, TokenTable
 
 Floats = npt.NDArray[np.float32]
 Device = Literal["cpu", "cuda"]
+# Beside every graph.
+_WEIGHTS = "weights.bin"
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 # Longer prompts are read in passes of this many tokens: measured faster than one pass, and a bound on what a pass allocates.
@@ -112,10 +115,12 @@ class GraphSession:
         self.device = device
         self.shape = shape
         self.ort = ort
+        described = self._session.get_modelmeta().custom_metadata_map.get(TABLE_KEY)
+        self._table = TokenTable(graph.with_name(_WEIGHTS), described)
         self._check_signature()
         self._run_options = self._make_run_options()
         # Every pass uses the front of these; their addresses are what the bindings hold.
-        self._ids = np.zeros(PASS_TOKENS, np.int64)
+        self._embedded = np.zeros((PASS_TOKENS, self._table.hidden), np.float32)
         self._rows = np.zeros(PASS_ROWS, np.int64)
         self._logits = np.empty(PASS_ROWS * shape.vocab, np.float32)
         self._seqlens = np.zeros(1, np.int32)
@@ -158,7 +163,7 @@ class GraphSession:
             cache.bindings.pop(next(iter(cache.bindings)))
         binding = self._session.io_binding()
         for name, array, side in (
-            ("input_ids", self._ids, (1, tokens)),
+            ("embedded", self._embedded, (1, tokens, self._table.hidden)),
             ("seqlens_k", self._seqlens, (1,)),
             ("total_sequence_length", self._total, ()),
             ("sel", self._rows, (rows,)),
@@ -206,7 +211,7 @@ class GraphSession:
     def _pass(self, cache: KVCache, ids: Sequence[int], rows: Sequence[int]) -> Floats:
         binding = self._binding(cache, len(ids), len(rows))
         total = cache.length + len(ids)
-        self._ids[: len(ids)] = ids
+        self._embedded[: len(ids)] = self._table.read(ids)
         self._rows[: len(rows)] = rows
         self._seqlens[0] = total
         self._total[...] = total + 1
