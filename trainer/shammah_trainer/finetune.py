@@ -16,8 +16,10 @@ import torch
 from torch.nn import functional
 
 from shammah_data.errors import TrainingError
+from shammah_export.precision import Precision
 from shammah_trainer.batches import IGNORED, Batch, Encoder, batches
 from shammah_trainer.dataset import Example
+from shammah_trainer.fakequant import keep_quantized, quantize_forward
 
 _WARM_UP = 0.05
 _LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -25,7 +27,10 @@ _LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj",
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. `learning_rate` is the peak; `epochs` may be a fraction."""
+    """How to train. `learning_rate` is the peak; `epochs` may be a fraction.
+
+    `through`: the precision whose rounding the training goes through, or None.
+    """
 
     method: str
     lora_rank: int
@@ -35,6 +40,7 @@ class Recipe:
     context_share: float
     reworded_share: float
     seed: int
+    through: Precision | None = None
 
 
 @dataclass(frozen=True)
@@ -146,6 +152,8 @@ def finetune(
 
         config = LoraConfig(r=recipe.lora_rank, lora_alpha=2 * recipe.lora_rank, target_modules=_LORA_TARGETS)
         model = get_peft_model(model, config)
+    if recipe.through:
+        quantize_forward(model, recipe.through)
     accelerator = Accelerator(mixed_precision=mixed_precision())
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=recipe.learning_rate, weight_decay=0.0, betas=(0.9, 0.98), fused=True)
@@ -188,6 +196,8 @@ def finetune(
     trained_model = accelerator.unwrap_model(loss_of).model
     if recipe.method == "lora":
         trained_model = trained_model.merge_and_unload()
+    if recipe.through:
+        keep_quantized(trained_model, recipe.through)
     return trained_model.eval().cpu(), epoch_losses
 
 

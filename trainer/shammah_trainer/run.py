@@ -24,7 +24,7 @@ from shammah_data.exchange import RunRecord
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog, read_snapshot
 from shammah_data.manifest import CacheShape, FileEntry, GraphEntry, Manifest
-from shammah_data.settings import Settings, TrainSettings
+from shammah_data.settings import Precision, Settings, TrainSettings
 from shammah_data.store import ModelStore
 from shammah_data.tombstones import tombstones, versions_that_saw
 from shammah_trainer.base import DEFAULT, Base, make_base
@@ -169,6 +169,10 @@ class _Run:
         self.figures["mixed_precision"] = mixed_precision()
         self.figures["loss_before"] = mean_loss(model, encoder, heldout, pad)
         self._reporter.say(f"held-out loss before: {self.figures['loss_before']:.3f} nats per token")
+        # Rounded to 4 bits afterwards, a model this small loses what it learned. LoRA's products are rounded afterwards: its
+        # weights are only known once they are merged.
+        through: Precision | None = "int4" if train.precision == "int4" and train.method == "full" else None
+        self.figures["trained_through"] = through
         recipe = Recipe(
             train.method,
             train.lora_rank,
@@ -178,6 +182,7 @@ class _Run:
             train.context_share,
             train.reworded_share,
             train.seed,
+            through,
         )
         began = time.monotonic()
         model, losses = finetune(model, encoder, (*dataset.train, *replay), recipe, pad, self._reporter.training)
@@ -188,7 +193,8 @@ class _Run:
         self._reporter.say(
             f"trained in {self.figures['train_seconds']:.0f} s; held-out loss after: {self.figures['loss_after_torch']:.3f}"
         )
-        model.to(torch.bfloat16).save_pretrained(merged)
+        # In bfloat16 the weights would no longer be the ones that were rounded.
+        (model if through else model.to(torch.bfloat16)).save_pretrained(merged)
         for name in ("tokenizer.json", "base.json"):
             shutil.copyfile(base.folder / name, merged / name)
 
