@@ -51,7 +51,7 @@ class Shammah:
     def drafts(self, prompt: list[int], tokens: int, changed: float, seed: int) -> dict[str, Any]:
         """An answer of so many tokens without a draft and with itself as the draft, a share of whose tokens is `changed`."""
         from shammah_runtime.engine.decoder import Decoder
-        from shammah_runtime.engine.sampling import Decoding
+        from shammah_runtime.engine.decoding import Decoding
 
         decoder = self._decoder = self._decoder or Decoder(self.session, _NoText(), ())  # type: ignore[arg-type]
         decoding = Decoding(max_tokens=tokens)

@@ -27,6 +27,8 @@ class ServeSettings:
     temperature: float = field(default=0.0, metadata={"least": 0.0, "most": 5.0})
     top_k: int = field(default=0, metadata={"least": 0, "most": 1_000_000})
     top_p: float = field(default=1.0, metadata={"least": 0.0, "most": 1.0})
+    min_p: float = field(default=0.0, metadata={"least": 0.0, "most": 1.0})
+    repetition_penalty: float = field(default=1.0, metadata={"least": 0.1, "most": 10.0})
     seed: int = field(default=0, metadata={"least": 0, "most": 2**63 - 1})
     context_turns: int = field(default=4, metadata={"least": 0, "most": 100})
     learned_threshold: float = field(default=0.9, metadata={"least": 0.0, "most": 1.0})

@@ -13,7 +13,7 @@ from shammah_data.store import ModelStore
 from shammah_data.tombstones import Announced
 from shammah_runtime.cascade import Cascade
 from shammah_runtime.conversation import Conversation, fill
-from shammah_runtime.engine.sampling import Decoding
+from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.learned import LearnedIndex, LearnedTier
 from shammah_runtime.models import ModelKeeper
 from shammah_runtime.neural import NeuralTier
@@ -56,7 +56,15 @@ class Appliance:
         self._watch = options.watch
         self._filled = threading.Event()
         self._closed = threading.Event()
-        decoding = Decoding(serve.temperature, serve.top_k, serve.top_p, serve.seed, serve.max_tokens)
+        decoding = Decoding(
+            temperature=serve.temperature,
+            top_k=serve.top_k,
+            top_p=serve.top_p,
+            min_p=serve.min_p,
+            repetition_penalty=serve.repetition_penalty,
+            seed=serve.seed,
+            max_tokens=serve.max_tokens,
+        )
         offline = options.offline or section.offline
         self._teacher: Teacher | None = None
         if not offline:

@@ -8,7 +8,7 @@ from shammah_data.exchange import Attempt
 from shammah_data.manifest import Calibration
 from shammah_runtime.engine.confidence import ceiling, confidence, features
 from shammah_runtime.engine.decoder import Decoder, Generated
-from shammah_runtime.engine.sampling import Decoding
+from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.followup import depends_on_context
 from shammah_runtime.models import ModelKeeper
 from shammah_runtime.proposal import Proposal, Query, declined

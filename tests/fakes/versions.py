@@ -24,7 +24,7 @@ from shammah_data.store import ModelStore
 from shammah_export.export import export_model
 from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_runtime.engine.decoder import Decoder
-from shammah_runtime.engine.sampling import Decoding
+from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.engine.session import GraphSession
 
 QUESTION = "When does the library open?"

@@ -12,8 +12,8 @@ from fakes.versions import CONTEXT, Tiny
 from shammah_data.settings import Precision
 from shammah_runtime.engine import prefix
 from shammah_runtime.engine.decoder import Decoder, Generated
+from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.engine.drafts import Lookup, Pace
-from shammah_runtime.engine.sampling import Decoding
 from shammah_runtime.engine.session import KVCache
 
 VOCABULARY = 384

@@ -19,8 +19,9 @@ from shammah_data.manifest import Golden
 from shammah_data.settings import Provider
 from shammah_data.store import ModelStore
 from shammah_runtime.engine.decoder import Decoder
+from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.engine.model import Model, open_model
-from shammah_runtime.engine.sampling import Decoding, log_softmax
+from shammah_runtime.engine.sampling import log_softmax
 
 PROMPTS = [
     [int(token) for token in np.random.default_rng(seed).integers(0, 384, size)]

@@ -1,12 +1,26 @@
 """From logits to tokens: exact probabilities by enumeration, and properties over any logits."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
-from shammah_runtime.engine.sampling import Decoding, Floats, log_softmax, sample
+from shammah_data.errors import InputError
+from shammah_runtime.engine.decoding import Decoding
+from shammah_runtime.engine.sampling import Floats, log_softmax, sample
 
 LOGITS = np.array([2.0, -1.0, 3.0, 0.5, 3.0, -4.0], np.float32)
 ANY_LOGITS = st.lists(st.floats(-50, 50, width=32), min_size=1, max_size=12).map(lambda row: np.array(row, np.float32))
@@ -84,6 +98,61 @@ def test_real_draws_follow_the_distribution() -> None:
     drawn = np.bincount([sample(LOGITS, decoding, rng) for _ in range(count)], minlength=len(LOGITS))
     expected = softmax(LOGITS, 1.3) * count
     assert float(((drawn - expected) ** 2 / expected).sum()) < 20.5  # chi-square, 5 degrees of freedom: p = 0.001
+
+
+@pytest.mark.parametrize(
+    "decoding",
+    [
+        Decoding(temperature=0.7),
+        Decoding(temperature=1.0, top_k=7),
+        Decoding(temperature=1.4, top_p=0.8),
+        Decoding(temperature=0.9, min_p=0.2),
+        Decoding(temperature=1.0, repetition_penalty=1.7),
+        Decoding(temperature=1.2, top_k=12, top_p=0.9, min_p=0.05, repetition_penalty=0.6),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("seed", range(4))
+def test_the_distribution_is_that_of_transformers(decoding: Decoding, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    logits_V = (3 * rng.standard_normal(40)).astype(np.float32)
+    said = {int(token) for token in rng.integers(0, 40, 12)}
+    steps: list[LogitsProcessor] = [TemperatureLogitsWarper(decoding.temperature)]
+    if decoding.repetition_penalty != 1.0:
+        steps.insert(0, RepetitionPenaltyLogitsProcessor(decoding.repetition_penalty))
+    if decoding.top_k:
+        steps.append(TopKLogitsWarper(decoding.top_k))
+    if decoding.top_p < 1.0:
+        steps.append(TopPLogitsWarper(decoding.top_p))
+    if decoding.min_p:
+        steps.append(MinPLogitsWarper(decoding.min_p))
+    scores = LogitsProcessorList(steps)(torch.tensor([sorted(said)]), torch.from_numpy(logits_V)[None])
+    wanted = torch.softmax(scores[0].double(), 0).numpy()
+    count = 4_000
+    drawn = [sample(logits_V, decoding, Uniform((step + 0.5) / count), said) for step in range(count)]
+    # Each of the boundaries between two tokens may fall on the other side of a point of the grid.
+    np.testing.assert_allclose(np.bincount(drawn, minlength=40) / count, wanted, atol=2.0 / count)
+
+
+def test_the_penalty_applies_to_greedy_decoding_too() -> None:
+    assert sample(LOGITS, Decoding(repetition_penalty=2.0), np.random.default_rng(0), {2}) == 4
+    assert LOGITS[2] == 3.0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"temperature": -0.1}, "temperature -0.1 is out of range"),
+        ({"top_p": 1.1}, "top_p"),
+        ({"min_p": float("nan")}, "min_p"),
+        ({"repetition_penalty": 0.0}, "repetition_penalty"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"stop": ("a", "")}, "empty"),
+    ],
+)
+def test_settings_out_of_range_are_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Decoding(**wrong)
 
 
 @given(ANY_LOGITS, ANY_DECODING, st.integers(0, 2**32))

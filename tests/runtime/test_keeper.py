@@ -12,8 +12,8 @@ from fakes.versions import ANSWER, OTHER_ANSWER, QUESTION, Tiny
 from shammah_data.errors import ArtifactError
 from shammah_data.home import Home
 from shammah_data.store import ModelStore
+from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.engine.model import Model, open_model
-from shammah_runtime.engine.sampling import Decoding
 from shammah_runtime.models import ModelKeeper
 
 PATIENCE = 30.0

@@ -16,7 +16,7 @@ from shammah_export.parity import measure_parity, within_limits
 from shammah_export.shape import ModelShape
 from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_runtime.engine.decoder import Decoder
-from shammah_runtime.engine.sampling import Decoding
+from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.engine.session import GraphSession
 from shammah_trainer.base import Base
 from shammah_trainer.batches import Encoder

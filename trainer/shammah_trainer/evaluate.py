@@ -13,7 +13,7 @@ from shammah_data.judge import judge
 from shammah_data.similarity import Support
 from shammah_runtime.engine.confidence import Features, features
 from shammah_runtime.engine.decoder import Decoder
-from shammah_runtime.engine.sampling import Decoding
+from shammah_runtime.engine.decoding import Decoding
 from shammah_trainer.dataset import Example
 from shammah_trainer.matching import Matching, match
 

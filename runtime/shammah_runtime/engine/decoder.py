@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from shammah_runtime.engine.chat import ChatTokenizer
+from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.engine.drafts import Lookup, Pace
 from shammah_runtime.engine.prefix import PrefixCache
-from shammah_runtime.engine.sampling import Decoding, Floats, logprob, sample
+from shammah_runtime.engine.sampling import Floats, logprob, sample
 from shammah_runtime.engine.session import PASS_ROWS, GraphSession
+from shammah_runtime.engine.stops import StopStrings
 
 # How much of a draft is expected to be right before it was tried.
 _DRAFT_CONFIDENCE = 0.9
@@ -20,7 +22,8 @@ _HISTORY_CONFIDENCE = 0.3
 
 @dataclass(frozen=True)
 class Generated:
-    """One answer of the model. `finished`: it ended by itself, not at `max_tokens`, the context or a stop request.
+    """One answer of the model. `finished`: it ended by itself or at a stop string, not at `max_tokens`, the
+    context or a request to stop.
 
     `passes` of the graph were made for it, that over the prompt included; `reused` tokens of the prompt were read before.
     """
@@ -58,6 +61,7 @@ class Decoder:
         """
         with self._busy:
             rng = np.random.default_rng(decoding.seed)
+            said = set(prompt_ids)
             session, context = self.session, self.session.shape.context
             session.resume()
             if len(prompt_ids) > context or not prompt_ids:
@@ -74,7 +78,8 @@ class Decoder:
                 while True:
                     right = 0
                     for row_V in rows_MV:
-                        token = sample(row_V, decoding, rng)
+                        token = sample(row_V, decoding, rng, said)
+                        said.add(token)
                         drawn += 1
                         last = token in self._stops or drawn == decoding.max_tokens or kept == context
                         if draft is not None:
@@ -116,6 +121,7 @@ class Decoder:
         nothing is drafted, with an empty sequence what was said before in the conversation is.
         """
         stream = self.tokenizer.stream()
+        stops = StopStrings(decoding.stop)
         ids: list[int] = []
         logprobs: list[float] = []
         pieces: list[str] = []
@@ -139,14 +145,18 @@ class Decoder:
                 if token in self._stops:
                     finished = True
                     break
-                emit(stream.push(token))
+                emit(stops.push(stream.push(token)))
+                if stops.stopped:
+                    finished = True
+                    break
                 if cancelled and cancelled():
                     break
         except InterruptedError:
             pass
         finally:
             steps.close()  # type: ignore[attr-defined]  # it is a generator; closing it frees the session
-        emit(stream.close())
+        emit(stops.push(stream.close()))
+        emit(stops.close())
         return Generated(
             "".join(pieces).strip(), tuple(ids), tuple(logprobs), len(prompt_ids), finished, self._passes, self._reused
         )

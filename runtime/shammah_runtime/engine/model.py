@@ -10,7 +10,7 @@ from shammah_data.manifest import GraphEntry, Manifest
 from shammah_data.settings import Provider
 from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_runtime.engine.decoder import Decoder
-from shammah_runtime.engine.sampling import Decoding
+from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.engine.session import GraphSession, import_onnxruntime
 
 

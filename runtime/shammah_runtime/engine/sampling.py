@@ -3,23 +3,14 @@
 V: vocabulary.
 """
 
-from dataclasses import dataclass
+from collections.abc import Collection
 
 import numpy as np
 import numpy.typing as npt
 
+from shammah_runtime.engine.decoding import Decoding
+
 Floats = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How an answer is drawn. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 cut nothing off."""
-
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
-    seed: int = 0
-    max_tokens: int = 256
 
 
 def log_softmax(logits_V: Floats) -> Floats:
@@ -37,24 +28,43 @@ def logprob(logits_V: Floats, token: int, scratch_V: Floats) -> float:
     return float(logits_V[token] - most - np.log(scratch_V.sum()))
 
 
-def sample(logits_V: Floats, decoding: Decoding, rng: np.random.Generator) -> int:
+def sample(logits_V: Floats, decoding: Decoding, rng: np.random.Generator, said: Collection[int] = ()) -> int:
     """Draw one token id; the same generator state gives the same token.
 
-    Order: temperature, then the `top_k` most likely, then the smallest set of at least `top_p` probability (Holtzman et
-    al., "The Curious Case of Neural Text Degeneration", 2020).
+    Order: the penalty on tokens that were `said` before (Keskar et al., "CTRL", 2019: positive logits are divided by it,
+    negative ones multiplied), temperature, the `top_k` most likely, the smallest set of at least `top_p` probability (Holtzman
+    et al., "The Curious Case of Neural Text Degeneration", 2020), those at least `min_p` times as likely as the likeliest
+    (Nguyen et al., "Turning Up the Heat", 2024).
     """
+    if decoding.repetition_penalty != 1.0 and said:
+        places = np.fromiter(said, np.int64, len(said))
+        found = logits_V[places]
+        logits_V = logits_V.copy()
+        penalty = np.float32(decoding.repetition_penalty)
+        logits_V[places] = np.where(found > 0, found / penalty, found * penalty)
     if decoding.temperature == 0.0:
         return int(logits_V.argmax())
+    order = _likeliest(logits_V, decoding.top_k)
     # Shifted first, so that a tiny temperature makes the others impossible and not everything infinite.
     with np.errstate(over="ignore"):
-        scaled_V = (logits_V.astype(np.float64) - float(logits_V.max())) / decoding.temperature
-    order = np.argsort(-scaled_V, kind="stable")
-    if decoding.top_k:
-        order = order[: decoding.top_k]
-    weights = np.exp(scaled_V[order])
-    cumulative = np.cumsum(weights / weights.sum())
+        scaled = (logits_V[order].astype(np.float64) - float(logits_V[order[0]])) / decoding.temperature
+    weights = np.exp(scaled)
     if decoding.top_p < 1.0:
+        cumulative = np.cumsum(weights / weights.sum())
         # At least one token stays, also at top_p = 0.
-        kept = int(np.searchsorted(cumulative, decoding.top_p)) + 1
-        order, cumulative = order[:kept], cumulative[:kept] / cumulative[min(kept, len(cumulative)) - 1]
-    return int(order[min(int(np.searchsorted(cumulative, rng.random(), side="right")), len(order) - 1)])
+        weights = weights[: int(np.searchsorted(cumulative, decoding.top_p)) + 1]
+    if decoding.min_p > 0.0:
+        # The likeliest weighs one, and the rest are in falling order.
+        weights = weights[: max(1, int(np.searchsorted(-weights, -decoding.min_p, side="right")))]
+    cumulative = np.cumsum(weights / weights.sum())
+    return int(order[min(int(np.searchsorted(cumulative, rng.random(), side="right")), len(weights) - 1)])
+
+
+def _likeliest(logits_V: Floats, count: int) -> npt.NDArray[np.int64]:
+    """Ids in falling order of their logits, of two equal ones the smaller first; the first `count` (0: all)."""
+    if not 0 < count < len(logits_V):
+        return np.argsort(-logits_V, kind="stable")
+    # A partition finds the last one kept in a fraction of the time that a sort takes.
+    least = np.partition(logits_V, len(logits_V) - count)[len(logits_V) - count]
+    kept = np.flatnonzero(logits_V >= least)
+    return kept[np.argsort(-logits_V[kept], kind="stable")][:count]
