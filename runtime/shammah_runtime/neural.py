@@ -56,7 +56,7 @@ class NeuralTier:
         try:
             prompt = model.prompt(query.text, context, budget)
             drafts = [model.decoder.tokenizer.answer(text, model.decoder.stop_ids) for text in self._likely(query.text)]
-            answer = _interruptible(
+            answer = interruptible(
                 model.decoder,
                 lambda: model.decoder.generate(
                     prompt,
@@ -90,24 +90,27 @@ class NeuralTier:
         )
 
 
-def _interruptible(decoder: Decoder, work: Callable[[], Generated]) -> Generated:
+def interruptible(decoder: Decoder, work: Callable[[], Generated]) -> Generated:
     """Run on a thread of its own what a Ctrl-C must end at once: a signal is not handled while the graph runs."""
     outcome: list[Generated | BaseException] = []
+    # An event, since a thread whose join was interrupted counts as ended in Python 3.11.
+    done = threading.Event()
 
     def run() -> None:
         try:
             outcome.append(work())
         except BaseException as error:  # noqa: BLE001 - raised again on the thread that waits
             outcome.append(error)
+        finally:
+            done.set()
 
-    thread = threading.Thread(target=run, name="neural", daemon=True)
-    thread.start()
+    threading.Thread(target=run, name="neural", daemon=True).start()
     try:
-        thread.join()
+        done.wait()
     except BaseException:
-        while thread.is_alive():
+        while not done.is_set():
             decoder.cancel()
-            thread.join(0.01)
+            done.wait(0.01)
         raise
     if isinstance(outcome[0], BaseException):
         raise outcome[0]
