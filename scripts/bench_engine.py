@@ -1,13 +1,14 @@
-"""scripts/bench engine: this engine beside llama.cpp on the same model, tokens and threads, taking turns in one run.
+"""scripts/bench engine: this engine beside others on the same model, tokens and threads, taking turns in one run.
 
 Every contestant is a process of its own and only one works at a time; a ratio is that of two turns of the same round. The
 peers need an environment of their own, which nothing of Shammah needs:
 
     python3 -m venv PEERS
-    CMAKE_ARGS=-DGGML_NATIVE=ON PEERS/bin/pip install --no-binary llama-cpp-python llama-cpp-python==0.3.36
+    CMAKE_ARGS=-DGGML_NATIVE=ON PEERS/bin/pip install --no-binary llama-cpp-python -r scripts/bench-peers.txt
     scripts/bench engine --peers PEERS --gguf FILE
 
-FILE is the GGUF file that the base was made from; it is quantized to Q8_0 and Q4_0 here, by llama.cpp itself.
+FILE is the GGUF file that the base was made from; it is quantized to Q8_0 and Q4_0 here, by llama.cpp itself. A peer that is
+not there is named and left out. docs/benchmarks.md says what is measured.
 """
 
 import argparse
@@ -18,21 +19,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from engine_files import FILE_TYPES, Peers, export
+
 ROOT = Path(__file__).resolve().parent
-FILE_TYPES = {"q8_0": 7, "q4_0": 2}
 QUESTION = "How do I make good coffee at home, step by step?"
-QUANTIZE = """
-import ctypes, sys, llama_cpp
-source, target, kind = sys.argv[1:]
-wanted = llama_cpp.llama_model_quantize_default_params()
-wanted.nthread, wanted.ftype, wanted.allow_requantize = 2, int(kind), True
-sys.exit(llama_cpp.llama_model_quantize(source.encode(), target.encode(), ctypes.byref(wanted)))
-"""
 
 
 class Contestant:
@@ -62,15 +56,6 @@ class Contestant:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
-
-
-def export(base: Path, precision: Any, folder: Path) -> None:
-    """Write the graph as a night would."""
-    from shammah_export.export import export_model
-
-    shape = export_model(base, folder, precision, context=2048).shape
-    sizes = {key: asdict(shape)[key] for key in ("layers", "kv_heads", "head_dim", "vocab", "context")}
-    (folder / "shape.json").write_text(json.dumps(sizes), encoding="utf-8")
 
 
 def run(contestants: list[Contestant], rounds: int, prompt: list[int]) -> dict[str, dict[str, list[float]]]:
@@ -115,6 +100,13 @@ def bars(found: dict[str, dict[str, list[float]]], peaks: dict[str, float]) -> l
         rows.append(
             (f"{mine}, 1 in 10 changed against none", ratio(found, (f"{changed}: plain", mine), (changed, mine)), least)
         )
+    cached = "first token, 488 cached + 24"
+    for mine in ("shammah int8", "shammah int4"):
+        rows.append((f"30 ms over {cached}, {mine}", [0.030 / value for value in found[cached][mine]], 1.0))
+    for precision in ("int8", "int4"):
+        mine, theirs = f"shammah {precision}", f"genai {precision}"
+        if theirs in peaks:
+            rows.append((f"decode, {mine} against {theirs}", ratio(found, (near, theirs), (near, mine)), 1.2))
     if "llama.cpp q8_0" not in peaks:
         return rows
     for mine, theirs, decode, prefill in (
@@ -129,6 +121,38 @@ def bars(found: dict[str, dict[str, list[float]]], peaks: dict[str, float]) -> l
     best = min(("llama.cpp q8_0", "llama.cpp q4_0"), key=lambda name: statistics.median(found[near][name]))
     rows.append((f"verbatim draft, shammah int8 against {best}", ratio(found, (near, best), (verbatim, "shammah int8")), 3.0))
     return rows
+
+
+def peers_commands(peers: Peers, base: Path, gguf: Path, made: Path) -> dict[str, list[str]]:
+    """Commands of the peers that are there, whose model files are made for it."""
+    names = ("llama-cpp-python", "onnxruntime-genai", "openvino-genai")
+    there = [name for name in names if peers.has(name)]
+    print("peers: " + ", ".join(f"{name} {peers.versions[name]}" for name in there))
+    start = [peers.python, str(ROOT / "engine_contestant.py")]
+    commands: dict[str, list[str]] = {}
+    if "llama-cpp-python" in there:
+        for kind in FILE_TYPES:
+            commands[f"llama.cpp {kind}"] = [*start, "llama", str(peers.gguf(gguf, kind, made / f"{kind}.gguf"))]
+    if "onnxruntime-genai" in there:
+        for precision in ("int8", "int4"):
+            if folder := peers.genai(base, precision, made / f"genai-{precision}"):
+                commands[f"genai {precision}"] = [*start, "genai", str(folder)]
+    # It reads llama.cpp's files.
+    if "openvino-genai" in there and "llama.cpp q8_0" in commands:
+        for kind in FILE_TYPES:
+            commands[f"openvino {kind}"] = [*start, "openvino", commands[f"llama.cpp {kind}"][-1]]
+    return commands
+
+
+def imports(repeats: int = 5) -> list[float]:
+    """Seconds that importing the command of the runtime takes, by python -X importtime, without those of starting Python."""
+    found = []
+    for _ in range(repeats):
+        command = [sys.executable, "-X", "importtime", "-c", "import shammah_runtime.cli"]
+        told = subprocess.run(command, check=True, capture_output=True, text=True).stderr.splitlines()
+        # "import time: self [us] | cumulative | name": the last line is the module that was asked for.
+        found.append(int(told[-1].split("|")[1]) / 1e6)
+    return found
 
 
 def machine() -> str:
@@ -156,7 +180,7 @@ def main() -> None:
     default = Home.find().bases / "smollm2-135m-instruct"
     parser = argparse.ArgumentParser(prog="scripts/bench engine", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--base", type=Path, default=default, help=f"a base folder of scripts/make-base (default: {default})")
-    parser.add_argument("--peers", type=Path, help="a virtual environment with llama-cpp-python; without it no peer runs")
+    parser.add_argument("--peers", type=Path, help="a virtual environment with the peers; without it none runs")
     parser.add_argument("--gguf", type=Path, help="the GGUF file of the same model, for the peer")
     parser.add_argument("--rounds", type=int, default=9, help="turns of every contestant (default: 9)")
     parser.add_argument("--json", type=Path, help="write the figures to this file as well")
@@ -177,11 +201,7 @@ def main() -> None:
             export(chosen.base, precision, Path(made) / precision)
             commands[f"shammah {precision}"] = [sys.executable, worker, "shammah", str(Path(made) / precision)]
         if chosen.peers:
-            python = str(chosen.peers / "bin" / "python")
-            for kind, number in FILE_TYPES.items():
-                target = str(Path(made) / f"{kind}.gguf")
-                subprocess.run([python, "-c", QUANTIZE, str(chosen.gguf), target, str(number)], check=True, capture_output=True)
-                commands[f"llama.cpp {kind}"] = [python, worker, "llama", target]
+            commands |= peers_commands(Peers(chosen.peers), chosen.base, chosen.gguf, Path(made))
         # Started again each time: what one process reads from the disk is in memory for the next.
         starts: dict[str, list[float]] = {}
         for _ in range(3):
@@ -194,18 +214,17 @@ def main() -> None:
         found = run(contestants, chosen.rounds, prompt)
         for contestant in contestants:
             contestant.close()
-    print(f"\n{'milliseconds: median (least to most)':38s}" + "".join(f"{name:>26s}" for name in commands))
+    print("\nmilliseconds: median (least to most)")
     table = {"load to first token": starts, **found}
     for workload, by_name in table.items():
-        cells = ""
-        for name in commands:
-            values = [1e3 * value for value in by_name.get(name, [])]
-            told = f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})" if values else "-"
-            cells += f"{told:>26s}"
-        print(f"{workload:38s}{cells}")
-    print(f"{'peak memory at the first token, MiB':38s}" + "".join(f"{peaks[name]:>26.0f}" for name in commands))
+        for name, seconds in by_name.items():
+            values = [1e3 * value for value in seconds]
+            told = f"{statistics.median(values):9.2f} ({min(values):.2f} to {max(values):.2f})"
+            print(f"{workload:34s} {name:16s} {told}")
+    for name, peak in peaks.items():
+        print(f"{'peak MiB at the first token':34s} {name:16s} {peak:6.0f}")
     print("\nratio of paired turns: median (least to most)")
-    rows = bars(found, peaks)
+    rows = [*bars(found, peaks), ("150 ms over importing shammah_runtime.cli", [0.150 / value for value in imports()], 1.0)]
     for label, ratios, least in rows:
         middle = statistics.median(ratios)
         verdict = "" if not least else f"wanted {least:.2f}: {'reached' if middle >= least else 'not reached'}"

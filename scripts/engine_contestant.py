@@ -1,7 +1,7 @@
 """One engine in a process of its own, for scripts/bench engine: reads orders as JSON lines, answers with figures.
 
-engine_contestant.py KIND FILE, where KIND is shammah (a graph folder) or llama (a GGUF file). Only what is asked for is
-imported, so that a peer's environment can run it.
+engine_contestant.py KIND FILE, where KIND is shammah (a graph folder), llama (a GGUF file), genai (its model folder) or
+openvino (a GGUF file). Only what is asked for is imported, so that a peer's environment can run it.
 """
 
 import json
@@ -56,6 +56,8 @@ class Shammah:
         decoder = self._decoder = self._decoder or Decoder(self.session, _NoText(), ())  # type: ignore[arg-type]
         decoding = Decoding(max_tokens=tokens)
         rng = np.random.default_rng(seed)
+        # The prompt is then in memory for both, not for the second alone.
+        decoder.generate(prompt, Decoding(max_tokens=1))
         began = time.perf_counter()
         plain = decoder.generate(prompt, decoding)
         middle = time.perf_counter()
@@ -114,6 +116,17 @@ class Llama:
         return int(logits.argmax())
 
 
+def open_engine(kind: str, file: str) -> Any:
+    """The engine of that kind."""
+    if kind == "shammah":
+        return Shammah(file)
+    if kind == "llama":
+        return Llama(file)
+    import engine_peers
+
+    return engine_peers.Genai(file, THREADS, CONTEXT) if kind == "genai" else engine_peers.OpenVino(file, THREADS)
+
+
 def decode(engine: Engine, context: int, tokens: int) -> float:
     """Seconds per token, greedy, one at a time, after `context` tokens."""
     engine.begin()
@@ -151,7 +164,7 @@ def main() -> None:
     """Load, read 24 tokens, say what that took; then do what is asked until the input ends."""
     began = time.perf_counter()
     kind, file = sys.argv[1:]
-    engine: Any = {"shammah": Shammah, "llama": Llama}[kind](file)
+    engine: Any = open_engine(kind, file)
     engine.read(_tokens(24))
     print(json.dumps({"first_token": time.perf_counter() - began, "peak": peak_mebibytes()}), flush=True)
     for line in sys.stdin:
@@ -159,6 +172,8 @@ def main() -> None:
         what = order.pop("do")
         if what == "drafts":
             found = engine.drafts(**order)
+        elif hasattr(engine, what):
+            found = {"seconds": getattr(engine, what)(**order)}
         else:
             found = {"seconds": {"decode": decode, "prefill": prefill}[what](engine, **order)}
         print(json.dumps(found), flush=True)

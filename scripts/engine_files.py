@@ -1,0 +1,82 @@
+"""The model files of the contestants of scripts/bench engine, all from one base; knows nothing of how they are run."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+FILE_TYPES = {"q8_0": 7, "q4_0": 2}
+QUANTIZE = """
+import ctypes, sys, llama_cpp
+source, target, kind = sys.argv[1:]
+wanted = llama_cpp.llama_model_quantize_default_params()
+wanted.nthread, wanted.ftype, wanted.allow_requantize = 2, int(kind), True
+sys.exit(llama_cpp.llama_model_quantize(source.encode(), target.encode(), ctypes.byref(wanted)))
+"""
+WHAT_IS_THERE = """
+import importlib.metadata, json, sys
+found = {one.metadata["Name"].lower().replace("_", "-"): one.version for one in importlib.metadata.distributions()}
+print(json.dumps([[path for path in sys.path if path.endswith("-packages")], found]))
+"""
+# Last on the path, so that the peers' environment gives only what this one lacks.
+BUILD = """
+import runpy, sys
+builder, extra = sys.argv[1], sys.argv[2].split(":")
+sys.path[:0] = [builder.rsplit("/", 1)[0]]
+sys.path += extra
+sys.argv[:] = [builder, *sys.argv[3:]]
+runpy.run_path(builder, run_name="__main__")
+"""
+
+
+class Peers:
+    """An environment with the peers.
+
+    versions: what is installed there, by package name.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.python = str(folder / "bin" / "python")
+        found = subprocess.run([self.python, "-c", WHAT_IS_THERE], check=True, capture_output=True, text=True).stdout
+        self._packages: list[str]
+        self.versions: dict[str, str]
+        self._packages, self.versions = json.loads(found)
+
+    def has(self, name: str) -> bool:
+        """Whether a package is installed; says so where it is not."""
+        if name not in self.versions:
+            print(f"left out: {name} is not installed there")
+        return name in self.versions
+
+    def gguf(self, source: Path, kind: str, target: Path) -> Path:
+        """llama.cpp's own quantization of a GGUF file, as its users get it: a tied head stays at Q8_0 for Q4_0."""
+        command = [self.python, "-c", QUANTIZE, str(source), str(target), str(FILE_TYPES[kind])]
+        subprocess.run(command, check=True, capture_output=True)
+        return target
+
+    def genai(self, base: Path, precision: str, target: Path) -> Path | None:
+        """onnxruntime-genai's own build of a base folder, in blocks of 32; None, and a line, where it fails."""
+        packages = next(path for path in self._packages if (Path(path) / "onnxruntime_genai").exists())
+        builder = Path(packages) / "onnxruntime_genai" / "models" / "builder.py"
+        command = [sys.executable, "-c", BUILD, str(builder), ":".join(self._packages)]
+        command += ["-i", str(base), "-o", str(target), "-p", precision, "-e", "cpu", "-c", str(target) + ".cache"]
+        command += ["--extra_options", "block_size=32", "accuracy_level=4"]
+        offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, env=offline)
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+            print(f"left out: onnxruntime-genai {precision}, whose builder ended with: {reason}")
+            return None
+        return target
+
+
+def export(base: Path, precision: Any, folder: Path) -> None:
+    """Write the graph as a night would."""
+    from shammah_export.export import export_model
+
+    shape = export_model(base, folder, precision, context=2048).shape
+    sizes = {key: asdict(shape)[key] for key in ("layers", "kv_heads", "head_dim", "vocab", "context")}
+    (folder / "shape.json").write_text(json.dumps(sizes), encoding="utf-8")
