@@ -94,21 +94,25 @@ def interruptible(decoder: Decoder, work: Callable[[], Generated]) -> Generated:
     """Run on a thread of its own what a Ctrl-C must end at once: a signal is not handled while the graph runs."""
     outcome: list[Generated | BaseException] = []
     # An event, since a thread whose join was interrupted counts as ended in Python 3.11.
-    done = threading.Event()
+    done, given_up = threading.Event(), threading.Event()
 
     def run() -> None:
         try:
-            outcome.append(work())
+            if not given_up.is_set():
+                outcome.append(work())
         except BaseException as error:  # noqa: BLE001 - raised again on the thread that waits
             outcome.append(error)
         finally:
             done.set()
 
-    threading.Thread(target=run, name="neural", daemon=True).start()
+    thread = threading.Thread(target=run, name="neural", daemon=True)
     try:
+        # A signal may come as early as here.
+        thread.start()
         done.wait()
     except BaseException:
-        while not done.is_set():
+        given_up.set()
+        while thread.ident is not None and not done.is_set():
             decoder.cancel()
             done.wait(0.01)
         raise
