@@ -192,6 +192,8 @@ def main() -> None:
     if chosen.rounds < 1:
         parser.error("--rounds must be at least 1")
     print(f"{machine()}; onnxruntime {metadata.version('onnxruntime')}, Python {platform.python_version()}")
+    if os.getloadavg()[0] > 0.5:
+        print("warning: something else is running: these figures are not worth keeping")
     base = Base.open(chosen.base)
     prompt = ChatTokenizer(chosen.base / "tokenizer.json", base.chat).prompt(QUESTION)
     worker = str(ROOT / "engine_contestant.py")
