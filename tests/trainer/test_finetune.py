@@ -6,12 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import LlamaForCausalLM
 
 from fakes.tiny import exchanges
 from shammah_data.errors import TrainingError
+from shammah_export.precision import LARGEST_BLOCK
+from shammah_export.quantize import block_size_for, dequantize, quantize_blocks
 from shammah_trainer.base import Base
 from shammah_trainer.batches import Encoded, Encoder, collate
 from shammah_trainer.dataset import Example
@@ -167,6 +170,17 @@ def test_lora_merges_to_a_plain_model(model: Any, encoder: Encoder, base: Base, 
     ids = torch.tensor([[5, 6, 7, 8]])
     with torch.no_grad():
         torch.testing.assert_close(again(input_ids=ids).logits, trained(input_ids=ids).logits)
+
+
+@PEFT_WARNS
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_training_through_the_quantizer_ends_with_the_weights_it_stores(tune: Callable[..., Any], method: str) -> None:
+    weights, losses = tune(method=method, through="int4", epochs=4.0, learning_rate=1e-2)
+    assert losses[-1] < losses[0]
+    for name, W_NK in weights.items():
+        if W_NK.ndim == 2:
+            blocks = quantize_blocks(W_NK.numpy(), 4, block_size_for(W_NK.shape[1], LARGEST_BLOCK["int4"]))
+            np.testing.assert_array_equal(dequantize(blocks), W_NK, err_msg=name)
 
 
 @pytest.mark.parametrize(("epochs", "steps"), [(0.25, 1), (0.5, 2), (1.0, 4), (2.5, 10), (0.01, 1)])

@@ -12,7 +12,8 @@ from shammah_data.manifest import CacheShape, Golden, GraphEntry
 from shammah_data.settings import TrainSettings
 from shammah_data.similarity import Support
 from shammah_export.export import export_model
-from shammah_export.parity import measure_parity, within_limits
+from shammah_export.parity import LIMITS, measure_parity, within_limits
+from shammah_export.precision import BITS, LARGEST_BLOCK, Precision
 from shammah_export.shape import ModelShape
 from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_runtime.engine.decoder import Decoder
@@ -48,9 +49,18 @@ class Assessment:
     figures: dict[str, Any]
 
 
-def assess(base: Base, dataset: Dataset, merged: Path, staging: Path, train: TrainSettings, reporter: Reporter) -> Assessment:
+def assess(
+    base: Base,
+    dataset: Dataset,
+    merged: Path,
+    staging: Path,
+    train: TrainSettings,
+    through: Precision | None,
+    reporter: Reporter,
+) -> Assessment:
     """Export the weights in `merged` into `staging` and measure the graph with the engine that will serve it.
 
+    `through`: the precision whose rounding the weights were trained through, so that exporting them rounds nothing more.
     Raises ExportError and ArtifactError.
     """
     config = json.loads((merged / "config.json").read_text(encoding="utf-8"))
@@ -58,7 +68,10 @@ def assess(base: Base, dataset: Dataset, merged: Path, staging: Path, train: Tra
     folder = staging / train.precision
     exported = export_model(merged, folder, train.precision, context=context)
     reporter.say(f"exported {train.precision}: {exported.bytes / 1e6:.0f} MB in {exported.seconds:.0f} s")
-    figures: dict[str, Any] = {"export": {"precision": train.precision, "bytes": exported.bytes, "nodes": exported.nodes}}
+    stored = {"bits": BITS.get(train.precision, 32), "largest_block": LARGEST_BLOCK.get(train.precision)}
+    figures: dict[str, Any] = {
+        "export": {"precision": train.precision, **stored, "bytes": exported.bytes, "nodes": exported.nodes}
+    }
     sizes = exported.shape
     shape = CacheShape(sizes.layers, sizes.kv_heads, sizes.head_dim, sizes.vocab, sizes.context)
     tokenizer = ChatTokenizer(merged / "tokenizer.json", base.chat)
@@ -74,6 +87,8 @@ def assess(base: Base, dataset: Dataset, merged: Path, staging: Path, train: Tra
         "top1_agreement": parity.top1_agreement,
     }
     figures["parity"] = agreement
+    # What is left is the rounding of activations, as for int8.
+    reasons = within_limits(parity, LIMITS["int8"] if through == train.precision else None)
     reporter.say(f"parity with torch: top-1 agreement {parity.top1_agreement:.1%}, KL {parity.mean_kl:.4f} nats")
 
     session = GraphSession(folder / "model.onnx", shape, "cpu", train.threads or 2)
@@ -100,7 +115,7 @@ def assess(base: Base, dataset: Dataset, merged: Path, staging: Path, train: Tra
     golden = Golden(tuple(prompt), answer)
     path = f"{train.precision}/model.onnx"
     graph = GraphEntry(path, "cpu", train.precision, golden, calibration, agreement)
-    return Assessment(graph, shape, tuple(outcomes), matching, tuple(within_limits(parity)), figures)
+    return Assessment(graph, shape, tuple(outcomes), matching, tuple(reasons), figures)
 
 
 def _questions(dataset: Dataset, seed: int) -> list[tuple[Kind, Example]]:

@@ -3,6 +3,7 @@
 B: examples of a batch, T: tokens, R: response tokens of a batch, D: hidden size, V: vocabulary.
 """
 
+import contextlib
 import functools
 import math
 import random
@@ -19,7 +20,7 @@ from shammah_data.errors import TrainingError
 from shammah_export.precision import Precision
 from shammah_trainer.batches import IGNORED, Batch, Encoder, batches
 from shammah_trainer.dataset import Example
-from shammah_trainer.fakequant import keep_quantized, quantize_forward
+from shammah_trainer.fakequant import ThroughQuantizer, keep_rounded
 
 _WARM_UP = 0.05
 _LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -152,12 +153,12 @@ def finetune(
 
         config = LoraConfig(r=recipe.lora_rank, lora_alpha=2 * recipe.lora_rank, target_modules=_LORA_TARGETS)
         model = get_peft_model(model, config)
-    if recipe.through:
-        quantize_forward(model, recipe.through)
     accelerator = Accelerator(mixed_precision=mixed_precision())
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=recipe.learning_rate, weight_decay=0.0, betas=(0.9, 0.98), fused=True)
     loss_of, optimizer = accelerator.prepare(ResponseLoss(model), optimizer)
+    # Made after the model has moved to where it is trained.
+    rounding = ThroughQuantizer(model, recipe.through).applied if recipe.through else contextlib.nullcontext
     examples = [example for example in examples if encoder.encode(example, ()) is not None]
     if not examples:
         raise TrainingError("no exchange fits into max_length tokens: raise train.max_length in config.toml")
@@ -176,9 +177,10 @@ def finetune(
             for group in optimizer.param_groups:
                 group["lr"] = recipe.learning_rate * _schedule(step, steps)
             batch = Batch(*(part.to(accelerator.device) for part in (batch.ids_BT, batch.labels_BT, batch.weight_B)))
-            with accelerator.autocast():
-                loss = loss_of(batch)
-            accelerator.backward(loss)
+            with rounding():
+                with accelerator.autocast():
+                    loss = loss_of(batch)
+                accelerator.backward(loss)
             accelerator.clip_grad_norm_(trained, 1.0)
             optimizer.step()
             # Kept and zeroed: to free and fault in half a gigabyte of gradients costs a fifth of each step.
@@ -197,7 +199,7 @@ def finetune(
     if recipe.method == "lora":
         trained_model = trained_model.merge_and_unload()
     if recipe.through:
-        keep_quantized(trained_model, recipe.through)
+        keep_rounded(trained_model, recipe.through)
     return trained_model.eval().cpu(), epoch_losses
 
 

@@ -169,9 +169,8 @@ class _Run:
         self.figures["mixed_precision"] = mixed_precision()
         self.figures["loss_before"] = mean_loss(model, encoder, heldout, pad)
         self._reporter.say(f"held-out loss before: {self.figures['loss_before']:.3f} nats per token")
-        # Rounded to 4 bits afterwards, a model this small loses what it learned. LoRA's products are rounded afterwards: its
-        # weights are only known once they are merged.
-        through: Precision | None = "int4" if train.precision == "int4" and train.method == "full" else None
+        # Rounded to 4 bits afterwards, a model this small loses what it learned.
+        through: Precision | None = "int4" if train.precision == "int4" else None
         self.figures["trained_through"] = through
         recipe = Recipe(
             train.method,
@@ -201,7 +200,7 @@ class _Run:
     def _finish(self, base: Base, dataset: Dataset, merged: Path, staging: Path, until: datetime) -> Result:
         from shammah_trainer.assess import assess
 
-        found = assess(base, dataset, merged, staging, self._train, self._reporter)
+        found = assess(base, dataset, merged, staging, self._train, self.figures["trained_through"], self._reporter)
         self.figures |= found.figures
         write_outcomes(self._folder / "heldout.jsonl", found.outcomes, found.graph.calibration)
         reasons = refusals(
