@@ -1,6 +1,10 @@
 """How an answer is drawn: the settings that the command line, the session and the engine share."""
 
-from dataclasses import dataclass
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
 
 from shammah_data.errors import InputError
 
@@ -55,3 +59,42 @@ class Decoding:
             )
         if self.beams > 1 and self.logprobs:
             raise InputError(f"beams {self.beams} and logprobs {self.logprobs}: a beam search tells of its own tokens only")
+
+    @classmethod
+    def of(cls, settings: object, changes: Mapping[str, Any]) -> Self:
+        """The fields that `settings` has, the changes instead of them, and the defaults for the rest."""
+        known = {item.name: getattr(settings, item.name) for item in fields(cls) if hasattr(settings, item.name)}
+        return cls(**{**known, **changes})
+
+    def changed(self, name: str, text: str, known: Mapping[str, Any]) -> Self:
+        """With one of the `known` settings as a user wrote it: a number, for `stop` a text or a JSON list of texts.
+
+        Raises InputError for an unknown name, and for a value that is none or contradicts the others.
+        """
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise InputError(
+                f"unknown setting {name}; " + (f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}")
+            )
+        value: Any
+        if name == "stop":
+            value = _texts(text)
+        else:
+            kind = type(getattr(self, name))
+            try:
+                value = kind(text)
+            except ValueError:
+                raise InputError(f"{name} {text!r} is not {'a whole number' if kind is int else 'a number'}") from None
+        return replace(self, **{name: value})
+
+
+def _texts(text: str) -> tuple[str, ...]:
+    if not text.startswith("["):
+        return (text,) if text else ()
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise InputError(f'stop {text} is not a list of texts: ["###", "\\n\\n"]')
+    return tuple(found)
