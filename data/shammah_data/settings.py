@@ -30,6 +30,9 @@ class ServeSettings:
     min_p: float = field(default=0.0, metadata={"least": 0.0, "most": 1.0})
     repetition_penalty: float = field(default=1.0, metadata={"least": 0.1, "most": 10.0})
     seed: int = field(default=0, metadata={"least": 0, "most": 2**63 - 1})
+    stop: tuple[str, ...] = ()
+    beams: int = field(default=1, metadata={"least": 1, "most": 32})
+    length_penalty: float = field(default=1.0, metadata={"least": -10.0, "most": 10.0})
     context_turns: int = field(default=4, metadata={"least": 0, "most": 100})
     learned_threshold: float = field(default=0.9, metadata={"least": 0.0, "most": 1.0})
 
@@ -142,6 +145,10 @@ def _section(path: Path, name: str, kind: type, table: dict[str, Any]) -> Any:
             choices = get_args(item.type)
             if value not in choices:
                 raise SettingsError(f"{where} = {value!r}; one of {', '.join(choices)}")
+        elif item.type == tuple[str, ...]:
+            if not isinstance(value, list) or not all(isinstance(one, str) and one for one in value):
+                raise SettingsError(f"{where} = {value!r}; it must be a list of texts, none of them empty")
+            value = tuple(value)
         elif item.type is float and type(value) is int:
             value = float(value)
         elif type(value) is not item.type:

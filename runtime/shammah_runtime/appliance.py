@@ -2,8 +2,9 @@
 
 import os
 import threading
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from shammah_data.errors import LogError
 from shammah_data.home import Home
@@ -31,12 +32,13 @@ _DRAFT_SIMILARITY = 0.5
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line may override."""
+    """What the command line may override; `decoding`: fields of `Decoding` by name."""
 
     provider: Provider | None = None
     offline: bool = False
     no_log: bool = False
     watch: bool = True
+    decoding: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Appliance:
@@ -56,15 +58,7 @@ class Appliance:
         self._watch = options.watch
         self._filled = threading.Event()
         self._closed = threading.Event()
-        decoding = Decoding(
-            temperature=serve.temperature,
-            top_k=serve.top_k,
-            top_p=serve.top_p,
-            min_p=serve.min_p,
-            repetition_penalty=serve.repetition_penalty,
-            seed=serve.seed,
-            max_tokens=serve.max_tokens,
-        )
+        self._neural = NeuralTier(self.models, Decoding.of(serve, options.decoding), self._support, self._likely)
         offline = options.offline or section.offline
         self._teacher: Teacher | None = None
         if not offline:
@@ -80,7 +74,7 @@ class Appliance:
             )
         cascade = Cascade(
             local=(
-                NeuralTier(self.models, decoding, self._support, self._likely),
+                self._neural,
                 _Filled(LearnedTier(self.index, serve.learned_threshold), self._filled),
                 TemplateTier(),
             ),
@@ -89,6 +83,15 @@ class Appliance:
         )
         log = None if options.no_log else self.log
         self.conversation = Conversation(cascade, self.index, log, serve.context_turns, warn, Announced(home.tombstones))
+
+    @property
+    def decoding(self) -> Decoding:
+        """How the local model's answers are drawn; may be set between two queries."""
+        return self._neural.decoding
+
+    @decoding.setter
+    def decoding(self, decoding: Decoding) -> None:
+        self._neural.decoding = decoding
 
     def start(self) -> None:
         """Begin to load the model, the learned answers and, where there is a key, the teacher's SDK."""

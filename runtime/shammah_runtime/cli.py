@@ -23,6 +23,26 @@ ProviderOption = Annotated[Provider | None, typer.Option("--provider", help="Whe
 Offline = Annotated[bool, typer.Option("--offline", help="Never ask Claude.")]
 NoLog = Annotated[bool, typer.Option("--no-log", help="Write nothing to the exchange log.")]
 
+# How the local model's answers are drawn: None leaves what config.toml says.
+MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Most tokens of an answer.")]
+Temperature = Annotated[
+    float | None, typer.Option("--temperature", help="0 takes the likeliest token, 1 draws as it is likely.")
+]
+TopK = Annotated[int | None, typer.Option("--top-k", help="Draw among so many likeliest tokens (0: all).")]
+TopP = Annotated[float | None, typer.Option("--top-p", help="Draw among the fewest tokens that are so probable together.")]
+MinP = Annotated[
+    float | None, typer.Option("--min-p", help="Draw among tokens at least so likely as a share of the likeliest.")
+]
+Penalty = Annotated[
+    float | None, typer.Option("--repetition-penalty", help="Above 1: what was said before becomes less likely.")
+]
+Seed = Annotated[int | None, typer.Option("--seed", help="The same seed draws the same answer.")]
+Stop = Annotated[list[str] | None, typer.Option("--stop", help="End an answer before this text; may be given several times.")]
+Beams = Annotated[
+    int | None, typer.Option("--beams", help="Search for the likeliest whole answer with so many beams (1: off).")
+]
+LengthPenalty = Annotated[float | None, typer.Option("--length-penalty", help="Of beams: above 0 favours longer answers.")]
+
 
 def _warn(text: str) -> None:
     from shammah_data.text import printable
@@ -30,26 +50,58 @@ def _warn(text: str) -> None:
     print(f"shammah-serve: {printable(text)}", file=sys.stderr)
 
 
-def _appliance(provider: Provider | None, offline: bool, no_log: bool, watch: bool) -> Any:
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items() if value is not None}
+
+
+def _appliance(provider: Provider | None, offline: bool, no_log: bool, watch: bool, decoding: dict[str, Any]) -> Any:
     from shammah_runtime.appliance import Appliance, Options
 
     home = Home.find().create()
-    appliance = Appliance(home, Settings.load(home.settings), Options(provider, offline, no_log, watch), _warn)
+    appliance = Appliance(home, Settings.load(home.settings), Options(provider, offline, no_log, watch, decoding), _warn)
     appliance.start()
     return appliance
 
 
 @app.callback()
-def serve(context: typer.Context, provider: ProviderOption = None, offline: Offline = False, no_log: NoLog = False) -> None:
+def serve(
+    context: typer.Context,
+    provider: ProviderOption = None,
+    offline: Offline = False,
+    no_log: NoLog = False,
+    max_tokens: MaxTokens = None,
+    temperature: Temperature = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    min_p: MinP = None,
+    repetition_penalty: Penalty = None,
+    seed: Seed = None,
+    stop: Stop = None,
+    beams: Beams = None,
+    length_penalty: LengthPenalty = None,
+) -> None:
     """Open the terminal session (without a command)."""
+    decoding = _given(
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        seed=seed,
+        stop=stop,
+        beams=beams,
+        length_penalty=length_penalty,
+    )
     if context.invoked_subcommand is not None:
-        if provider or offline or no_log:
+        if provider or offline or no_log or decoding:
             raise InputError(f"give these options after the command: shammah-serve {context.invoked_subcommand} --offline ...")
         return
     from shammah_runtime.repl import Repl
     from shammah_runtime.terminal import Terminal
 
-    appliance = _appliance(provider, offline, no_log, watch=True)
+    appliance = _appliance(provider, offline, no_log, watch=True, decoding=decoding)
     try:
         Repl(appliance, Terminal()).run()
     finally:
@@ -63,6 +115,20 @@ def ask(
     provider: ProviderOption = None,
     offline: Offline = False,
     no_log: NoLog = False,
+    max_tokens: MaxTokens = None,
+    temperature: Temperature = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    min_p: MinP = None,
+    repetition_penalty: Penalty = None,
+    seed: Seed = None,
+    stop: Stop = None,
+    beams: Beams = None,
+    length_penalty: LengthPenalty = None,
+    answers: Annotated[int | None, typer.Option("--answers", help="With --json and --beams: also tell the next best.")] = None,
+    logprobs: Annotated[
+        int | None, typer.Option("--logprobs", help="With --json: tell the tokens, each with so many likeliest in its place.")
+    ] = None,
 ) -> None:
     """Answer one question."""
     from shammah_runtime.repl import summary
@@ -71,8 +137,24 @@ def ask(
     text = " ".join(question) if question else "" if sys.stdin.isatty() else sys.stdin.read()
     if not text.strip():
         raise InputError('no question: shammah-serve ask "What is ...?", or give it on standard input')
+    if not as_json and (answers is not None or logprobs is not None):
+        raise InputError("--answers and --logprobs are told in JSON: give --json too")
+    decoding = _given(
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        seed=seed,
+        stop=stop,
+        beams=beams,
+        length_penalty=length_penalty,
+        answers=answers,
+        logprobs=logprobs,
+    )
     terminal = Terminal()
-    appliance = _appliance(provider, offline, no_log, watch=False)
+    appliance = _appliance(provider, offline, no_log, watch=False, decoding=decoding)
     reply = appliance.conversation.ask(text, (lambda _: None) if as_json else terminal.stream)
     if not as_json:
         terminal.end()
@@ -91,6 +173,10 @@ def ask(
             "error": reply.error,
             "attempts": [asdict(attempt) for attempt in reply.attempts],
         }
+        if logprobs is not None:
+            shown["tokens"] = [_told(token) for token in proposal.tokens]
+        if answers is not None:
+            shown["others"] = list(proposal.others)
         print(json.dumps(shown, ensure_ascii=False))
     elif reply.error is None and sys.stderr.isatty():
         Terminal(sys.stderr).remark(summary(reply))
@@ -100,6 +186,11 @@ def ask(
         if not as_json:
             _warn(reply.error)
         sys.exit(3)
+
+
+def _told(token: Any) -> dict[str, Any]:
+    told = {"id": token.id, "text": token.text, "logprob": round(token.logprob, 6)}
+    return told | ({"top": [_told(one) for one in token.top]} if token.top else {})
 
 
 @app.command()

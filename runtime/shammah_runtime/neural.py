@@ -2,23 +2,25 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from shammah_data.errors import ShammahError
 from shammah_data.exchange import Attempt
 from shammah_data.manifest import Calibration
+from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_runtime.engine.confidence import ceiling, confidence, features
 from shammah_runtime.engine.decoder import Decoder, Generated
 from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.followup import depends_on_context
 from shammah_runtime.models import ModelKeeper
-from shammah_runtime.proposal import Proposal, Query, declined
+from shammah_runtime.proposal import Proposal, Query, Token, declined
 
 # The confidence is calibrated on questions that stand alone until a version has seen this many that do not.
 _LEAST_CONTEXT_EXAMPLES = 20
 
 
 class NeuralTier:
-    """Decodes with the version that serves; the first query waits for it to load."""
+    """Decodes with the version that serves; the first query waits for it to load. `decoding` may change between queries."""
 
     def __init__(
         self,
@@ -34,7 +36,7 @@ class NeuralTier:
         self._models = models
         self._likely = likely
         self._support = support
-        self._decoding = decoding
+        self.decoding = decoding
 
     def propose(self, query: Query) -> Proposal:
         """The model's answer, or the reason for none."""
@@ -50,8 +52,8 @@ class NeuralTier:
         # A version that learned from single questions only has never seen more than one exchange before a question.
         context = query.context if learned_turns >= _LEAST_CONTEXT_EXAMPLES else query.context[-2:]
         calibration = model.graph.calibration
-        budget = min(self._decoding.max_tokens, model.manifest.shape.context // 2)
-        decoding = Decoding(**{**vars(self._decoding), "max_tokens": budget})
+        budget = min(self.decoding.max_tokens, model.manifest.shape.context // 2)
+        decoding = replace(self.decoding, max_tokens=budget)
         seen: list[float] = []
         try:
             prompt = model.prompt(query.text, context, budget)
@@ -87,7 +89,20 @@ class NeuralTier:
             model_version=model.manifest.version,
             prompt_tokens=answer.prompt_tokens,
             answer_tokens=len(answer.ids),
+            tokens=_tokens(answer, model.decoder.tokenizer),
+            others=tuple(other.text for other in answer.others),
         )
+
+
+def _tokens(answer: Generated, tokenizer: ChatTokenizer) -> tuple[Token, ...]:
+    def token(number: int, logprob: float, top: tuple[Token, ...] = ()) -> Token:
+        return Token(number, tokenizer.decode([number]), logprob, top)
+
+    tops = answer.tops or ((),) * len(answer.ids)
+    return tuple(
+        token(number, logprob, tuple(token(*one) for one in top))
+        for number, logprob, top in zip(answer.ids, answer.logprobs, tops, strict=True)
+    )
 
 
 def interruptible(decoder: Decoder, work: Callable[[], Generated]) -> Generated:
@@ -122,5 +137,5 @@ def interruptible(decoder: Decoder, work: Callable[[], Generated]) -> Generated:
 
 
 def _hopeless(logprobs: list[float], calibration: Calibration, budget: int) -> bool:
-    """Whether the threshold is out of reach even if every token to come were certain."""
-    return confidence(calibration, ceiling(logprobs, budget)) < calibration.threshold
+    """Whether the threshold is out of reach even if every token to come were certain; a beam search tells of none before."""
+    return bool(logprobs) and confidence(calibration, ceiling(logprobs, budget)) < calibration.threshold

@@ -16,6 +16,16 @@ class Query:
 
 
 @dataclass(frozen=True)
+class Token:
+    """A token of the model's answer: its text, its log-probability under the model in nats, and the likeliest in its place."""
+
+    id: int
+    text: str
+    logprob: float
+    top: tuple["Token", ...] = ()
+
+
+@dataclass(frozen=True)
 class Proposal:
     """What one tier made of a query: the attempt as it is recorded, and the answer where it was accepted."""
 
@@ -27,6 +37,9 @@ class Proposal:
     prompt_tokens: int | None = None
     answer_tokens: int | None = None
     cost_usd: float | None = None
+    # Of the model's answer only: its tokens, and the next best answers of a beam search.
+    tokens: tuple[Token, ...] = ()
+    others: tuple[str, ...] = ()
     # The earlier exchange whose answer this repeats, and whether it was asked in the same words.
     repeats: str | None = None
     same_query: bool = False

@@ -1,11 +1,14 @@
 """The terminal session: a prompt, answers, a line on where each came from, and commands. Knows no tier from inside."""
 
 import contextlib
+import json
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 
 from shammah_data.errors import ShammahError
 from shammah_data.exchange import Attempt
+from shammah_data.settings import ServeSettings
 from shammah_runtime.appliance import Appliance
 from shammah_runtime.cascade import Reply
 from shammah_runtime.status import status_lines
@@ -17,6 +20,7 @@ HELP = """\
 /bad        the last answer was wrong; it is never trained on
 /fix TEXT   what the last answer should have been; it is trained on instead
 /private    keep nothing of what follows, until /private again
+/set        how the local model's answers are drawn; /set NAME VALUE changes it until the session ends
 /status     the version that serves, exchanges per tier, and how many wait for training
 /help       this list
 /quit       leave (so does Ctrl-D); Ctrl-C stops an answer"""
@@ -36,6 +40,7 @@ class Repl:
             "/bad": lambda rest: self._rate("bad", rest),
             "/fix": self._fix,
             "/private": self._private,
+            "/set": self._set,
             "/status": self._status,
             "/help": lambda _: self._terminal.line(HELP),
         }
@@ -114,6 +119,15 @@ class Repl:
             if self._conversation.private
             else "no longer private: what was said in private is gone, what follows is kept"
         )
+
+    def _set(self, rest: str) -> None:
+        known = {name: value for name, value in asdict(self._appliance.decoding).items() if hasattr(ServeSettings, name)}
+        if rest:
+            name, _, value = rest.partition(" ")
+            self._appliance.decoding = self._appliance.decoding.changed(name, value.strip(), known)
+            known = {name: getattr(self._appliance.decoding, name)}
+        for name, value in known.items():
+            self._terminal.line(f"{name:<18} {json.dumps(value, ensure_ascii=False)}")
 
     def _status(self, _: str) -> None:
         for line in status_lines(self._appliance):

@@ -24,6 +24,11 @@ def test_values_are_taken_and_the_rest_are_defaults(tmp_path: Path) -> None:
     assert settings.serve.max_tokens == Settings().serve.max_tokens
 
 
+def test_stop_strings_are_a_list(tmp_path: Path) -> None:
+    assert load(tmp_path, '[serve]\nstop = ["###", "\\n\\n"]').serve.stop == ("###", "\n\n")
+    assert load(tmp_path, "[serve]\nstop = []").serve.stop == ()
+
+
 def test_the_log_may_be_on_a_server_and_privacy_is_a_section(tmp_path: Path) -> None:
     settings = load(tmp_path, 'log = "quack:localhost:9494"\n[privacy]\npersonal_data = "mask"\ntrain_on_teacher = false\n')
     assert settings.log == "quack:localhost:9494"
@@ -57,6 +62,10 @@ def test_the_byte_order_mark_of_an_editor_is_no_key(tmp_path: Path) -> None:
         ("[serve]\nprovider = []", r"serve\.provider = \[\]; one of auto, cpu, cuda"),
         ("[serve]\nthreads = 0", r"serve\.threads = 0; it must lie between 1 and 256"),
         ("[serve]\ntop_p = 1.5", r"serve\.top_p = 1\.5; it must lie between 0\.0 and 1\.0"),
+        ("[serve]\nstop = 'end'", r"serve\.stop = 'end'; it must be a list of texts, none of them empty"),
+        ("[serve]\nstop = ['end', '']", r"serve\.stop = .*; it must be a list of texts"),
+        ("[serve]\nstop = [3]", r"serve\.stop = \[3\]; it must be a list of texts"),
+        ("[serve]\nbeams = 33", r"serve\.beams = 33; it must lie between 1 and 32"),
         ("[serve]\ntop_p = nan", r"serve\.top_p = nan; it must lie"),
         ("[serve]\ntemperature = inf", r"serve\.temperature = inf; it must lie"),
         ("[serve\nthreads = 1", "cannot be read as TOML"),

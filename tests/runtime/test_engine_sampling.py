@@ -20,7 +20,7 @@ from transformers import (
 
 from shammah_data.errors import InputError
 from shammah_runtime.engine.decoding import Decoding
-from shammah_runtime.engine.sampling import Floats, log_softmax, sample
+from shammah_runtime.engine.sampling import Floats, candidates, likeliest, log_softmax, logprob, sample, top_logprobs
 
 LOGITS = np.array([2.0, -1.0, 3.0, 0.5, 3.0, -4.0], np.float32)
 ANY_LOGITS = st.lists(st.floats(-50, 50, width=32), min_size=1, max_size=12).map(lambda row: np.array(row, np.float32))
@@ -58,6 +58,21 @@ def only(kept: list[int], probabilities: npt.NDArray[np.float64]) -> npt.NDArray
     cut = np.zeros_like(probabilities)
     cut[kept] = probabilities[kept]
     return np.asarray(cut / cut.sum())
+
+
+def transformed(logits_V: Floats, decoding: Decoding, said: list[int]) -> npt.NDArray[np.float64]:
+    """The distribution that the processors of transformers make of the logits."""
+    steps: list[LogitsProcessor] = [TemperatureLogitsWarper(decoding.temperature)]
+    if decoding.repetition_penalty != 1.0:
+        steps.insert(0, RepetitionPenaltyLogitsProcessor(decoding.repetition_penalty))
+    if decoding.top_k:
+        steps.append(TopKLogitsWarper(decoding.top_k))
+    if decoding.top_p < 1.0:
+        steps.append(TopPLogitsWarper(decoding.top_p))
+    if decoding.min_p:
+        steps.append(MinPLogitsWarper(decoding.min_p))
+    scores = LogitsProcessorList(steps)(torch.tensor([said]), torch.from_numpy(logits_V)[None])
+    return np.asarray(torch.softmax(scores[0].double(), 0).numpy())
 
 
 def test_greedy_takes_the_first_of_the_likeliest() -> None:
@@ -117,17 +132,7 @@ def test_the_distribution_is_that_of_transformers(decoding: Decoding, seed: int)
     rng = np.random.default_rng(seed)
     logits_V = (3 * rng.standard_normal(40)).astype(np.float32)
     said = {int(token) for token in rng.integers(0, 40, 12)}
-    steps: list[LogitsProcessor] = [TemperatureLogitsWarper(decoding.temperature)]
-    if decoding.repetition_penalty != 1.0:
-        steps.insert(0, RepetitionPenaltyLogitsProcessor(decoding.repetition_penalty))
-    if decoding.top_k:
-        steps.append(TopKLogitsWarper(decoding.top_k))
-    if decoding.top_p < 1.0:
-        steps.append(TopPLogitsWarper(decoding.top_p))
-    if decoding.min_p:
-        steps.append(MinPLogitsWarper(decoding.min_p))
-    scores = LogitsProcessorList(steps)(torch.tensor([sorted(said)]), torch.from_numpy(logits_V)[None])
-    wanted = torch.softmax(scores[0].double(), 0).numpy()
+    wanted = transformed(logits_V, decoding, sorted(said))
     count = 4_000
     drawn = [sample(logits_V, decoding, Uniform((step + 0.5) / count), said) for step in range(count)]
     # Each of the boundaries between two tokens may fall on the other side of a point of the grid.
@@ -170,6 +175,51 @@ def test_a_draw_is_repeatable_and_among_the_top(logits_V: Floats, decoding: Deco
 def test_a_tiny_temperature_is_greedy(logits_V: Floats, temperature: float, seed: int) -> None:
     token = sample(np.round(logits_V), Decoding(temperature=temperature), np.random.default_rng(seed))
     assert np.round(logits_V)[token] == np.round(logits_V).max()
+
+
+@given(st.integers(0, 2**32), st.integers(1, 5000), st.sampled_from([1.0, 3.0, 30.0]))
+def test_the_likeliest_are_those_of_a_sort(seed: int, count: int, spread: float) -> None:
+    # Rounded, so that there are equal ones, also at the cut.
+    logits_V = np.round(np.random.default_rng(seed).standard_normal(4133) * spread, 1).astype(np.float32)
+    np.testing.assert_array_equal(likeliest(logits_V, count), np.argsort(-logits_V, kind="stable")[:count])
+
+
+@pytest.mark.parametrize(
+    "decoding",
+    [
+        Decoding(temperature=1.0),
+        Decoding(temperature=0.6, top_p=0.9),
+        Decoding(temperature=1.5, top_p=0.995),
+        Decoding(temperature=0.8, top_k=50, top_p=0.8, min_p=0.01),
+        Decoding(temperature=1.0, min_p=0.02),
+        Decoding(temperature=1.0, top_k=3000),
+    ],
+    ids=str,
+)
+def test_in_a_large_vocabulary_the_support_and_the_shares_are_those_of_transformers(decoding: Decoding) -> None:
+    logits_V = (3 * np.random.default_rng(1).standard_normal(20_011)).astype(np.float32)
+    wanted = transformed(logits_V, decoding, [0])
+    tokens, weights = candidates(logits_V, decoding)
+    found = np.zeros(len(logits_V))
+    found[slice(None) if tokens is None else tokens] = weights / weights.sum(dtype=np.float64)
+    np.testing.assert_array_equal(found > 0, wanted > 0)
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    # And what is drawn has those shares: the token at a place is that at which their running sum passes it.
+    order = np.arange(len(logits_V)) if tokens is None else tokens
+    ends = np.cumsum(wanted[order])
+    for share in np.linspace(0.0, 0.9999, 40):
+        place = int(np.flatnonzero(order == sample(logits_V, decoding, Uniform(share)))[0])
+        assert ends[place] - wanted[order[place]] - 1e-5 <= share <= ends[place] + 1e-5
+
+
+@given(ANY_LOGITS, st.integers(1, 15))
+def test_the_top_log_probabilities_are_those_of_the_softmax(logits_V: Floats, count: int) -> None:
+    scratch_V = np.empty_like(logits_V)
+    found = top_logprobs(logits_V, count, scratch_V)
+    logs_V = log_softmax(logits_V)
+    assert [token for token, _ in found] == list(np.argsort(-logits_V, kind="stable")[:count])
+    np.testing.assert_allclose([value for _, value in found], [logs_V[token] for token, _ in found], atol=1e-4)
+    assert logprob(logits_V, found[0][0], scratch_V) == pytest.approx(found[0][1], abs=1e-6)
 
 
 @given(ANY_LOGITS)

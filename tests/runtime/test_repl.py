@@ -12,6 +12,7 @@ from shammah_data.errors import InputError
 from shammah_data.exchange import Attempt
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
+from shammah_data.manifest import Calibration
 from shammah_runtime.appliance import Appliance, Options
 from shammah_runtime.proposal import Proposal, Query
 from shammah_runtime.repl import HELP, Repl, explained
@@ -116,7 +117,7 @@ def test_help_names_every_command(make_appliance: Make) -> None:
     shown = run(make_appliance(OFFLINE), "/help")
     assert shown[:-1] == HELP.splitlines()
     commands = {line.split()[0] for line in shown[:-1]}
-    assert commands == {"/why", "/good", "/bad", "/fix", "/private", "/status", "/help", "/quit"}
+    assert commands == {"/why", "/good", "/bad", "/fix", "/private", "/set", "/status", "/help", "/quit"}
     answers = run(make_appliance(OFFLINE), *commands - {"/quit"}, "/quit")
     assert not [line for line in answers if "unknown" in line]
 
@@ -238,3 +239,68 @@ def test_a_line_is_finished_before_a_remark_begins() -> None:
     terminal.stream("d\n")
     terminal.line("e")
     assert out.getvalue() == "ab\nc\nd\ne\n"
+
+
+# -- /set -------------------------------------------------------------------------------------------------------------
+
+
+def test_set_shows_what_config_toml_can_say(make_appliance: Make) -> None:
+    shown = dict(line.split(None, 1) for line in run(make_appliance(OFFLINE, top_k=7, stop=("é",)), "/set")[:-1])
+    assert shown == {
+        "temperature": "0.0",
+        "top_k": "7",
+        "top_p": "1.0",
+        "seed": "0",
+        "max_tokens": "24",
+        "min_p": "0.0",
+        "repetition_penalty": "1.0",
+        "stop": '["é"]',
+        "beams": "1",
+        "length_penalty": "1.0",
+    }
+
+
+def test_set_changes_the_answers_that_follow(make_appliance: Make, tiny: Tiny, home: Home) -> None:
+    tiny.publish(home)
+    cut = ANSWER[: ANSWER.index("nine")].strip()
+    first, second, third = "When does the library open?", "What does a library ticket cost?", "Where does the library stand?"
+    shown = run(make_appliance(OFFLINE), first, "/set stop nine", second, "/set stop", "/set beams 3", third)
+    answers = [line for line in shown if " · " not in line]
+    assert answers[:2] == [ANSWER, 'stop               ["nine"]']
+    assert answers[2:] == [cut, "stop               []", "beams              3", ANSWER, ""]
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("/set temprature 1", "unknown setting temprature; did you mean temperature?"),
+        ("/set threads 1", "unknown setting threads; known: temperature, top_k,"),
+        ("/set logprobs 1", "unknown setting logprobs; "),
+        ("/set top_k 1.5", "top_k '1.5' is not a whole number"),
+        ("/set top_p", "top_p '' is not a number"),
+        ("/set top_p 2", "top_p 2.0 is out of range: 0.0 to 1.0"),
+        ("/set temperature nan", "temperature nan is out of range"),
+        ("/set stop [3]", "stop [3] is not a list of texts"),
+        ("/set stop [", "stop [ is not a list of texts"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_one_line_and_changes_nothing(make_appliance: Make, command: str, says: str) -> None:
+    appliance = make_appliance(OFFLINE)
+    before = appliance.decoding
+    shown = run(appliance, command)
+    assert shown[0].startswith(f"error: {says}")
+    assert len(shown) == 2
+    assert appliance.decoding == before
+
+
+def test_settings_that_contradict_each_other_are_refused_in_a_session(make_appliance: Make) -> None:
+    shown = run(make_appliance(OFFLINE), "/set temperature 0.5", "/set beams 2", '/set stop ["a", "\\n"]')
+    assert shown[1].startswith("error: beams 2 and temperature 0.5: a beam search draws nothing")
+    assert shown[2] == 'stop               ["a", "\\n"]'
+
+
+def test_a_beam_search_is_not_given_up_before_it_has_found_anything(make_appliance: Make, tiny: Tiny, home: Home) -> None:
+    # The least log-probability of no token at all is as low as can be.
+    calibration = Calibration({"least": 1.0}, 3.0, 0.5, 0.95, examples=20, accepted=10, accepted_right=10, certified=False)
+    tiny.publish(home, graphs=[{"calibration": calibration}])
+    assert run(make_appliance(OFFLINE, beams=3), "When does the library open?")[0] == ANSWER

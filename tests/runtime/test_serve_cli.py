@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,9 @@ from fakes.claude import FakeClaude
 from fakes.versions import ACCEPT_NOTHING, ANSWER, QUESTION, TAUGHT, TAUGHT_ANSWER, Tiny
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
+from shammah_data.settings import ServeSettings
 from shammah_runtime.doctor import examine
+from shammah_runtime.engine.decoding import Decoding
 
 HEAVY = {"torch", "transformers", "onnx", "peft", "accelerate"}
 
@@ -133,8 +136,73 @@ def test_settings_are_used(home: Home, tiny: Tiny) -> None:
     assert told["error"].endswith("offline")
 
 
+def test_options_go_over_config_toml(home: Home, tiny: Tiny) -> None:
+    tiny.publish(home)
+    home.settings.write_text('[serve]\nmax_tokens = 2\nstop = ["opens"]\n', encoding="utf-8")
+    ask = ("ask", QUESTION, "--offline")
+    assert serve(*ask, "--max-tokens", "30").stdout.decode() == f"{ANSWER[: ANSWER.index('opens')].strip()}\n"
+    assert serve(*ask, "--max-tokens", "30", "--stop", "###", "--stop", "nine").stdout.decode() == "It opens at\n"
+    session = serve("--offline", "--max-tokens", "30", "--stop", "at", stdin=f"{QUESTION}\n".encode())
+    assert session.stdout.decode().removeprefix("> ").startswith("It opens\n")
+
+
+def test_tokens_and_other_answers_are_told_when_asked_for(home: Home, tiny: Tiny) -> None:
+    tiny.publish(home)
+    told = json.loads(serve("ask", QUESTION, "--offline", "--json", "--logprobs", "2").stdout)
+    assert "".join(token["text"] for token in told["tokens"]) == ANSWER
+    for token in told["tokens"]:
+        best, second = token["top"]
+        # The wired model's own choice is the likeliest, and the next one is another.
+        assert (best["id"], best["logprob"]) == (token["id"], token["logprob"])
+        assert second["logprob"] <= best["logprob"] <= 0.0
+    told = json.loads(serve("ask", QUESTION, "--offline", "--json", "--logprobs", "0", "--beams", "3", "--answers", "3").stdout)
+    assert told["answer"] == ANSWER
+    assert "top" not in told["tokens"][0]
+    assert len(told["others"]) == 2
+    assert "tokens" not in json.loads(serve("ask", QUESTION, "--offline", "--json").stdout)
+    # A courtesy was not decoded.
+    assert (
+        json.loads(serve("ask", "thanks", "--offline", "--json", "--logprobs", "1", "--max-tokens", "1").stdout)["tokens"] == []
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--temperature", "9"), "temperature 9.0 is out of range: 0.0 to 5.0"),
+        (("--beams", "2", "--temperature", "0.5"), "beams 2 and temperature 0.5: a beam search draws nothing"),
+        (("--stop", ""), "a stop string must not be empty"),
+        (("--json", "--answers", "2"), "answers 2 is more than beams 1"),
+        (("--logprobs", "2"), "--answers and --logprobs are told in JSON: give --json too"),
+    ],
+)
+def test_options_that_cannot_be_are_one_line(home: Home, options: tuple[str, ...], said: str) -> None:
+    assert said in one_line(serve("ask", "hello", "--offline", *options), 2)
+
+
+def test_the_docs_list_every_setting_with_its_default_and_its_option() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "decoding.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in text.splitlines() if line.startswith("| `")]
+    listed = {name.strip("`"): default for name, default in rows}
+    plain = Decoding()
+    known = {item.name: getattr(plain, item.name) for item in fields(Decoding) if hasattr(ServeSettings, item.name)}
+    assert listed.keys() == known.keys()
+    for name, default in known.items():
+        assert getattr(ServeSettings(), name) == default
+        assert listed[name] == ("none" if name == "stop" else f"{default:g}")
+    for command in ((), ("ask",)):
+        shown = serve(*command, "--help").stdout.decode()
+        assert all(f"--{name.replace('_', '-')} " in shown for name in known)
+
+
+def test_settings_that_contradict_each_other_are_one_line(home: Home) -> None:
+    home.settings.write_text("[serve]\nbeams = 2\ntemperature = 0.5\n", encoding="utf-8")
+    assert "beams 2 and temperature 0.5" in one_line(serve("--offline"), 2)
+
+
 def test_options_before_the_command_are_not_silently_dropped(home: Home) -> None:
-    assert "give these options after the command" in one_line(serve("--offline", "ask", "hello"), 2)
+    for options in (["--offline"], ["--seed", "3"], ["--stop", "x"]):
+        assert "give these options after the command" in one_line(serve(*options, "ask", "hello"), 2)
 
 
 def test_an_explicit_provider_that_cannot_be_used_is_told_and_others_answer(home: Home, tiny: Tiny) -> None:

@@ -3,16 +3,17 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from shammah_runtime.engine.beam import Found, search
 from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.engine.drafts import Lookup, Pace
 from shammah_runtime.engine.prefix import PrefixCache
-from shammah_runtime.engine.sampling import Floats, logprob, sample
-from shammah_runtime.engine.session import PASS_ROWS, GraphSession
+from shammah_runtime.engine.sampling import Floats, logprob, sample, top_logprobs
+from shammah_runtime.engine.session import PASS_ROWS, GraphSession, KVCache
 from shammah_runtime.engine.stops import StopStrings
 
 # How much of a draft is expected to be right before it was tried.
@@ -25,7 +26,9 @@ class Generated:
     """One answer of the model. `finished`: it ended by itself or at a stop string, not at `max_tokens`, the
     context or a request to stop.
 
-    `passes` of the graph were made for it, that over the prompt included; `reused` tokens of the prompt were read before.
+    `tops`: per token the likeliest ones and their log-probabilities, as many as `Decoding.logprobs`. `others`: the next best
+    answers of a beam search. `passes` of the graph were made for it, that over the prompt included; `reused` tokens of the
+    prompt were read before.
     """
 
     text: str
@@ -35,6 +38,8 @@ class Generated:
     finished: bool
     passes: int = 0
     reused: int = 0
+    tops: tuple[tuple[tuple[int, float], ...], ...] = ()
+    others: tuple["Generated", ...] = ()
 
 
 class Decoder:
@@ -52,24 +57,25 @@ class Decoder:
         self._passes = 0
         self._reused = 0
 
-    def tokens(self, prompt_ids: Sequence[int], decoding: Decoding, draft: Lookup | None = None) -> Iterator[tuple[int, float]]:
+    def tokens(
+        self,
+        prompt_ids: Sequence[int],
+        decoding: Decoding,
+        draft: Lookup | None = None,
+        on_logits: Callable[[Floats], None] | None = None,
+    ) -> Iterator[tuple[int, float]]:
         """Token ids and their log-probabilities under the model (untempered), the end token included.
 
         `draft` makes it faster where it is right and changes no token: each is drawn from the model's own distribution, in
-        order, by the same generator. Ends after an end token, at `max_tokens`, or when the context is full. Raises
-        InputError for a prompt that leaves no room for an answer, InterruptedError after `cancel`.
+        order, by the same generator. `on_logits` gets the logits [V] that a token was drawn from, before it is yielded; the
+        next pass overwrites them. Searches no beams. Ends after an end token, at `max_tokens`, or when the context is full.
+        Raises InputError for a prompt that leaves no room for an answer, InterruptedError after `cancel`.
         """
         with self._busy:
             rng = np.random.default_rng(decoding.seed)
             said = set(prompt_ids)
             session, context = self.session, self.session.shape.context
-            session.resume()
-            if len(prompt_ids) > context or not prompt_ids:
-                # The session says so in its own words.
-                session.feed(session.new_cache(), prompt_ids)
-            cache = self._prefixes.take(prompt_ids)
-            self._reused, self._passes = cache.length, 1
-            rows_MV = session.feed(cache, prompt_ids[cache.length :])
+            cache, rows_MV = self._read(prompt_ids)
             guesses: list[int] = []
             drawn = 0
             kept = len(prompt_ids)
@@ -85,6 +91,8 @@ class Decoder:
                         if draft is not None:
                             draft.said(token)
                         matched = right < len(guesses) and guesses[right] == token
+                        if on_logits is not None:
+                            on_logits(row_V)
                         yield token, logprob(row_V, token, self._scratch_V)
                         if last:
                             return
@@ -105,6 +113,17 @@ class Decoder:
                 # What was guessed and not drawn must not be taken for a part of the conversation.
                 cache.rewind(min(cache.length, kept))
 
+    def _read(self, prompt_ids: Sequence[int]) -> tuple[KVCache, Floats]:
+        """A cache that holds the prompt, and the logits [1, V] behind it."""
+        session = self.session
+        session.resume()
+        if len(prompt_ids) > session.shape.context or not prompt_ids:
+            # The session says so in its own words.
+            session.feed(session.new_cache(), prompt_ids)
+        cache = self._prefixes.take(prompt_ids)
+        self._reused, self._passes = cache.length, 1
+        return cache, session.feed(cache, prompt_ids[cache.length :])
+
     def generate(
         self,
         prompt_ids: Sequence[int],
@@ -118,8 +137,11 @@ class Decoder:
 
         `on_text` gets pieces that never split a character, `on_logprob` each token's log-probability; `cancelled` is asked
         between tokens. `answers` are ids of likely answers, the best first: drafts, which change the speed only. With None
-        nothing is drafted, with an empty sequence what was said before in the conversation is.
+        nothing is drafted, with an empty sequence what was said before in the conversation is. A beam search drafts nothing,
+        and shows its answer when it has been found.
         """
+        if decoding.beams > 1:
+            return self._search(prompt_ids, decoding, on_text, on_logprob, cancelled)
         stream = self.tokenizer.stream()
         stops = StopStrings(decoding.stop)
         ids: list[int] = []
@@ -135,7 +157,12 @@ class Decoder:
 
         draft = None if answers is None else Lookup(answers, prompt_ids)
         self._pace.begin(_DRAFT_CONFIDENCE if answers else _HISTORY_CONFIDENCE)
-        steps = self.tokens(prompt_ids, decoding, draft)
+        tops: list[tuple[tuple[int, float], ...]] = []
+
+        def note(row_V: Floats) -> None:
+            tops.append(top_logprobs(row_V, decoding.logprobs, self._scratch_V))
+
+        steps = self.tokens(prompt_ids, decoding, draft, note if decoding.logprobs else None)
         try:
             for token, logprob in steps:
                 ids.append(token)
@@ -158,8 +185,58 @@ class Decoder:
         emit(stops.push(stream.close()))
         emit(stops.close())
         return Generated(
-            "".join(pieces).strip(), tuple(ids), tuple(logprobs), len(prompt_ids), finished, self._passes, self._reused
+            "".join(pieces).strip(),
+            tuple(ids),
+            tuple(logprobs),
+            len(prompt_ids),
+            finished,
+            self._passes,
+            self._reused,
+            tuple(tops),
         )
+
+    def _search(
+        self,
+        prompt_ids: Sequence[int],
+        decoding: Decoding,
+        on_text: Callable[[str], None] | None,
+        on_logprob: Callable[[float], None] | None,
+        cancelled: Callable[[], bool] | None,
+    ) -> Generated:
+        with self._busy:
+            try:
+                cache, rows_MV = self._read(prompt_ids)
+            except InterruptedError:
+                return Generated("", (), (), len(prompt_ids), False, self._passes, self._reused)
+            try:
+                found, passes = search(self.session, cache, rows_MV[0].copy(), decoding, self._stops, cancelled)
+            finally:
+                cache.rewind(min(cache.length, len(prompt_ids)))
+            self._passes += passes
+        best, *others = [self._told(one, decoding, len(prompt_ids)) for one in found[: decoding.answers]]
+        if on_text and best.text:
+            on_text(best.text)
+        if on_logprob:
+            for value in best.logprobs:
+                on_logprob(value)
+        return replace(best, others=tuple(others))
+
+    def _told(self, found: Found, decoding: Decoding, prompt_tokens: int) -> Generated:
+        """An answer of a beam search as text, up to a stop string."""
+        stream, stops = self.tokenizer.stream(), StopStrings(decoding.stop)
+        pieces: list[str] = []
+        ids: list[int] = []
+        finished = False
+        for token in found.ids:
+            ids.append(token)
+            finished = token in self._stops
+            if not finished:
+                pieces.append(stops.push(stream.push(token)))
+                finished = stops.stopped
+            if finished:
+                break
+        text = "".join([*pieces, stops.push(stream.close()), stops.close()]).strip()
+        return Generated(text, tuple(ids), found.logprobs[: len(ids)], prompt_tokens, finished, self._passes, self._reused)
 
     def cancel(self) -> None:
         """End the answer that another thread is generating, within one operator of the graph; it is returned unfinished."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from shammah_runtime.engine.session import GraphSession, KVCache
+from shammah_runtime.engine.session import GraphSession, KVCache, common
 
 # Conversations whose keys and values are kept at once, and the most memory for all of them.
 _MOST_CACHES = 4
@@ -33,9 +33,9 @@ class PrefixCache:
         best, shared = None, 0
         for cache in self._caches:
             self._reached[id(cache)] = max(self._reached[id(cache)], cache.length)
-            common = min(_common(cache.ids, prompt_ids), len(prompt_ids) - 1)
-            if best is None or common >= shared:
-                best, shared = cache, common
+            found = min(common(cache.ids, prompt_ids), len(prompt_ids) - 1)
+            if best is None or found >= shared:
+                best, shared = cache, found
         goes_on = best is not None and best.length - shared <= _WORTH_COPYING
         if best is not None and not goes_on:
             chosen = self._another()
@@ -43,7 +43,7 @@ class PrefixCache:
                 chosen.copy_from(best, shared)
         else:
             chosen = best if best is not None else self._another()
-        chosen.rewind(min(chosen.length, _common(chosen.ids, prompt_ids), len(prompt_ids) - 1))
+        chosen.rewind(min(chosen.length, common(chosen.ids, prompt_ids), len(prompt_ids) - 1))
         self._caches.remove(chosen)
         self._caches.append(chosen)
         return chosen
@@ -61,12 +61,3 @@ class PrefixCache:
             del self._reached[id(oldest)]
             return self._another()
         return oldest
-
-
-def _common(left: Sequence[int], right: Sequence[int]) -> int:
-    """Tokens that both begin with."""
-    most = min(len(left), len(right))
-    for index in range(most):
-        if left[index] != right[index]:
-            return index
-    return most

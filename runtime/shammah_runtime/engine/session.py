@@ -72,7 +72,9 @@ class KVCache:
         """Hold the first `length` tokens of another cache of the same session (default: all)."""
         length = other.length if length is None else length
         if self._values is not None and other._values is not None:
-            self._values[..., :length, :] = other._values[..., :length, :]
+            # What both begin with is the same to the last bit, in whatever passes it was read.
+            start = min(common(self.ids, other.ids), length)
+            self._values[..., start:length, :] = other._values[..., start:length, :]
         else:
             for mine, theirs in zip(self.buffers, other.buffers, strict=True):
                 mine.update_inplace(theirs.numpy())
@@ -225,6 +227,15 @@ class GraphSession:
         cache.ids.extend(ids)
         size = self.shape.vocab
         return self._logits[: len(rows) * size].reshape(len(rows), size)
+
+
+def common(left: Sequence[int], right: Sequence[int]) -> int:
+    """Tokens that both begin with."""
+    most = min(len(left), len(right))
+    for index in range(most):
+        if left[index] != right[index]:
+            return index
+    return most
 
 
 def _first_line(error: Exception) -> str:
