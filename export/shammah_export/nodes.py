@@ -15,6 +15,7 @@ import onnx
 
 from shammah_export.precision import BITS, Precision
 from shammah_export.quantize import BLOCK_SIZES, Blocks, block_size_for, quantize_blocks
+from shammah_export.shape import Activation
 from shammah_export.sink import Array, TensorSink
 
 MICROSOFT = "com.microsoft"
@@ -104,7 +105,7 @@ class GraphParts:
         turned = self.node("Transpose", [table], [f"{output}.transposed"], perm=[1, 0])
         return self.node("MatMul", [x, turned], [output])
 
-    def first_norm(self, x: str, name: str, weight_H: Floats, epsilon: float) -> str:
+    def norm(self, x: str, name: str, weight_H: Floats, epsilon: float) -> str:
         """RMS normalization (Zhang and Sennrich, arXiv 1910.07467) in standard operators; ONNX Runtime fuses them."""
         two = self.tensor(f"{name}.two", np.array(2, np.float32))
         small = self.tensor(f"{name}.epsilon", np.array(epsilon, np.float32))
@@ -123,6 +124,13 @@ class GraphParts:
         inputs = [residual, x, self.tensor(name, weight_H)]
         self.node("SkipSimplifiedLayerNormalization", inputs, outputs, MICROSOFT, epsilon=epsilon)
         return outputs[0], outputs[-1]
+
+    def activation(self, x: str, kind: Activation, output: str) -> str:
+        """SiLU, or GELU by its tanh approximation (Hendrycks and Gimpel, arXiv 1606.08415)."""
+        if kind == "silu":
+            # x * sigmoid(alpha * x): with alpha 1, QuickGelu is SiLU in one kernel.
+            return self.node("QuickGelu", [x], [output], MICROSOFT, alpha=1.0)
+        return self.node("FastGelu", [x], [output], MICROSOFT)
 
     def layer_norm(self, x: str, name: str, weight_H: Floats, bias_H: Floats, epsilon: float, skip: str = "") -> str:
         """Layer normalization (Ba et al., arXiv 1607.06450) of x, or of x + `skip`."""
