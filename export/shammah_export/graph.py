@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 import onnx
 
+from shammah_data.errors import ExportError
 from shammah_data.token_table import TABLE_KEY, TableDescription
-from shammah_export.contract import FLOAT, INPUTS, IR_VERSION, OPSETS, PRECISION_KEY, cache_names, check_graph
+from shammah_export.contract import INPUTS, IR_VERSION, OPSETS, PRECISION_KEY, cache_names, check_graph
+from shammah_export.halves import FLOAT, rounded
 from shammah_export.nodes import MICROSOFT, GraphParts
-from shammah_export.precision import BITS, LARGEST_BLOCK, Precision
+from shammah_export.precision import BITS, LARGEST_BLOCK, GraphPrecision
 from shammah_export.quantize import BLOCK_SIZES
 from shammah_export.rotary import rotary_tables
 from shammah_export.shape import ModelShape
@@ -34,7 +36,7 @@ NORM = "model.norm.weight"
 def build_graph(
     weights: Mapping[str, Floats],
     shape: ModelShape,
-    precision: Precision,
+    precision: GraphPrecision,
     sink: ExternalWeights,
     *,
     accuracy_level: int = 4,
@@ -46,13 +48,19 @@ def build_graph(
     Raises ExportError for a tensor that is missing, left over, of the wrong size or not finite, and for a graph that
     breaks its contract.
     """
+    if precision == "fp16" and shape.output_norms:
+        raise ExportError(f"{shape.model_type} is not supported in fp16, whose range its activations leave; use bf16 or fp32")
     source = Weights(weights)
     parts = GraphParts(sink, precision, accuracy_level, LARGEST_BLOCK.get(precision, BLOCK_SIZES[0]))
     _add_rotary_tables(parts, shape)
     residual = "embedded"
     if shape.embedding_scale != 1.0:
-        scale = parts.tensor("embedding_scale", np.array(shape.embedding_scale, np.float32))
+        # Rounded as the weights are, and multiplied in float32.
+        factor = rounded("embedding_scale", np.array(shape.embedding_scale, np.float32), precision)
+        scale = parts.tensor("embedding_scale", factor.astype(np.float32))
         residual = parts.node("Mul", [residual, scale], ["embedded.scaled"])
+    if parts.float_type != FLOAT:
+        residual = parts.cast(residual, parts.float_type, "embedded.narrow")
     norm_H = _norm(source, shape, "model.layers.0.input_layernorm.weight", shape.hidden)
     x = parts.norm(residual, "layers.0.norm_in", norm_H, shape.norm_eps)
     for layer in range(shape.layers):
@@ -93,7 +101,7 @@ def _add_rotary_tables(parts: GraphParts, shape: ModelShape) -> None:
     }
     for names, rope in ropes.items():
         for name, table in zip(names, rotary_tables(rope, shape.head_dim, shape.context), strict=True):
-            parts.tensor(name, table)
+            parts.floats(name, table)
 
 
 def _embedding_and_head(
@@ -101,12 +109,14 @@ def _embedding_and_head(
 ) -> TableDescription:
     """The embedding table, which the graph does not read, and the head, which is the same table where they are tied."""
     table_VH = source.take(EMBEDDING, shape.vocab, shape.hidden)
-    bits, block_size = 32, 0
-    arrays: dict[str, Array] = {"embedding": table_VH}
+    bits, block_size = 32 if parts.float_type == FLOAT else 16, 0
+    arrays: dict[str, Array] = {"embedding": rounded(EMBEDDING, table_VH, parts.precision)}
     if parts.precision in BITS:
         blocks = parts.quantize(table_VH)
         bits, block_size = blocks.bits, blocks.block_size
         arrays = {"embedding.packed": blocks.packed, "embedding.scales": blocks.scales}
+    # Logits are float32 whatever the graph computes in.
+    logits = "logits" if parts.float_type == FLOAT else "logits.narrow"
     if shape.tied:
         offsets = []
         for name, array in arrays.items():
@@ -115,13 +125,17 @@ def _embedding_and_head(
             # What is too small to be mapped is inside the graph, where the engine cannot read it.
             offsets.append(int(places["offset"]) if places else sink.place(array))
         if parts.precision in BITS:
-            parts.quantized_linear(x, "embedding", (shape.vocab, shape.hidden), "logits")
+            parts.quantized_linear(x, "embedding", (shape.vocab, shape.hidden), logits)
         else:
-            parts.float_head(x, "embedding", "logits")
+            parts.float_head(x, "embedding", logits)
     else:
         offsets = [sink.place(array) for array in arrays.values()]
-        parts.linear(x, "head", source.take(HEAD, shape.vocab, shape.hidden), "logits")
-    return TableDescription(shape.vocab, shape.hidden, bits, block_size, offsets[0], offsets[-1])
+        parts.linear(x, "head", source.take(HEAD, shape.vocab, shape.hidden), logits)
+    if logits != "logits":
+        parts.cast(logits, FLOAT, "logits")
+    return TableDescription(
+        shape.vocab, shape.hidden, bits, block_size, offsets[0], offsets[-1], bfloat16=parts.precision == "bf16"
+    )
 
 
 def _layer(parts: GraphParts, source: Weights, shape: ModelShape, layer: int, residual: str, x: str) -> tuple[str, str]:
@@ -180,7 +194,7 @@ def _attention(parts: GraphParts, shape: ModelShape, layer: int, packed: str) ->
     """Rotate, cache and attend, over a row of zeros more."""
     name = f"layers.{layer}"
     width = (shape.heads + 2 * shape.kv_heads) * shape.head_dim
-    pad = parts.constant("attention_pad", np.zeros((1, 1, width), np.float32))
+    pad = parts.constant("attention_pad", rounded("attention_pad", np.zeros((1, 1, width), np.float32), parts.precision))
     padded = parts.node("Concat", [packed, pad], [f"{name}.qkv.padded"], axis=1)
     window = shape.window_of(layer)
     attended_rows = parts.node(
@@ -216,7 +230,7 @@ def _assemble(parts: GraphParts, shape: ModelShape, table: TableDescription) -> 
     for values, kind, length in ((inputs, "past", "P"), (outputs, "present", "T")):
         for layer in range(shape.layers):
             cache = [1, shape.kv_heads, length, shape.head_dim]
-            values += [value(name, FLOAT, cache) for name in cache_names(kind, layer)]
+            values += [value(name, parts.float_type, cache) for name in cache_names(kind, layer)]
     graph = onnx.helper.make_graph(parts.nodes, shape.model_type, inputs, outputs, parts.tensors)
     opsets = [onnx.helper.make_opsetid(domain, version) for domain, version in OPSETS.items()]
     model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="shammah")
