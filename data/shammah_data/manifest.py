@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from shammah_data.errors import ArtifactError
+from shammah_data.settings import GraphPrecision
 
 FORMAT = 2
 NAME = "manifest.json"
@@ -79,7 +80,7 @@ class GraphEntry:
 
     path: str
     provider: Literal["cpu", "cuda"]
-    precision: Literal["int8", "int4", "fp32"]
+    precision: GraphPrecision
     golden: Golden
     calibration: Calibration
     parity: dict[str, float] = field(default_factory=dict)

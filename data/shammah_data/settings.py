@@ -11,7 +11,9 @@ from typing import Any, Literal, get_args, get_origin
 from shammah_data.errors import SettingsError
 
 Provider = Literal["auto", "cpu", "cuda"]
+# What a night exports, and what a version may hold.
 Precision = Literal["int8", "int4", "fp32"]
+GraphPrecision = Literal["int8", "int4", "fp32", "fp16", "bf16"]
 Method = Literal["full", "lora"]
 PersonalData = Literal["keep", "mask"]
 _SERVER = re.compile(r"quack:(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):(?P<port>\d{1,5})")

@@ -22,6 +22,12 @@ Device = Literal["cpu", "cuda"]
 # Beside every graph.
 _WEIGHTS = "weights.bin"
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+# ONNX's number for what a cache may hold, and numpy's type; numpy has no bfloat16, and ONNX Runtime's CPU no kernels for it.
+_CACHE_TYPES: dict[str, tuple[int, type[np.generic]]] = {
+    "tensor(float)": (1, np.float32),
+    "tensor(float16)": (10, np.float16),
+    "tensor(bfloat16)": (16, np.uint16),
+}
 
 # Longer prompts are read in passes of this many tokens: measured faster than one pass, and a bound on what a pass allocates.
 PASS_TOKENS = 128
@@ -32,9 +38,10 @@ _MOST_BINDINGS = 48
 
 
 class KVCache:
-    """The keys and values of one sequence, float32 [kv heads, context + 1, head_dim] per layer and kind; made by a session.
+    """The keys and values of one sequence, [kv heads, context + 1, head_dim] per layer and kind; made by a session.
 
-    `ids` are the tokens it holds. Pages that no token has reached take no memory.
+    They are of the graph's own type: float32, float16 or, on CUDA, bfloat16. `ids` are the tokens it holds. Pages that no token
+    has reached take no memory.
     """
 
     def __init__(self, session: "GraphSession") -> None:
@@ -42,19 +49,19 @@ class KVCache:
         self.ids: list[int] = []
         self.bindings: dict[tuple[int, int], Any] = {}
         side = (1, shape.kv_heads, shape.context + 1, shape.head_dim)
-        self._values: npt.NDArray[np.float32] | None = None
+        self._values: npt.NDArray[Any] | None = None
+        number, kind = session.cache_type
         if session.device == "cpu":
             everything = (2 * shape.layers, *side)
-            buffer = mmap.mmap(-1, 4 * int(np.prod(everything)))
+            buffer = mmap.mmap(-1, np.dtype(kind).itemsize * int(np.prod(everything)))
             # A huge page would make memory of megabytes that no token has reached.
             if hasattr(mmap, "MADV_NOHUGEPAGE"):
                 buffer.madvise(mmap.MADV_NOHUGEPAGE)
-            self._values = np.frombuffer(buffer, np.float32).reshape(everything)
+            self._values = np.frombuffer(buffer, kind).reshape(everything)
             self.buffers = [session.ort.OrtValue.ortvalue_from_numpy(part) for part in self._values]
         else:
             self.buffers = [
-                session.ort.OrtValue.ortvalue_from_shape_and_type(side, np.float32, session.device)
-                for _ in range(2 * shape.layers)
+                session.ort.OrtValue.ortvalue_from_shape_and_type(side, number, session.device) for _ in range(2 * shape.layers)
             ]
 
     @property
@@ -80,12 +87,12 @@ class KVCache:
                 mine.update_inplace(theirs.numpy())
         self.ids = other.ids[:length]
 
-    def state(self) -> Floats:
-        """A copy of what it holds: float32 [2 layers, kv heads, length, head_dim]; only on the CPU."""
+    def state(self) -> npt.NDArray[Any]:
+        """A copy of what it holds: [2 layers, kv heads, length, head_dim]; only on the CPU."""
         assert self._values is not None
         return np.ascontiguousarray(self._values[:, 0, :, : self.length])
 
-    def restore(self, ids: Sequence[int], state: Floats) -> None:
+    def restore(self, ids: Sequence[int], state: npt.NDArray[Any]) -> None:
         """Hold what `state` of a cache with these ids gave; only on the CPU."""
         assert self._values is not None
         self._values[:, 0, :, : len(ids)] = state
@@ -134,13 +141,18 @@ class GraphSession:
         return options
 
     def _check_signature(self) -> None:
-        found = {item.name: item.shape for item in self._session.get_inputs()}
+        inputs = self._session.get_inputs()
+        found = {item.name: item.shape for item in inputs}
         logits = {item.name: item.shape for item in self._session.get_outputs()}.get("logits", [None])
         if logits[-1] != self.shape.vocab:
             raise ArtifactError(f"the graph's vocabulary is {logits[-1]}, not {self.shape.vocab} as the manifest says")
         for layer in range(self.shape.layers):
             if found.get(f"past_key_{layer}", [None] * 4)[1::2] != [self.shape.kv_heads, self.shape.head_dim]:
                 raise ArtifactError(f"the graph's cache of layer {layer} is not what the manifest says")
+        kind = next(item.type for item in inputs if item.name == "past_key_0")
+        if kind not in _CACHE_TYPES:
+            raise ArtifactError(f"the graph's cache is of {kind}, which this runtime does not know")
+        self.cache_type = _CACHE_TYPES[kind]
         if f"past_key_{self.shape.layers}" in found:
             raise ArtifactError(f"the graph has more than the {self.shape.layers} layers of the manifest")
 
