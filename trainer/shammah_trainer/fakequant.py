@@ -18,7 +18,7 @@ from shammah_export.precision import BITS, LARGEST_BLOCK, Precision
 from shammah_export.quantize import block_size_for
 
 # Weights rounded at once: few enough that what is read and written again and again stays in the processor's cache.
-_AT_ONCE = 1 << 18
+_AT_ONCE = 1 << 19
 _ADAPTER = "default"
 
 
@@ -34,7 +34,8 @@ def rounded(W_NK: torch.Tensor, bits: int, block_size: int, out_NK: torch.Tensor
     for start in range(0, N, rows):
         W_MS = W_NK[start : start + rows].view(-1, block_size)
         out_MS = out_NK[start : start + rows].view(-1, block_size)
-        low_M, high_M = torch.aminmax(W_MS, dim=1)
+        # Two reductions: torch.aminmax takes four times as long as both.
+        low_M, high_M = W_MS.amin(dim=1), W_MS.amax(dim=1)
         extreme_M = torch.where(high_M > -low_M, high_M, low_M)
         # Where both ends are as far from zero, the exporter takes the one that comes first.
         (tied,) = torch.nonzero(high_M == -low_M, as_tuple=True)
