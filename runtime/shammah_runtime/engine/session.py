@@ -16,6 +16,7 @@ import numpy.typing as npt
 from shammah_data.errors import ArtifactError, InputError
 from shammah_data.manifest import CacheShape
 from shammah_data.token_table import TABLE_KEY, TokenTable
+from shammah_runtime.engine.elements import Copier, element_of
 
 Floats = npt.NDArray[np.float32]
 Device = Literal["cpu", "cuda"]
@@ -32,9 +33,10 @@ _MOST_BINDINGS = 48
 
 
 class KVCache:
-    """The keys and values of one sequence, float32 [kv heads, context + 1, head_dim] per layer and kind; made by a session.
+    """The keys and values of one sequence, [kv heads, context + 1, head_dim] per layer and kind; made by a session.
 
-    `ids` are the tokens it holds. Pages that no token has reached take no memory.
+    They are of the type that the graph wants, on its device. `ids` are the tokens it holds. Pages that no token has reached
+    take no memory.
     """
 
     def __init__(self, session: "GraphSession") -> None:
@@ -42,18 +44,20 @@ class KVCache:
         self.ids: list[int] = []
         self.bindings: dict[tuple[int, int], Any] = {}
         side = (1, shape.kv_heads, shape.context + 1, shape.head_dim)
-        self._values: npt.NDArray[np.float32] | None = None
+        element = session.element
+        self._values: npt.NDArray[Any] | None = None
+        self._copy_values = session.copy_values
         if session.device == "cpu":
             everything = (2 * shape.layers, *side)
-            buffer = mmap.mmap(-1, 4 * int(np.prod(everything)))
+            buffer = mmap.mmap(-1, element.bytes * int(np.prod(everything)))
             # A huge page would make memory of megabytes that no token has reached.
             if hasattr(mmap, "MADV_NOHUGEPAGE"):
                 buffer.madvise(mmap.MADV_NOHUGEPAGE)
-            self._values = np.frombuffer(buffer, np.float32).reshape(everything)
-            self.buffers = [session.ort.OrtValue.ortvalue_from_numpy(part) for part in self._values]
+            self._values = np.frombuffer(buffer, element.holder).reshape(everything)
+            self.buffers = [element.value(session.ort, part) for part in self._values]
         else:
             self.buffers = [
-                session.ort.OrtValue.ortvalue_from_shape_and_type(side, np.float32, session.device)
+                session.ort.OrtValue.ortvalue_from_shape_and_type(side, element.number, session.device)
                 for _ in range(2 * shape.layers)
             ]
 
@@ -76,16 +80,15 @@ class KVCache:
             start = min(common(self.ids, other.ids), length)
             self._values[..., start:length, :] = other._values[..., start:length, :]
         else:
-            for mine, theirs in zip(self.buffers, other.buffers, strict=True):
-                mine.update_inplace(theirs.numpy())
+            self._copy_values(other.buffers, self.buffers)
         self.ids = other.ids[:length]
 
-    def state(self) -> Floats:
-        """A copy of what it holds: float32 [2 layers, kv heads, length, head_dim]; only on the CPU."""
+    def state(self) -> npt.NDArray[Any]:
+        """A copy of what it holds: [2 layers, kv heads, length, head_dim], bfloat16 as its bits; only on the CPU."""
         assert self._values is not None
         return np.ascontiguousarray(self._values[:, 0, :, : self.length])
 
-    def restore(self, ids: Sequence[int], state: Floats) -> None:
+    def restore(self, ids: Sequence[int], state: npt.NDArray[Any]) -> None:
         """Hold what `state` of a cache with these ids gave; only on the CPU."""
         assert self._values is not None
         self._values[:, 0, :, : len(ids)] = state
@@ -117,6 +120,7 @@ class GraphSession:
         self.device = device
         self.shape = shape
         self.ort = ort
+        self._copier: Copier | None = None
         described = self._session.get_modelmeta().custom_metadata_map.get(TABLE_KEY)
         self._table = TokenTable(graph.with_name(_WEIGHTS), described)
         self._check_signature()
@@ -134,6 +138,8 @@ class GraphSession:
         return options
 
     def _check_signature(self) -> None:
+        types = {item.name: item.type for item in self._session.get_inputs()}
+        self.element = element_of(types.get("past_key_0", "nothing"))
         found = {item.name: item.shape for item in self._session.get_inputs()}
         logits = {item.name: item.shape for item in self._session.get_outputs()}.get("logits", [None])
         if logits[-1] != self.shape.vocab:
@@ -147,6 +153,17 @@ class GraphSession:
     def new_cache(self) -> KVCache:
         """An empty cache for one more sequence."""
         return KVCache(self)
+
+    @property
+    def token_bytes(self) -> int:
+        """What a token takes in a cache."""
+        return 2 * self.element.bytes * self.shape.layers * self.shape.kv_heads * self.shape.head_dim
+
+    def copy_values(self, sources: Sequence[Any], targets: Sequence[Any]) -> None:
+        """Copy buffers of caches on their device, which no token leaves."""
+        if self._copier is None:
+            self._copier = Copier(self.ort, self.element, _PROVIDERS[self.device])
+        self._copier.copy(sources, targets)
 
     def interrupt(self) -> None:
         """Make the pass that another thread is running, or the next one, fail with InterruptedError; `resume` undoes it."""
