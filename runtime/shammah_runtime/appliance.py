@@ -15,6 +15,7 @@ from shammah_data.store import ModelStore
 from shammah_data.tombstones import Announced
 from shammah_runtime.cascade import Cascade
 from shammah_runtime.conversation import Conversation, fill
+from shammah_runtime.engine import memory
 from shammah_runtime.engine.choice import Wanted
 from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.learned import LearnedIndex, LearnedTier
@@ -99,6 +100,7 @@ class Appliance:
 
     def start(self) -> None:
         """Begin to load the model, the learned answers and, where there is a key, the teacher's SDK."""
+        memory.keep_together()
         self.models.start(self._watch)
         threading.Thread(target=self._fill, name="learned-index", daemon=True).start()
 

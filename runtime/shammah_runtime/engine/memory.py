@@ -12,6 +12,8 @@ from shammah_data.manifest import GraphEntry, Manifest
 _WEIGHTS_FACTOR = 1.2
 _TOKENIZER_FACTOR = 10
 _FIXED = 16 * 2**20
+# From malloc.h.
+_M_ARENA_MAX = -8
 
 
 def needed(manifest: Manifest, graph: GraphEntry) -> int:
@@ -32,6 +34,13 @@ def available(root: Path = Path("/")) -> int | None:
     """
     found = [*_system(root), *_groups(root)]
     return max(0, min(found)) if found else None
+
+
+def keep_together() -> None:
+    """Let all threads allocate from the same two heaps (glibc): each answer has a thread of its own, and with a heap for each
+    of them what is freed in one does not serve the next. To be called before they start."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
 def release() -> None:
