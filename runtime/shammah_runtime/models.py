@@ -286,9 +286,11 @@ class ModelKeeper:
         """Hand back the memory of engines that nobody uses any longer, and of what failed to load."""
         if not self._leaving and not self._untidy:
             return
-        # An error of the last query may hold on to its engine in a cycle.
-        gc.collect()
         still = [engine for engine in self._leaving if engine() is not None]
+        if still:
+            # An error of the last query may hold on to its engine in a cycle.
+            gc.collect()
+            still = [engine for engine in still if engine() is not None]
         if len(still) < len(self._leaving) or self._untidy:
             memory.release()
         self._leaving, self._untidy = still, False
