@@ -18,7 +18,8 @@ import onnx
 
 from shammah_data.errors import ExportError
 from shammah_export.bert_shape import BertShape
-from shammah_export.contract import FLOAT, INT32, INT64, IR_VERSION, OPSETS, PRECISION_KEY, check_quantized
+from shammah_export.contract import INT32, INT64, IR_VERSION, OPSETS, PRECISION_KEY, check_quantized
+from shammah_export.halves import FLOAT
 from shammah_export.nodes import MICROSOFT, GraphParts
 from shammah_export.precision import BITS, Precision
 from shammah_export.sink import TensorSink

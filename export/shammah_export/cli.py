@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from shammah_data.errors import ExportError, ShammahError
-from shammah_export.precision import Precision
+from shammah_export.precision import NOT_ON_CPU, GraphPrecision
 
 NAME = "shammah-export"
 
@@ -30,7 +30,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 def export(
     base_or_run: Annotated[Path, typer.Argument(help="A model folder (config.json, safetensors), or a run folder.")],
     out: Annotated[Path, typer.Argument(help="The folder to write model.onnx and weights.bin to.")],
-    precision: Annotated[Precision, typer.Option(help="How the weights are stored.")],
+    precision: Annotated[GraphPrecision, typer.Option(help="How the weights are stored.")],
     context: Annotated[int | None, typer.Option(help="Longest sequence in tokens; default: the model's own.")] = None,
     parity: Annotated[bool, typer.Option("--parity/--no-parity", help="Compare the graph with torch.")] = True,
     force: Annotated[bool, typer.Option("--force", help="Write into a used folder; accept a bad parity.")] = False,
@@ -55,7 +55,9 @@ def export(
         ("seconds", f"{report.seconds:.1f}"),
     ]
     reasons: list[str] = []
-    if parity:
+    if parity and precision in NOT_ON_CPU:
+        rows.append(("parity", f"not measured: ONNX Runtime has no CPU kernels for {precision}"))
+    elif parity:
         from transformers.utils import logging
 
         from shammah_export.parity import measure_parity, within_limits

@@ -6,9 +6,11 @@ Knows names, types and sizes, not models. The contract:
     seqlens_k              int32 [1]      tokens in the cache after this run
     total_sequence_length  int32 []       tokens in the cache after this run, plus one
     sel                    int64 [M]      the positions in embedded whose logits are wanted
-    past_key_0, past_value_0, ...         float32 [1, kv heads, P, head_dim], one pair per layer
+    past_key_0, past_value_0, ...         [1, kv heads, P, head_dim], one pair per layer
     logits                 float32 [1, M, V]
-    present_key_0, present_value_0, ...   float32 [1, kv heads, T, head_dim]; may share the buffer of the past
+    present_key_0, present_value_0, ...   [1, kv heads, T, head_dim]; may share the buffer of the past
+
+Past and present are float32, or float16 or bfloat16 in graphs of these precisions.
 
 The engine gathers the rows itself, from the table that the metadata shammah.embedding describes (shammah_data.token_table).
 A run may read any number of tokens on top of any number already cached. Cached tokens are forgotten by giving a smaller
@@ -19,13 +21,14 @@ last bit however they are divided into runs.
 """
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import onnx
 
 from shammah_data.errors import ExportError
+from shammah_export.halves import FLOAT, float_type
 from shammah_export.nodes import MICROSOFT
-from shammah_export.precision import BITS
+from shammah_export.precision import BITS, GraphPrecision
 from shammah_export.sink import WEIGHTS_NAME
 
 PRECISION_KEY = "shammah.precision"
@@ -33,7 +36,7 @@ OPSETS = {"": 21, MICROSOFT: 1}
 # ONNX's number for the file format that belongs to opset 21.
 IR_VERSION = 10
 
-INT64, INT32, FLOAT = onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.FLOAT
+INT64, INT32 = onnx.TensorProto.INT64, onnx.TensorProto.INT32
 INPUTS: Mapping[str, int] = {"embedded": FLOAT, "seqlens_k": INT32, "total_sequence_length": INT32, "sel": INT64}
 
 FLOAT_LIMIT_BYTES = 1_000_000
@@ -53,11 +56,12 @@ def check_graph(model: Any) -> None:
     Raises ExportError that names the first offender.
     """
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    precision = metadata.get(PRECISION_KEY)
-    if precision not in (*BITS, "fp32"):
-        raise ExportError(f"the graph's metadata {PRECISION_KEY} is {precision!r}; export it again")
+    found = metadata.get(PRECISION_KEY)
+    precision: GraphPrecision | None = next((known for known in get_args(GraphPrecision) if known == found), None)
+    if precision is None:
+        raise ExportError(f"the graph's metadata {PRECISION_KEY} is {found!r}; export it again")
     graph = model.graph
-    _check_signature(graph)
+    _check_signature(graph, float_type(precision))
     for tensor in graph.initializer:
         locations = [entry.value for entry in tensor.external_data if entry.key == "location"]
         if locations not in ([], [WEIGHTS_NAME]):
@@ -68,12 +72,12 @@ def check_graph(model: Any) -> None:
         )
 
 
-def _check_signature(graph: Any) -> None:
+def _check_signature(graph: Any, cache: int) -> None:
     layers = sum(node.op_type == "GroupQueryAttention" for node in graph.node)
     pasts = [name for layer in range(layers) for name in cache_names("past", layer)]
     presents = [name for layer in range(layers) for name in cache_names("present", layer)]
-    wanted_inputs = [*INPUTS.items(), *((name, FLOAT) for name in pasts)]
-    wanted_outputs = [(name, FLOAT) for name in ("logits", *presents)]
+    wanted_inputs = [*INPUTS.items(), *((name, cache) for name in pasts)]
+    wanted_outputs = [("logits", FLOAT), *((name, cache) for name in presents)]
     for side, values, wanted in (("input", graph.input, wanted_inputs), ("output", graph.output, wanted_outputs)):
         found = [(value.name, value.type.tensor_type.elem_type) for value in values]
         if layers == 0 or found != wanted:

@@ -13,7 +13,7 @@ from shammah_data.durable import atomic_write, fsync_file
 from shammah_data.errors import ExportError
 from shammah_export.checkpoint import Checkpoint, read_json
 from shammah_export.graph import build_graph
-from shammah_export.precision import Precision
+from shammah_export.precision import GraphPrecision
 from shammah_export.runner import GRAPH_NAME
 from shammah_export.shape import ModelShape
 from shammah_export.sink import WEIGHTS_NAME, ExternalWeights
@@ -26,7 +26,7 @@ class ExportReport:
     """What an export made: `bytes` of both files together, `nodes` of the graph, wall-clock `seconds`."""
 
     shape: ModelShape
-    precision: Precision
+    precision: GraphPrecision
     bytes: int
     nodes: int
     seconds: float
@@ -35,7 +35,7 @@ class ExportReport:
 def export_model(
     model_folder: Path,
     out_folder: Path,
-    precision: Precision,
+    precision: GraphPrecision,
     *,
     context: int | None = None,
     accuracy_level: int = 4,

@@ -1,10 +1,11 @@
-"""The ONNX graph of a llama-like model: one graph for prefill, decoding and the verification of drafts.
+"""The ONNX graph of a decoder-only model: one graph for prefill, decoding and the verification of drafts.
 
 Knows the architecture; operators are made in `nodes`, names and types promised in `contract`. No files, no torch.
 
 Per layer: one product for queries, keys and values -> GroupQueryAttention, which rotates, caches and attends, over one row
 more (see `contract`) -> output product -> normalization of the sum with the residual -> one product for gate and up ->
 SiLU(gate) * up -> down product -> normalization of the sum. Only the rows in `sel` reach the last norm and the head.
+Families add to this what their shape says: norms of each head, norms of what is added, GELU, windows, scaled embeddings.
 
 Legend: N outputs, K inputs of a linear layer; H hidden.
 """
@@ -15,10 +16,12 @@ from typing import Any
 import numpy as np
 import onnx
 
+from shammah_data.errors import ExportError
 from shammah_data.token_table import TABLE_KEY, TableDescription
-from shammah_export.contract import FLOAT, INPUTS, IR_VERSION, OPSETS, PRECISION_KEY, cache_names, check_graph
+from shammah_export.contract import INPUTS, IR_VERSION, OPSETS, PRECISION_KEY, cache_names, check_graph
+from shammah_export.halves import FLOAT, rounded
 from shammah_export.nodes import MICROSOFT, GraphParts
-from shammah_export.precision import BITS, LARGEST_BLOCK, Precision
+from shammah_export.precision import BITS, LARGEST_BLOCK, GraphPrecision
 from shammah_export.quantize import BLOCK_SIZES
 from shammah_export.rotary import rotary_tables
 from shammah_export.shape import ModelShape
@@ -33,7 +36,7 @@ NORM = "model.norm.weight"
 def build_graph(
     weights: Mapping[str, Floats],
     shape: ModelShape,
-    precision: Precision,
+    precision: GraphPrecision,
     sink: ExternalWeights,
     *,
     accuracy_level: int = 4,
@@ -45,13 +48,21 @@ def build_graph(
     Raises ExportError for a tensor that is missing, left over, of the wrong size or not finite, and for a graph that
     breaks its contract.
     """
+    if precision == "fp16" and shape.output_norms:
+        raise ExportError(f"{shape.model_type} is not supported in fp16, whose range its activations leave; use bf16 or fp32")
     source = Weights(weights)
     parts = GraphParts(sink, precision, accuracy_level, LARGEST_BLOCK.get(precision, BLOCK_SIZES[0]))
-    for name, table in zip(("rope_cos", "rope_sin"), rotary_tables(shape), strict=True):
-        parts.tensor(name, table)
+    _add_rotary_tables(parts, shape)
     residual = "embedded"
-    norm_H = source.take("model.layers.0.input_layernorm.weight", shape.hidden)
-    x = parts.first_norm(residual, "layers.0.norm_in", norm_H, shape.norm_eps)
+    if shape.embedding_scale != 1.0:
+        # Rounded as the weights are, and multiplied in float32.
+        factor = rounded("embedding_scale", np.array(shape.embedding_scale, np.float32), precision)
+        scale = parts.tensor("embedding_scale", factor.astype(np.float32))
+        residual = parts.node("Mul", [residual, scale], ["embedded.scaled"])
+    if parts.float_type != FLOAT:
+        residual = parts.cast(residual, parts.float_type, "embedded.narrow")
+    norm_H = _norm(source, shape, "model.layers.0.input_layernorm.weight", shape.hidden)
+    x = parts.norm(residual, "layers.0.norm_in", norm_H, shape.norm_eps)
     for layer in range(shape.layers):
         residual, delta = _layer(parts, source, shape, layer, residual, x)
         last = layer + 1 == shape.layers
@@ -61,7 +72,7 @@ def build_graph(
                 for value, name in ((residual, "residual"), (delta, "delta"))
             )
         name = NORM if last else f"model.layers.{layer + 1}.input_layernorm.weight"
-        norm_H = source.take(name, shape.hidden)
+        norm_H = _norm(source, shape, name, shape.hidden)
         label = "norm" if last else f"layers.{layer + 1}.norm_in"
         x, residual = parts.skip_norm(residual, delta, label, norm_H, shape.norm_eps, keep_sum=not last)
     described = _embedding_and_head(parts, source, shape, sink, x)
@@ -72,17 +83,40 @@ def build_graph(
     return model
 
 
+def _norm(source: Weights, shape: ModelShape, name: str, size: int) -> Floats:
+    """The weight of a norm as it is multiplied by."""
+    return source.take(name, size) + np.float32(shape.norm_offset)
+
+
+def _rotary_names(shape: ModelShape, layer: int) -> tuple[str, str]:
+    """The tables that a layer rotates by."""
+    # One pair serves both kinds of layers where they turn alike.
+    local = shape.local[layer] and shape.local_rope != shape.rope
+    return ("rope_local_cos", "rope_local_sin") if local else ("rope_cos", "rope_sin")
+
+
+def _add_rotary_tables(parts: GraphParts, shape: ModelShape) -> None:
+    ropes = {
+        _rotary_names(shape, layer): shape.local_rope if shape.local[layer] else shape.rope for layer in range(shape.layers)
+    }
+    for names, rope in ropes.items():
+        for name, table in zip(names, rotary_tables(rope, shape.head_dim, shape.context), strict=True):
+            parts.floats(name, table)
+
+
 def _embedding_and_head(
     parts: GraphParts, source: Weights, shape: ModelShape, sink: ExternalWeights, x: str
 ) -> TableDescription:
     """The embedding table, which the graph does not read, and the head, which is the same table where they are tied."""
     table_VH = source.take(EMBEDDING, shape.vocab, shape.hidden)
-    bits, block_size = 32, 0
-    arrays: dict[str, Array] = {"embedding": table_VH}
+    bits, block_size = 32 if parts.float_type == FLOAT else 16, 0
+    arrays: dict[str, Array] = {"embedding": rounded(EMBEDDING, table_VH, parts.precision)}
     if parts.precision in BITS:
         blocks = parts.quantize(table_VH)
         bits, block_size = blocks.bits, blocks.block_size
         arrays = {"embedding.packed": blocks.packed, "embedding.scales": blocks.scales}
+    # Logits are float32 whatever the graph computes in.
+    logits = "logits" if parts.float_type == FLOAT else "logits.narrow"
     if shape.tied:
         offsets = []
         for name, array in arrays.items():
@@ -91,13 +125,17 @@ def _embedding_and_head(
             # What is too small to be mapped is inside the graph, where the engine cannot read it.
             offsets.append(int(places["offset"]) if places else sink.place(array))
         if parts.precision in BITS:
-            parts.quantized_linear(x, "embedding", (shape.vocab, shape.hidden), "logits")
+            parts.quantized_linear(x, "embedding", (shape.vocab, shape.hidden), logits)
         else:
-            parts.float_head(x, "embedding", "logits")
+            parts.float_head(x, "embedding", logits)
     else:
         offsets = [sink.place(array) for array in arrays.values()]
-        parts.linear(x, "head", source.take(HEAD, shape.vocab, shape.hidden), "logits")
-    return TableDescription(shape.vocab, shape.hidden, bits, block_size, offsets[0], offsets[-1])
+        parts.linear(x, "head", source.take(HEAD, shape.vocab, shape.hidden), logits)
+    if logits != "logits":
+        parts.cast(logits, FLOAT, "logits")
+    return TableDescription(
+        shape.vocab, shape.hidden, bits, block_size, offsets[0], offsets[-1], bfloat16=parts.precision == "bf16"
+    )
 
 
 def _layer(parts: GraphParts, source: Weights, shape: ModelShape, layer: int, residual: str, x: str) -> tuple[str, str]:
@@ -109,46 +147,74 @@ def _layer(parts: GraphParts, source: Weights, shape: ModelShape, layer: int, re
         W_NK, bias_N = source.stack(prefix, rows, K), source.stack_bias(prefix, rows, bias)
         return parts.linear(x, f"{name}.{label}", W_NK, f"{name}.{label}.out", bias_N)
 
+    def output_norm(x: str, label: str, weight: str) -> str:
+        return parts.norm(x, f"{name}.{label}", _norm(source, shape, f"{prefix}{weight}.weight", H), shape.norm_eps)
+
     cached = shape.kv_heads * shape.head_dim
     rows = {"self_attn.q_proj": attended, "self_attn.k_proj": cached, "self_attn.v_proj": cached}
     queries_keys_values = linear(x, "qkv", rows, H, shape.qkv_bias)
-    pad = parts.constant("attention_pad", np.zeros((1, 1, attended + 2 * cached), np.float32))
-    padded = parts.node("Concat", [queries_keys_values, pad], [f"{name}.qkv.padded"], axis=1)
+    if shape.head_norms:
+        queries_keys_values = _head_norms(parts, source, shape, layer, queries_keys_values)
+    attention = _attention(parts, shape, layer, queries_keys_values)
+    projected = linear(attention, "o", {"self_attn.o_proj": H}, attended, shape.o_bias)
+    middle = "post_attention_layernorm"
+    if shape.output_norms:
+        projected = output_norm(projected, "norm_attention", middle)
+        middle = "pre_feedforward_layernorm"
+    norm_H = _norm(source, shape, f"{prefix}{middle}.weight", H)
+    x, residual = parts.skip_norm(residual, projected, f"{name}.norm_mid", norm_H, shape.norm_eps, keep_sum=True)
+    both = linear(x, "gate_up", {"mlp.gate_proj": inner, "mlp.up_proj": inner}, H, shape.mlp_bias)
+    gate, up = f"{name}.gate", f"{name}.up"
+    parts.node("Split", [both], [gate, up], axis=-1, num_outputs=2)
+    active = parts.activation(gate, shape.activation, f"{name}.active")
+    product = parts.node("Mul", [active, up], [f"{name}.gated"])
+    delta = linear(product, "down", {"mlp.down_proj": H}, inner, shape.mlp_bias)
+    if shape.output_norms:
+        delta = output_norm(delta, "norm_mlp", "post_feedforward_layernorm")
+    return residual, delta
+
+
+def _head_norms(parts: GraphParts, source: Weights, shape: ModelShape, layer: int, packed: str) -> str:
+    """The packed queries, keys and values, with each head's queries and keys normalized."""
+    prefix, name, D = f"model.layers.{layer}.self_attn.", f"layers.{layer}", shape.head_dim
+    heads = parts.constant("heads.sides", np.array([1, -1, shape.heads + 2 * shape.kv_heads, D], np.int64))
+    counts = parts.constant("heads.counts", np.array([shape.heads, shape.kv_heads, shape.kv_heads], np.int64))
+    row = parts.constant("heads.row", np.array([1, -1, (shape.heads + 2 * shape.kv_heads) * D], np.int64))
+    split = [f"{name}.{part}" for part in ("queries", "keys", "values")]
+    parts.node("Split", [parts.node("Reshape", [packed, heads], [f"{name}.heads"]), counts], split, axis=2)
+    normed = [
+        parts.norm(value, f"{value}.norm", _norm(source, shape, f"{prefix}{weight}.weight", D), shape.norm_eps)
+        for value, weight in zip(split[:2], ("q_norm", "k_norm"), strict=True)
+    ]
+    joined = parts.node("Concat", [*normed, split[2]], [f"{name}.heads.normed"], axis=2)
+    return parts.node("Reshape", [joined, row], [f"{name}.qkv.normed"])
+
+
+def _attention(parts: GraphParts, shape: ModelShape, layer: int, packed: str) -> str:
+    """Rotate, cache and attend, over a row of zeros more."""
+    name = f"layers.{layer}"
+    width = (shape.heads + 2 * shape.kv_heads) * shape.head_dim
+    pad = parts.constant("attention_pad", rounded("attention_pad", np.zeros((1, 1, width), np.float32), parts.precision))
+    padded = parts.node("Concat", [packed, pad], [f"{name}.qkv.padded"], axis=1)
+    window = shape.window_of(layer)
     attended_rows = parts.node(
         "GroupQueryAttention",
-        [
-            padded,
-            "",
-            "",
-            *cache_names("past", layer),
-            "seqlens_k",
-            "total_sequence_length",
-            "rope_cos",
-            "rope_sin",
-        ],
+        [padded, "", "", *cache_names("past", layer), "seqlens_k", "total_sequence_length", *_rotary_names(shape, layer)],
         [f"{name}.attention.padded", *cache_names("present", layer)],
         MICROSOFT,
         num_heads=shape.heads,
         kv_num_heads=shape.kv_heads,
-        scale=shape.head_dim**-0.5,
+        scale=shape.attention_scale,
         do_rotary=1,
         rotary_interleaved=0,
+        # Counts the token itself, as config.json does, since ONNX Runtime 1.24; before, it was one more.
+        **({} if window is None else {"local_window_size": window}),
     )
     first, end, axis = (
         parts.constant(f"attention_pad.{label}", np.array([value], np.int64))
         for label, value in (("first", 0), ("end", -1), ("axis", 1))
     )
-    attention = parts.node("Slice", [attended_rows, first, end, axis], [f"{name}.attention"])
-    projected = linear(attention, "o", {"self_attn.o_proj": H}, attended, shape.o_bias)
-    norm_H = source.take(f"{prefix}post_attention_layernorm.weight", H)
-    x, residual = parts.skip_norm(residual, projected, f"{name}.norm_mid", norm_H, shape.norm_eps, keep_sum=True)
-    both = linear(x, "gate_up", {"mlp.gate_proj": inner, "mlp.up_proj": inner}, H, shape.mlp_bias)
-    gate, up = f"{name}.gate", f"{name}.up"
-    parts.node("Split", [both], [gate, up], axis=-1, num_outputs=2)
-    # x * sigmoid(alpha * x): with alpha 1, QuickGelu is SiLU in one kernel.
-    active = parts.node("QuickGelu", [gate], [f"{name}.active"], MICROSOFT, alpha=1.0)
-    product = parts.node("Mul", [active, up], [f"{name}.gated"])
-    return residual, linear(product, "down", {"mlp.down_proj": H}, inner, shape.mlp_bias)
+    return parts.node("Slice", [attended_rows, first, end, axis], [f"{name}.attention"])
 
 
 def _assemble(parts: GraphParts, shape: ModelShape, table: TableDescription) -> Any:
@@ -164,7 +230,7 @@ def _assemble(parts: GraphParts, shape: ModelShape, table: TableDescription) -> 
     for values, kind, length in ((inputs, "past", "P"), (outputs, "present", "T")):
         for layer in range(shape.layers):
             cache = [1, shape.kv_heads, length, shape.head_dim]
-            values += [value(name, FLOAT, cache) for name in cache_names(kind, layer)]
+            values += [value(name, parts.float_type, cache) for name in cache_names(kind, layer)]
     graph = onnx.helper.make_graph(parts.nodes, shape.model_type, inputs, outputs, parts.tensors)
     opsets = [onnx.helper.make_opsetid(domain, version) for domain, version in OPSETS.items()]
     model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="shammah")

@@ -13,8 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from shammah_export.precision import BITS, Precision
+from shammah_export.halves import FLOAT, float_type, rounded
+from shammah_export.precision import BITS, GraphPrecision
 from shammah_export.quantize import BLOCK_SIZES, Blocks, block_size_for, quantize_blocks
+from shammah_export.shape import Activation
 from shammah_export.sink import Array, TensorSink
 
 MICROSOFT = "com.microsoft"
@@ -31,11 +33,24 @@ class GraphParts:
     """
 
     sink: TensorSink
-    precision: Precision
+    precision: GraphPrecision
     accuracy_level: int = 4
     largest_block: int = BLOCK_SIZES[0]
     nodes: list[Any] = field(default_factory=list)
     tensors: list[Any] = field(default_factory=list)
+
+    @property
+    def float_type(self) -> int:
+        """ONNX's number for the type of activations, norms and cache."""
+        return float_type(self.precision)
+
+    def floats(self, name: str, array: Array) -> str:
+        """Add a constant of floats, in the type that the graph computes in."""
+        return self.tensor(name, rounded(name, array, self.precision))
+
+    def cast(self, x: str, kind: int, output: str) -> str:
+        """x as ONNX's type `kind`."""
+        return self.node("Cast", [x], [output], to=kind)
 
     def tensor(self, name: str, array: Array) -> str:
         """Add a constant."""
@@ -59,11 +74,11 @@ class GraphParts:
         if self.precision in BITS:
             self.quantized_table(name, W_NK)
             return self.quantized_linear(x, name, W_NK.shape, output, bias_N)
-        weight = self.tensor(name, W_NK.T)
+        weight = self.floats(name, W_NK.T)
         if bias_N is None:
             return self.node("MatMul", [x, weight], [output])
         product = self.node("MatMul", [x, weight], [f"{output}.product"])
-        return self.node("Add", [product, self.tensor(f"{name}.bias", bias_N)], [output])
+        return self.node("Add", [product, self.floats(f"{name}.bias", bias_N)], [output])
 
     def quantize(self, W_NK: Floats) -> Blocks:
         """The matrix in blocks, as this precision has it."""
@@ -104,8 +119,17 @@ class GraphParts:
         turned = self.node("Transpose", [table], [f"{output}.transposed"], perm=[1, 0])
         return self.node("MatMul", [x, turned], [output])
 
-    def first_norm(self, x: str, name: str, weight_H: Floats, epsilon: float) -> str:
-        """RMS normalization (Zhang and Sennrich, arXiv 1910.07467) in standard operators; ONNX Runtime fuses them."""
+    def norm(self, x: str, name: str, weight_H: Floats, epsilon: float) -> str:
+        """RMS normalization (Zhang and Sennrich, arXiv 1910.07467) in standard operators; ONNX Runtime fuses them.
+
+        In float32 whatever the graph computes in: squares soon leave the range of fp16.
+        """
+        if self.float_type != FLOAT:
+            wide = self._float32_norm(self.cast(x, FLOAT, f"{name}.wide"), name, weight_H, epsilon)
+            return self.cast(wide, self.float_type, f"{name}.narrow")
+        return self._float32_norm(x, name, weight_H, epsilon)
+
+    def _float32_norm(self, x: str, name: str, weight_H: Floats, epsilon: float) -> str:
         two = self.tensor(f"{name}.two", np.array(2, np.float32))
         small = self.tensor(f"{name}.epsilon", np.array(epsilon, np.float32))
         axis = self.tensor(f"{name}.axis", np.array([-1], np.int64))
@@ -120,9 +144,16 @@ class GraphParts:
     ) -> tuple[str, str]:
         """RMS normalization of residual + x. Returns the names of the norm and, with `keep_sum`, of the sum."""
         outputs = [f"{name}.out", "", "", f"{name}.residual"] if keep_sum else [f"{name}.out"]
-        inputs = [residual, x, self.tensor(name, weight_H)]
+        inputs = [residual, x, self.floats(name, weight_H)]
         self.node("SkipSimplifiedLayerNormalization", inputs, outputs, MICROSOFT, epsilon=epsilon)
         return outputs[0], outputs[-1]
+
+    def activation(self, x: str, kind: Activation, output: str) -> str:
+        """SiLU, or GELU by its tanh approximation (Hendrycks and Gimpel, arXiv 1606.08415)."""
+        if kind == "silu":
+            # x * sigmoid(alpha * x): with alpha 1, QuickGelu is SiLU in one kernel.
+            return self.node("QuickGelu", [x], [output], MICROSOFT, alpha=1.0)
+        return self.node("FastGelu", [x], [output], MICROSOFT)
 
     def layer_norm(self, x: str, name: str, weight_H: Floats, bias_H: Floats, epsilon: float, skip: str = "") -> str:
         """Layer normalization (Ba et al., arXiv 1607.06450) of x, or of x + `skip`."""

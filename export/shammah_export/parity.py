@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shammah_data.errors import ExportError
-from shammah_export.precision import Precision
+from shammah_export.precision import GraphPrecision
 from shammah_export.runner import GraphRunner
 
 Floats = npt.NDArray[np.float32]
@@ -26,7 +26,7 @@ class Parity:
     `top1_agreement` the share of positions with the same most likely token.
     """
 
-    precision: Precision
+    precision: GraphPrecision
     max_abs_difference: float
     mean_kl: float
     top1_agreement: float
@@ -43,9 +43,11 @@ class Limits:
     top1_agreement: float
 
 
-LIMITS: Mapping[Precision, Limits] = {
+LIMITS: Mapping[GraphPrecision, Limits] = {
     "fp32": Limits(max_abs_difference=1e-3, mean_kl=1e-6, top1_agreement=0.99),
     "int8": Limits(max_abs_difference=None, mean_kl=0.1, top1_agreement=0.9),
+    "fp16": Limits(max_abs_difference=None, mean_kl=1e-3, top1_agreement=0.97),
+    "bf16": Limits(max_abs_difference=None, mean_kl=2e-2, top1_agreement=0.95),
     # Rounding alone costs a small base model this much; the limit tells a wrong graph from a rounded one, no more.
     "int4": Limits(max_abs_difference=None, mean_kl=2.0, top1_agreement=0.4),
 }
@@ -72,7 +74,7 @@ def measure_parity(
     model_folder: Path,
     graph_folder: Path,
     prompts_ids: Sequence[Sequence[int]],
-    precision: Precision,
+    precision: GraphPrecision,
     *,
     threads: int = 2,
 ) -> Parity:

@@ -8,23 +8,26 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from shammah_export.shape import ModelShape
+from shammah_export.shape import Rope
 
 Floats = npt.NDArray[np.float32]
 
 
-def rotary_tables(shape: ModelShape) -> tuple[Floats, Floats]:
+def rotary_tables(rope: Rope, head_dim: int, context: int) -> tuple[Floats, Floats]:
     """Cosine and sine of every angle: two arrays [context + 1, head_dim / 2], float32.
 
-    Position t turns pair r by t * theta ** (-2 r / head_dim) radians (Su et al., RoFormer, arXiv 2104.09864, eq. 15);
-    a llama3 `rope_scaling` slows the frequencies down first. The last position is that of the row behind a full context.
+    Position t turns pair r by t * theta ** (-2 r / head_dim) radians (Su et al., RoFormer, arXiv 2104.09864, eq. 15); a
+    scaling slows the frequencies down first: linear (Chen et al., arXiv 2306.15595) all of them by `factor`, llama3 the low
+    ones. The last position is that of the row behind a full context.
     """
-    exponents_R = np.arange(0, shape.head_dim, 2, dtype=np.float64) / shape.head_dim
-    frequencies_R = shape.rope_theta**-exponents_R
-    if shape.rope_scaling is not None:
-        frequencies_R = _llama3(frequencies_R, shape.rope_scaling)
+    exponents_R = np.arange(0, head_dim, 2, dtype=np.float64) / head_dim
+    frequencies_R = rope.theta**-exponents_R
+    if rope.kind == "linear":
+        frequencies_R = frequencies_R / rope.scaling["factor"]
+    if rope.kind == "llama3":
+        frequencies_R = _llama3(frequencies_R, rope.scaling)
     # The products are rounded as the models were trained: float32, where position 8000 is exact to 5e-4 radians.
-    angles_TR = np.arange(shape.context + 1, dtype=np.float32)[:, None] * frequencies_R.astype(np.float32)[None, :]
+    angles_TR = np.arange(context + 1, dtype=np.float32)[:, None] * frequencies_R.astype(np.float32)[None, :]
     return np.cos(angles_TR), np.sin(angles_TR)
 
 

@@ -46,7 +46,8 @@ class GraphRunner:
         self._layers = len(past) // 2
         _, kv_heads, _, head_dim = past[0].shape
         cache = (1, kv_heads, capacity + 1, head_dim)
-        self._cache = [onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(cache, np.float32)) for _ in past]
+        kind = np.float16 if past[0].type == "tensor(float16)" else np.float32
+        self._cache = [onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(cache, kind)) for _ in past]
         self._capacity = capacity
         self.cached = 0
 

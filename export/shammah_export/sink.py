@@ -66,5 +66,6 @@ class ExternalWeights:
         """Store an array, in C order, outside the graph's own tensors. Returns its offset in bytes."""
         self._file.write(b"\0" * (-self._file.tell() % PAGE))
         start = self._file.tell()
-        self._file.write(np.ascontiguousarray(array).data.cast("B"))
+        # As bytes first: a buffer of bfloat16 has no format that Python knows.
+        self._file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         return start

@@ -12,20 +12,24 @@ from shammah_data.errors import ExportError
 
 Floats = npt.NDArray[np.float32]
 
+# Where a model that could also see keeps its language model (transformers 5 and 4), and where one that cannot does.
+PREFIXES = {"model.language_model.": "model.", "language_model.model.": "model.", "language_model.lm_head.": "lm_head."}
+
 
 class Weights:
-    """The given tensors; remembers which were never taken."""
+    """The given tensors, under the names of a model of text alone; remembers which were never taken."""
 
     def __init__(self, weights: Mapping[str, Floats]) -> None:
         self._weights = weights
+        self._stored = {_plain_name(name): name for name in weights}
         self._taken: set[str] = set()
 
     def take(self, name: str, *dims: int) -> Floats:
         """One tensor as float32. Raises ExportError when it is missing, of another size or not finite."""
-        if name not in self._weights:
+        if name not in self._stored:
             raise ExportError(f"tensor {name} is missing from the model's weights")
         self._taken.add(name)
-        array = np.asarray(self._weights[name], dtype=np.float32)
+        array = np.asarray(self._weights[self._stored[name]], dtype=np.float32)
         if array.shape != dims:
             raise ExportError(f"tensor {name} is {list(array.shape)}; config.json asks for {list(dims)}")
         if not np.isfinite(array).all():
@@ -44,5 +48,12 @@ class Weights:
 
     def refuse_leftovers(self, ignored: Callable[[str], bool]) -> None:
         """Raise ExportError for a tensor that was never taken and is not `ignored`."""
-        if left := sorted(name for name in self._weights if name not in self._taken and not ignored(name)):
+        if left := sorted(name for name in self._stored if name not in self._taken and not ignored(name)):
             raise ExportError(f"tensor {left[0]} has no place in the graph; this architecture is not supported")
+
+
+def _plain_name(name: str) -> str:
+    for prefix, plain in PREFIXES.items():
+        if name.startswith(prefix):
+            return plain + name.removeprefix(prefix)
+    return name

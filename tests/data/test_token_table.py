@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,6 +38,19 @@ def test_rows_are_what_was_quantized(tmp_path: Path, bits: int) -> None:
         np.testing.assert_array_equal(table.read(ids), values[ids])
 
 
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_rows_of_sixteen_bits_are_widened_exactly(tmp_path: Path, bfloat16: bool) -> None:
+    values = RNG.standard_normal((ROWS, COLUMNS)).astype(np.float32)
+    # A bfloat16 is a float32 without its lower half.
+    halves = (values.view(np.uint32) >> 16).astype(np.uint16) if bfloat16 else values.astype(np.float16)
+    wanted = (values.view(np.uint32) & 0xFFFF0000).view(np.float32) if bfloat16 else halves.astype(np.float32)
+    (tmp_path / "weights.bin").write_bytes(b"\0" * 8 + halves.tobytes())
+    description = TableDescription(ROWS, COLUMNS, 16, 0, 8, 8, bfloat16)
+    found = TokenTable(tmp_path / "weights.bin", description.dump()).read([6, 2, 0])
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, wanted[[6, 2, 0]])
+
+
 @pytest.mark.parametrize("odd", [ROWS, -1, 10**9])
 def test_an_id_outside_the_vocabulary_is_refused(tmp_path: Path, odd: int) -> None:
     path, description, _ = write(tmp_path, 8)
@@ -54,10 +68,12 @@ def test_an_id_outside_the_vocabulary_is_refused(tmp_path: Path, odd: int) -> No
         {"block_size": 0},
         {"columns": True},
         {"rows": 10**30},
+        {"bfloat16": True},
+        {"bfloat16": 1, "bits": 16},
     ],
     ids=str,
 )
-def test_a_description_that_does_not_fit_the_file_is_refused(tmp_path: Path, change: dict[str, int]) -> None:
+def test_a_description_that_does_not_fit_the_file_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     path, description, _ = write(tmp_path, 8)
     with pytest.raises(ArtifactError, match=r"weights\.bin: the embedding cannot be read"):
         TokenTable(path, replace(description, **change).dump())

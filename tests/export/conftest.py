@@ -8,7 +8,18 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 Floats = npt.NDArray[np.float32]
 
@@ -16,6 +27,8 @@ FAMILIES: Mapping[str, tuple[Any, Any]] = {
     "llama": (LlamaConfig, LlamaForCausalLM),
     "mistral": (MistralConfig, MistralForCausalLM),
     "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+    "qwen3": (Qwen3Config, Qwen3ForCausalLM),
+    "gemma3": (Gemma3TextConfig, Gemma3ForCausalLM),
 }
 # The intermediate size divides by 32 and not by 64, so that one model has blocks of both sizes.
 SIZES: Mapping[str, Any] = {
@@ -37,9 +50,11 @@ def make_model(family: str, **settings: Any) -> Any:
     config, model_class = FAMILIES[family]
     torch.manual_seed(7)
     model = model_class(config(**{**SIZES, **settings})).eval()
+    # Gemma stores how far the weight of a norm is from one.
+    centre = 0.0 if family == "gemma3" else 1.0
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.normal_(1.0 if "norm" in name else 0.0, 0.2)
+            parameter.normal_(centre if "norm" in name else 0.0, 0.2)
     return model
 
 

@@ -66,6 +66,15 @@ def test_export_with_parity(run: Run, save_model: Save, tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["model.onnx", "weights.bin"]
 
 
+def test_halves_by_hand(run: Run, save_model: Save, tmp_path: Path) -> None:
+    code, out, err = run(save_model(), tmp_path / "fp16", "--precision", "fp16", "--context", 64)
+    assert (code, err) == (0, "")
+    assert "top-1 agreement" in out
+    code, out, err = run(save_model(), tmp_path / "bf16", "--precision", "bf16", "--context", 64)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1].split(maxsplit=1) == ["parity", "not measured: ONNX Runtime has no CPU kernels for bf16"]
+
+
 def test_a_run_folder_is_known_by_its_merged_model(run: Run, save_model: Save, tmp_path: Path) -> None:
     model = tmp_path / "run" / "merged"
     model.parent.mkdir()

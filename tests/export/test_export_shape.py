@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig
+from transformers import Gemma3TextConfig, LlamaConfig, Qwen3Config
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from shammah_data.errors import ExportError
 from shammah_export.rotary import rotary_tables
-from shammah_export.shape import ModelShape
+from shammah_export.shape import FULL, LOCAL, ModelShape, Rope
 
 CONFIG: dict[str, Any] = {
     "model_type": "llama",
@@ -33,12 +33,17 @@ LLAMA3 = {
 }
 
 
+GEMMA = {"model_type": "gemma3_text", "hidden_act": None}
+QWEN = {"model_type": "qwen2", "sliding_window": 512, "use_sliding_window": True}
+
+
 def test_sizes_and_defaults() -> None:
     shape = ModelShape.from_config(CONFIG)
     assert (shape.hidden, shape.layers, shape.heads, shape.kv_heads, shape.head_dim) == (64, 2, 4, 2, 16)
-    assert (shape.vocab, shape.context, shape.rope_theta, shape.norm_eps) == (160, 4096, 10_000.0, 1e-5)
+    assert (shape.vocab, shape.context, shape.rope.theta, shape.norm_eps) == (160, 4096, 10_000.0, 1e-5)
     assert shape.tied
-    assert shape.rope_scaling is None
+    assert shape.rope == shape.local_rope == Rope(10_000.0)
+    assert shape.local == (False, False)
     assert ModelShape.from_config(CONFIG | {"head_dim": 32}).head_dim == 32
     assert ModelShape.from_config(CONFIG | {"head_dim": None, "num_key_value_heads": None}).kv_heads == 4
     assert not ModelShape.from_config({**CONFIG, "tie_word_embeddings": False}).tied
@@ -48,8 +53,8 @@ def test_old_and_new_rotary_spelling_agree() -> None:
     new = CONFIG | {"rope_parameters": {"rope_type": "llama3", "rope_theta": 5e5, **LLAMA3}}
     old = CONFIG | {"rope_theta": 5e5, "rope_scaling": {"type": "llama3", **LLAMA3}}
     assert ModelShape.from_config(new) == ModelShape.from_config(old)
-    assert ModelShape.from_config(new).rope_scaling == LLAMA3
-    assert ModelShape.from_config(CONFIG | {"rope_theta": 1e6, "rope_scaling": None}).rope_theta == 1e6
+    assert ModelShape.from_config(new).rope == Rope(5e5, "llama3", LLAMA3)
+    assert ModelShape.from_config(CONFIG | {"rope_theta": 1e6, "rope_scaling": None}).rope == Rope(1e6)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +64,10 @@ def test_old_and_new_rotary_spelling_agree() -> None:
         ({"attention_bias": True}, (True, True, False)),
         ({"mlp_bias": True}, (False, False, True)),
         ({"model_type": "qwen2"}, (True, False, False)),
-        ({"model_type": "mistral"}, (False, False, False)),
+        ({"model_type": "mistral", "attention_bias": True}, (False, False, False)),
+        ({"model_type": "qwen3"}, (False, False, False)),
+        ({"model_type": "qwen3", "attention_bias": True}, (True, True, False)),
+        ({"model_type": "gemma3_text", "attention_bias": True}, (True, True, False)),
     ],
 )
 def test_which_layers_have_a_bias(changes: dict[str, Any], biases: tuple[bool, bool, bool]) -> None:
@@ -70,19 +78,33 @@ def test_which_layers_have_a_bias(changes: dict[str, Any], biases: tuple[bool, b
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "gemma3"}, "model_type 'gemma3' is not supported"),
+        ({"model_type": "gemma2"}, "model_type 'gemma2' is not supported"),
         ({"model_type": None}, "model_type None is not supported"),
+        ({"model_type": "gemma3"}, "text_config is None; an object is needed"),
         ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
+        (GEMMA | {"hidden_activation": "gelu"}, "hidden_activation 'gelu'"),
+        (GEMMA | {"final_logit_softcapping": 30.0}, "final_logit_softcapping 30.0"),
+        (GEMMA | {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping 50.0"),
+        (GEMMA | {"use_bidirectional_attention": True}, "use_bidirectional_attention True"),
+        (GEMMA | {"query_pre_attn_scalar": 0}, "query_pre_attn_scalar is 0"),
+        (GEMMA | {"rope_parameters": {"full_attention": None}}, "rope_parameters is None; an object is needed"),
+        ({"rope_parameters": {"full_attention": {}}}, "rope_parameters by layer type are not supported for llama"),
         ({"pretraining_tp": 2}, "pretraining_tp 2"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor 0.5"),
         ({"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.25}}, "partial_rotary_factor 0.25"),
-        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_type 'linear'"),
+        ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rope_type 'dynamic'"),
         ({"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, "rope_type 'yarn'"),
+        ({"rope_parameters": {"rope_type": "longrope", "factor": 2.0}}, "rope_type 'longrope'"),
         ({"rope_parameters": {"rope_type": "llama3", "factor": 8.0}}, "low_freq_factor is None"),
+        ({"rope_scaling": {"type": "linear"}}, "factor is None"),
         ({"rope_parameters": 3}, "rope_parameters is 3"),
         ({"quantization_config": {"bits": 4}}, "quantization_config {'bits': 4}"),
-        ({"model_type": "mistral", "sliding_window": 512}, "sliding_window 512 is shorter than the context 4096"),
-        ({"model_type": "qwen2", "sliding_window": 512, "use_sliding_window": True}, "sliding_window 512"),
+        ({"sliding_window": 512}, "sliding_window 512 is not supported for llama"),
+        ({"model_type": "mistral", "sliding_window": 0}, "sliding_window is 0"),
+        (QWEN | {"layer_types": ["full_attention"]}, "a list of 2 names is needed"),
+        (QWEN | {"layer_types": ["full_attention", "chunked_attention"]}, "layer_types 'chunked_attention'"),
+        ({"model_type": "qwen3", "layer_types": [LOCAL, LOCAL]}, "but sliding_window is None or not in use"),
+        (QWEN | {"model_type": "mistral", "layer_types": [FULL, LOCAL]}, "is not supported for mistral"),
         ({"num_key_value_heads": 3}, "4 is no multiple of num_key_value_heads 3"),
         ({"head_dim": 24}, "head_dim 24 is not supported; it must be a multiple of 16"),
         ({"hidden_size": "64"}, "hidden_size is '64'"),
@@ -99,19 +121,71 @@ def test_what_is_not_supported_is_named(changes: dict[str, Any], message: str) -
 
 
 def test_context_can_be_shortened_but_not_stretched() -> None:
-    windowed = CONFIG | {"model_type": "mistral", "sliding_window": 512}
-    assert ModelShape.from_config(windowed, context=512).context == 512
-    unused = CONFIG | {"model_type": "qwen2", "sliding_window": 512, "use_sliding_window": False}
-    assert ModelShape.from_config(unused).context == 4096
+    assert ModelShape.from_config(CONFIG, context=512).context == 512
     for context in (0, 4097):
         with pytest.raises(ExportError, match=f"context {context} is outside 1 to 4096"):
             ModelShape.from_config(CONFIG, context=context)
 
 
-@pytest.mark.parametrize("rope", [{"rope_type": "default"}, {"rope_type": "llama3", **LLAMA3}])
+@pytest.mark.parametrize(
+    ("changes", "windows"),
+    [
+        ({"model_type": "mistral", "sliding_window": 512}, [512] * 8),
+        ({"model_type": "mistral", "sliding_window": 4096}, [None] * 8),
+        ({"model_type": "mistral", "sliding_window": None}, [None] * 8),
+        ({"model_type": "llama", "sliding_window": 4096}, [None] * 8),
+        (QWEN, [None] * 8),
+        (QWEN | {"max_window_layers": 6}, [None] * 6 + [512] * 2),
+        (QWEN | {"max_window_layers": 6, "use_sliding_window": False}, [None] * 8),
+        (QWEN | {"layer_types": [LOCAL, FULL] * 4}, [512, None] * 4),
+        (GEMMA | {"sliding_window": 512}, [512] * 5 + [None] + [512] * 2),
+        (GEMMA | {"sliding_window": 512, "sliding_window_pattern": 3}, [512, 512, None, 512, 512, None, 512, 512]),
+        (GEMMA | {"sliding_window": 512, "layer_types": [FULL] * 7 + [LOCAL]}, [None] * 7 + [512]),
+    ],
+)
+def test_which_layers_see_a_window_only(changes: dict[str, Any], windows: list[int | None]) -> None:
+    shape = ModelShape.from_config(CONFIG | {"num_hidden_layers": 8} | changes)
+    assert [shape.window_of(layer) for layer in range(8)] == windows
+
+
+def test_a_window_as_long_as_a_shortened_context_hides_nothing() -> None:
+    shape = ModelShape.from_config(CONFIG | {"model_type": "mistral", "sliding_window": 512}, context=512)
+    assert shape.window_of(0) is None
+
+
+def test_gemma_in_both_spellings_and_within_a_model_that_sees() -> None:
+    scaling = {"rope_type": "linear", "factor": 8.0}
+    old = CONFIG | GEMMA | {"rope_theta": 2e6, "rope_local_base_freq": 3e4, "rope_scaling": scaling}
+    ropes = {FULL: {"rope_theta": 2e6, **scaling}, LOCAL: {"rope_theta": 3e4, "rope_type": "default"}}
+    new = CONFIG | GEMMA | {"rope_parameters": ropes}
+    shape = ModelShape.from_config(old)
+    assert shape == ModelShape.from_config(new)
+    assert (shape.rope, shape.local_rope) == (Rope(2e6, "linear", {"factor": 8.0}), Rope(3e4))
+    assert shape == ModelShape.from_config({"model_type": "gemma3", "text_config": old})
+    assert (shape.embedding_scale, shape.attention_scale) == (8.0, 1 / 16)
+
+
+def test_what_published_gemma_configs_leave_out() -> None:
+    text = {"model_type": "gemma3_text", "hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 34}
+    shape = ModelShape.from_config({"model_type": "gemma3", "text_config": text | {"sliding_window": 1024}})
+    theirs = Gemma3TextConfig(**{key: value for key, value in text.items() if key != "model_type"}, sliding_window=1024)
+    assert shape == ModelShape.from_config(theirs.to_dict())
+    assert (shape.heads, shape.kv_heads, shape.head_dim, shape.vocab, shape.context) == (8, 4, 256, 262_208, 131_072)
+    assert shape.tied
+    assert sum(shape.local) == 29
+
+
+def test_qwen3_heads_are_128_wide_where_nothing_is_said() -> None:
+    assert ModelShape.from_config(CONFIG | {"model_type": "qwen3"}).head_dim == Qwen3Config().head_dim == 128
+
+
+@pytest.mark.parametrize(
+    "rope", [{"rope_type": "default"}, {"rope_type": "linear", "factor": 4.0}, {"rope_type": "llama3", **LLAMA3}]
+)
 def test_rotary_tables_are_those_of_transformers(rope: dict[str, Any]) -> None:
     config = CONFIG | {"rope_parameters": {"rope_theta": 5e5, **rope}, "head_dim": 64}
-    cos, sin = rotary_tables(ModelShape.from_config(config))
+    shape = ModelShape.from_config(config)
+    cos, sin = rotary_tables(shape.rope, shape.head_dim, shape.context)
     theirs = LlamaRotaryEmbedding(LlamaConfig(**{key: value for key, value in config.items() if key != "model_type"}))
     wanted_cos, wanted_sin = theirs(torch.zeros(1), torch.arange(4097)[None])
     assert cos.dtype == sin.dtype == np.float32

@@ -10,8 +10,11 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from fakes.versions import Tiny
+from fakes.versions import ANSWER, CONTEXT, QUESTION, Tiny
 from shammah_data.errors import ArtifactError
+from shammah_export.export import export_model
+from shammah_runtime.engine.decoder import Decoder
+from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.engine.elements import ELEMENTS, Copier, element_of
 from shammah_runtime.engine.session import GraphSession
 
@@ -68,6 +71,17 @@ def test_a_narrow_cache_takes_half_and_gives_nearly_the_same_logits(
     restored.restore(FULL[:40], cache.state())
     for other in (cache, copied, restored):
         np.testing.assert_array_equal(session.feed(other, FULL[40:], rows), found)
+
+
+def test_an_exported_fp16_graph_answers_on_the_cpu_with_a_cache_of_its_own_type(tiny: Tiny, tmp_path: Path) -> None:
+    export_model(tiny.folder, tmp_path / "fp16", "fp16", context=CONTEXT)
+    decoder = Decoder(GraphSession(tmp_path / "fp16" / "model.onnx", tiny.shape, "cpu", 1), tiny.chat, tiny.stop_ids)
+    assert decoder.session.element.name == "tensor(float16)"
+    prompt = tiny.chat.prompt(QUESTION)
+    said = [decoder.generate(prompt, Decoding(), answers=drafts) for drafts in (None, [tiny.chat.encode(ANSWER)])]
+    assert [one.text for one in said] == [ANSWER, ANSWER]
+    assert said[0].logprobs == said[1].logprobs
+    assert said[1].passes < said[0].passes
 
 
 def test_a_cache_of_an_unknown_type_is_refused(random_tiny: Tiny, tmp_path: Path) -> None:

@@ -25,6 +25,26 @@ GEMMA = (
 QWEN = (
     "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}" + CHATML
 )
+# Folds a system turn into the first question, and wants turns to take turns.
+GEMMA3 = (
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set first = messages[0]['content'] + '\n\n' %}"
+    "{% set turns = messages[1:] %}{% else %}{% set first = '' %}{% set turns = messages %}{% endif %}{% for m in turns %}"
+    "{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}"
+    "<start_of_turn>{{ 'model' if m['role'] == 'assistant' else m['role'] }}\n{{ first if loop.first }}"
+    "{{ m['content'] | trim }}<end_of_turn>\n{% endfor %}{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+)
+# Only the last answer shows what was thought, and if that was nothing.
+QWEN3 = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['role'] == 'assistant' and loop.last %}<think>\n\n</think>\n\n"
+    "{% endif %}{{ m['content'] }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+# Puts a system turn into the last question; nothing but the end of a question opens an answer.
+MISTRAL = (
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set told = messages[0]['content'] + '\n\n' %}"
+    "{% set turns = messages[1:] %}{% else %}{% set told = '' %}{% set turns = messages %}{% endif %}{% for m in turns %}"
+    "{% if m['role'] == 'user' %}[INST] {{ told if loop.last }}{{ m['content'] }} [/INST]"
+    "{% else %}{{ m['content'] }}</s>{% endif %}{% endfor %}"
+)
 FORMATS = {
     "chatml": (
         CHATML,
@@ -63,6 +83,41 @@ FORMATS = {
             assistant_suffix="<end_of_turn>\n",
         ),
     ),
+    "gemma3": (
+        GEMMA3,
+        "<bos>",
+        ChatFormat(
+            start="<bos>",
+            user_prefix="<start_of_turn>user\n",
+            user_suffix="<end_of_turn>\n",
+            assistant_prefix="<start_of_turn>model\n",
+            assistant_suffix="<end_of_turn>\n",
+        ),
+    ),
+    "qwen3": (
+        QWEN3,
+        None,
+        ChatFormat(
+            start="",
+            user_prefix="<|im_start|>user\n",
+            user_suffix="<|im_end|>\n",
+            assistant_prefix="<|im_start|>assistant\n",
+            assistant_suffix="<|im_end|>\n",
+            system_prefix="<|im_start|>system\n",
+            system_suffix="<|im_end|>\n",
+        ),
+    ),
+    "mistral": (
+        MISTRAL,
+        "<s>",
+        ChatFormat(
+            start="<s>",
+            user_prefix="[INST] ",
+            user_suffix=" [/INST]",
+            assistant_prefix="",
+            assistant_suffix="</s>",
+        ),
+    ),
     "qwen": (
         QWEN,
         None,
@@ -89,6 +144,8 @@ UNFIT = {
         "{% for m in messages %}{% if m['role'] == 'user' or loop.last %}<{{ m['role'] }}>{{ m['content'] }}\n"
         "{% endif %}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
     ),
+    "puts a blank before answers": MISTRAL.replace("{% else %}{{ m['content'] }}", "{% else %} {{ m['content'] }}"),
+    "closes only the last answer": MISTRAL.replace("</s>", "{{ '</s>' if loop.last }}"),
     "opens no answer": "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}\n{% endfor %}",
     "says something of its own first": "Be brief. {% if messages[0]['role'] == 'system' %}{{ raise_exception('') }}{% endif %}"
     + CHATML,

@@ -31,12 +31,16 @@ def chat_format(render: Render, bos: str | None, name: str) -> ChatFormat:
         told = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{name}: its chat template fails: {told}") from error
     before, user_suffix = _cut(one, user, unfit)
-    if not open_.startswith(one) or not two.startswith(open_) or not three.startswith(two):
+    # Only an answer that something follows is rendered plainly by every template: Qwen3 puts an empty thought into the last.
+    answered = open_ + answer["content"]
+    if not open_.startswith(one) or not two.startswith(open_) or not three.startswith(answered):
         raise unfit
+    # Mistral's is empty: there the end of the question opens the answer.
     assistant_prefix = open_[len(one) :]
     assistant_suffix = _cut(two[len(open_) :], answer, unfit)[1]
-    user_prefix = _cut(three[len(two) :], user, unfit)[0]
-    if not before.endswith(user_prefix) or not user_prefix or not assistant_prefix:
+    between = _cut(three[len(answered) :], user, unfit)[0]
+    user_prefix = between.removeprefix(assistant_suffix)
+    if not between.startswith(assistant_suffix) or not before.endswith(user_prefix) or not user_prefix:
         raise unfit
     inserted = before[: len(before) - len(user_prefix)]
     # In ChatML the beginning-of-text token opens every turn; it then belongs to the prefixes.
