@@ -76,12 +76,12 @@ class Calibration:
 
 @dataclass(frozen=True)
 class GraphEntry:
-    """One ONNX graph of the version: folder-relative path, where it runs, and its own calibration."""
+    """One ONNX graph of the version: folder-relative path, where it runs, and its own self-tests and calibration."""
 
     path: str
     provider: Literal["cpu", "cuda"]
     precision: GraphPrecision
-    golden: Golden
+    golden: tuple[Golden, ...]
     calibration: Calibration
     parity: dict[str, float] = field(default_factory=dict)
 
@@ -97,7 +97,7 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """One immutable model version."""
+    """One immutable model version. `graphs`: the one that its trainer recommends comes first."""
 
     version: str
     created: str
@@ -133,7 +133,7 @@ class Manifest:
             found = raw.get("format") if isinstance(raw, dict) else type(raw).__name__
             raise ArtifactError(f"{path}: format {found!r}, this runtime reads {FORMAT}: upgrade Shammah or retrain")
         try:
-            manifest: Manifest = build(cls, raw)
+            manifest: Manifest = build(cls, _with_golden_lists(raw))
         except (TypeError, ValueError) as error:
             raise ArtifactError(f"{path}: {error}") from error
         manifest._check(path)
@@ -157,8 +157,9 @@ class Manifest:
                 raise ArtifactError(f"{path}: graph {graph.path} is not among the files")
         if not self.graphs or not self.stop_ids or "tokenizer.json" not in listed:
             raise ArtifactError(f"{path}: needs at least one graph, one stop id and tokenizer.json")
-        if not all(graph.golden.prompt_ids and graph.golden.answer_ids for graph in self.graphs):
-            raise ArtifactError(f"{path}: a graph without a golden prompt and answer cannot be tested")
+        for graph in self.graphs:
+            if not graph.golden or not all(golden.prompt_ids and golden.answer_ids for golden in graph.golden):
+                raise ArtifactError(f"{path}: a graph without a golden prompt and answer cannot be tested")
         try:
             datetime.fromisoformat(self.snapshot_until)
         except ValueError as error:
@@ -169,6 +170,18 @@ class Manifest:
     def dump(self) -> bytes:
         """The JSON text of the manifest."""
         return json.dumps(dataclasses.asdict(self), ensure_ascii=False, indent=1).encode("utf-8")
+
+
+def _with_golden_lists(raw: dict[str, Any]) -> dict[str, Any]:
+    """Where a graph has one golden prompt that is not in a list, as the first versions of this format had, with a list."""
+    graphs = raw.get("graphs")
+    if not isinstance(graphs, list):
+        return raw
+    listed = [
+        {**graph, "golden": [graph["golden"]]} if isinstance(graph, dict) and isinstance(graph.get("golden"), dict) else graph
+        for graph in graphs
+    ]
+    return {**raw, "graphs": listed}
 
 
 def build(kind: Any, value: Any) -> Any:

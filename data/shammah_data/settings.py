@@ -11,9 +11,10 @@ from typing import Any, Literal, get_args, get_origin
 from shammah_data.errors import SettingsError
 
 Provider = Literal["auto", "cpu", "cuda"]
-# What a night exports, and what a version may hold.
+# What a graph's weights are exported to, what a version may hold, and what the runtime may be asked for.
 Precision = Literal["int8", "int4", "fp32"]
 GraphPrecision = Literal["int8", "int4", "fp32", "fp16", "bf16"]
+WantedPrecision = Literal["auto", "int8", "int4", "fp32", "fp16", "bf16"]
 Method = Literal["full", "lora"]
 PersonalData = Literal["keep", "mask"]
 _SERVER = re.compile(r"quack:(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):(?P<port>\d{1,5})")
@@ -24,6 +25,7 @@ class ServeSettings:
     """How queries are answered."""
 
     provider: Provider = "auto"
+    precision: WantedPrecision = "auto"
     threads: int = field(default=2, metadata={"least": 1, "most": 256})
     max_tokens: int = field(default=256, metadata={"least": 1, "most": 8192})
     temperature: float = field(default=0.0, metadata={"least": 0.0, "most": 5.0})

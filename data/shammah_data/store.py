@@ -161,7 +161,38 @@ class ModelStore:
         if now.previous is None:
             raise ArtifactError("there is no previous version to return to")
         self.verify(now.previous)
-        return self._replace(lambda was: replace(was, champion=was.previous, previous=was.champion), now)
+
+        def change(was: Pointer) -> Pointer:
+            back = replace(was, champion=was.previous, previous=was.champion)
+            return replace(back, candidate=None, candidate_share=0.0) if back.candidate == back.champion else back
+
+        return self._replace(change, now)
+
+    def set_candidate(self, version: str, share: float, expected: Pointer | None = None) -> Pointer:
+        """Try a verified version on a share of the queries, above 0 and up to 1, beside the champion.
+
+        With `expected`, only if the pointer still is that. Raises ArtifactError otherwise, when the version is bad or the
+        champion itself, and where there is no champion that it could be compared with.
+        """
+        if not 0.0 < share <= 1.0:
+            raise ArtifactError(f"candidate_share {share} is not a share above 0 and up to 1")
+        self.verify(version)
+
+        def change(now: Pointer) -> Pointer:
+            if now.champion is None:
+                raise ArtifactError(f"there is no champion to try {version} beside: promote it")
+            if now.champion == version:
+                raise ArtifactError(f"{version} is the champion: there is nothing to try")
+            if not self.folder(version).is_dir():  # deleted by a `collect` since it was verified
+                raise ArtifactError(f"{version} is gone: try another version or retrain")
+            return replace(now, candidate=version, candidate_share=share)
+
+        return self._replace(change, expected)
+
+    def clear_candidate(self, expected: Pointer | None = None) -> Pointer:
+        """Try no version any longer. With `expected`, only if the pointer still is that; raises ArtifactError otherwise."""
+        self.pointer()  # one that cannot be read is promote's to write anew
+        return self._replace(lambda now: replace(now, candidate=None, candidate_share=0.0), expected)
 
     def discard(self, doomed: Sequence[str]) -> list[str]:
         """Delete these versions, but never the champion; a pointer that names one names none. Returns what was deleted."""

@@ -1,6 +1,7 @@
 """Puts the serving process together from a home and its settings. Knows every part, and does no work of its own."""
 
 import os
+import random
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 from shammah_data.errors import LogError
 from shammah_data.home import Home
 from shammah_data.session import LogTakenError
-from shammah_data.settings import Provider, Settings
+from shammah_data.settings import Provider, Settings, WantedPrecision
 from shammah_data.store import ModelStore
 from shammah_data.tombstones import Announced
 from shammah_runtime.cascade import Cascade
 from shammah_runtime.conversation import Conversation, fill
+from shammah_runtime.engine import memory
+from shammah_runtime.engine.choice import Wanted
 from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.learned import LearnedIndex, LearnedTier
 from shammah_runtime.models import ModelKeeper
@@ -35,6 +38,7 @@ class Options:
     """What the command line may override; `decoding`: fields of `Decoding` by name."""
 
     provider: Provider | None = None
+    precision: WantedPrecision | None = None
     offline: bool = False
     no_log: bool = False
     watch: bool = True
@@ -52,7 +56,8 @@ class Appliance:
         self.home = home
         self.store = ModelStore(home.models)
         self.log: ExchangeLog = ExchangeLog(home, settings)
-        self.models = ModelKeeper(self.store, options.provider or serve.provider, serve.threads)
+        self.wanted = Wanted(options.provider or serve.provider, options.precision or serve.precision, serve.threads)
+        self.models = ModelKeeper(self.store, self.wanted, start_at=random.random())
         self.index = LearnedIndex()
         self._warn = warn
         self._watch = options.watch
@@ -95,6 +100,7 @@ class Appliance:
 
     def start(self) -> None:
         """Begin to load the model, the learned answers and, where there is a key, the teacher's SDK."""
+        memory.keep_together()
         self.models.start(self._watch)
         threading.Thread(target=self._fill, name="learned-index", daemon=True).start()
 

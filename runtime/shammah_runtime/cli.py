@@ -10,7 +10,7 @@ import typer
 from shammah_data import command
 from shammah_data.errors import InputError
 from shammah_data.home import Home
-from shammah_data.settings import Provider, Settings
+from shammah_data.settings import Provider, Settings, WantedPrecision
 
 app = typer.Typer(
     help="Answer questions, locally where it is sure and through Claude where it is not.",
@@ -20,6 +20,9 @@ app = typer.Typer(
     add_completion=False,
 )
 ProviderOption = Annotated[Provider | None, typer.Option("--provider", help="Where the model runs (default: config.toml).")]
+PrecisionOption = Annotated[
+    WantedPrecision | None, typer.Option("--precision", help="Which of a version's graphs answers (default: config.toml).")
+]
 Offline = Annotated[bool, typer.Option("--offline", help="Never ask Claude.")]
 NoLog = Annotated[bool, typer.Option("--no-log", help="Write nothing to the exchange log.")]
 
@@ -55,11 +58,11 @@ def _given(**options: Any) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items() if value is not None}
 
 
-def _appliance(provider: Provider | None, offline: bool, no_log: bool, watch: bool, decoding: dict[str, Any]) -> Any:
+def _appliance(**options: Any) -> Any:
     from shammah_runtime.appliance import Appliance, Options
 
     home = Home.find().create()
-    appliance = Appliance(home, Settings.load(home.settings), Options(provider, offline, no_log, watch, decoding), _warn)
+    appliance = Appliance(home, Settings.load(home.settings), Options(**options), _warn)
     appliance.start()
     return appliance
 
@@ -68,6 +71,7 @@ def _appliance(provider: Provider | None, offline: bool, no_log: bool, watch: bo
 def serve(
     context: typer.Context,
     provider: ProviderOption = None,
+    precision: PrecisionOption = None,
     offline: Offline = False,
     no_log: NoLog = False,
     max_tokens: MaxTokens = None,
@@ -95,13 +99,15 @@ def serve(
         length_penalty=length_penalty,
     )
     if context.invoked_subcommand is not None:
-        if provider or offline or no_log or decoding:
+        if provider or precision or offline or no_log or decoding:
             raise InputError(f"give these options after the command: shammah-serve {context.invoked_subcommand} --offline ...")
         return
     from shammah_runtime.repl import Repl
     from shammah_runtime.terminal import Terminal
 
-    appliance = _appliance(provider, offline, no_log, watch=True, decoding=decoding)
+    appliance = _appliance(
+        provider=provider, precision=precision, offline=offline, no_log=no_log, watch=True, decoding=decoding
+    )
     try:
         Repl(appliance, Terminal()).run()
     finally:
@@ -113,6 +119,7 @@ def ask(
     question: Annotated[list[str] | None, typer.Argument(help="The question; read from standard input if left out.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     provider: ProviderOption = None,
+    precision: PrecisionOption = None,
     offline: Offline = False,
     no_log: NoLog = False,
     max_tokens: MaxTokens = None,
@@ -154,7 +161,9 @@ def ask(
         logprobs=logprobs,
     )
     terminal = Terminal()
-    appliance = _appliance(provider, offline, no_log, watch=False, decoding=decoding)
+    appliance = _appliance(
+        provider=provider, precision=precision, offline=offline, no_log=no_log, watch=False, decoding=decoding
+    )
     reply = appliance.conversation.ask(text, (lambda _: None) if as_json else terminal.stream)
     if not as_json:
         terminal.end()

@@ -65,10 +65,18 @@ class Conversation:
         self.last = (exchange, reply)
         if reply.answered:
             self._turns += [Message("user", text), Message("assistant", reply.text)]
+            self._drop_old_turns()
             # An answer to a follow-up means nothing without what it follows.
             if exchange.tier == "teacher" and not query.context and not self.private:
                 self._index.add(self._known(exchange.id, exchange.query, exchange.answer))
         return reply
+
+    def _drop_old_turns(self) -> None:
+        """A session that goes on for weeks holds no more than what a query may see."""
+        excess = max(0, len(self._turns) - 2 * max(1, self._context_turns))
+        del self._turns[:excess]
+        if self._private_since is not None:
+            self._private_since = max(0, self._private_since - excess)
 
     @property
     def private(self) -> bool:

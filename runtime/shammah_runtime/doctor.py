@@ -8,6 +8,7 @@ from typing import Literal
 
 from shammah_data.errors import SettingsError, ShammahError
 from shammah_data.home import Home
+from shammah_data.manifest import Manifest
 from shammah_data.session import LogTakenError
 from shammah_data.settings import Settings
 
@@ -55,13 +56,10 @@ def _runtime() -> Check:
     return Check("ok", "runtime", told)
 
 
-def _providers() -> list[Check]:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        if not _installed():
-            return []  # said already
-        return [Check("fail", "providers", f"ONNX Runtime cannot be imported ({error})", "install it again")]
+def _usable_providers() -> tuple[list[str], list[str]]:
+    """Those that a session really gets, and those that only pretend to be there. Raises ImportError without ONNX Runtime."""
+    import onnxruntime
+
     usable: list[str] = []
     broken: list[str] = []
     for provider in onnxruntime.get_available_providers():
@@ -72,6 +70,16 @@ def _providers() -> list[Check]:
             (usable if provider in session.get_providers() else broken).append(provider)
         except Exception:  # noqa: BLE001 - onnxruntime's exceptions share no base class; any of them means: not usable
             broken.append(provider)
+    return usable, broken
+
+
+def _providers() -> list[Check]:
+    try:
+        usable, broken = _usable_providers()
+    except ImportError as error:
+        if not _installed():
+            return []  # said already
+        return [Check("fail", "providers", f"ONNX Runtime cannot be imported ({error})", "install it again")]
     checks = [Check("ok" if usable else "fail", "providers", ", ".join(usable) or "none is usable")]
     if "CUDAExecutionProvider" in broken:
         todo = "install the CUDA and cuDNN versions that this onnxruntime-gpu names, or use --provider cpu"
@@ -136,11 +144,36 @@ def _model(home: Home) -> list[Check]:
             return [
                 Check("warn", "model", "none has been published", "run shammah-train once there are exchanges to learn from")
             ]
-        manifest = store.verify(pointer.champion)
+        checks = [_version("model", store.verify(pointer.champion), home)]
     except ShammahError as error:
         return [Check("fail", "model", str(error))]
-    precisions = ", ".join(f"{graph.precision} on {graph.provider}" for graph in manifest.graphs)
-    return [Check("ok", "model", f"{pointer.champion} ({precisions}), every byte as published")]
+    if pointer.candidate is not None:
+        try:
+            checks.append(_version("candidate", store.verify(pointer.candidate), home))
+        except ShammahError as error:
+            checks.append(Check("warn", "candidate", str(error), "it is not tried"))
+    return checks
+
+
+def _version(name: str, manifest: Manifest, home: Home) -> Check:
+    """A version whose bytes are right, and which of its graphs would serve here and why."""
+    from shammah_runtime.engine.choice import Wanted, choices, listed
+    from shammah_runtime.engine.memory import available
+
+    whole = f"{manifest.version} ({listed(manifest)}), every byte as published"
+    try:
+        serve = Settings.load(home.settings).serve
+    except SettingsError:
+        serve = Settings().serve  # reported already
+    try:
+        usable = _usable_providers()[0]
+        wanted = Wanted(serve.provider, serve.precision, serve.threads)
+        first = choices(manifest, wanted, "CUDAExecutionProvider" in usable, available())[0]
+    except ImportError:
+        return Check("ok", name, whole)  # said already that there is no ONNX Runtime
+    except ShammahError as error:
+        return Check("warn", name, whole, str(error))
+    return Check("ok", name, f"{whole}; {first.graph.precision} on {first.graph.provider} serves ({first.why})")
 
 
 def _key() -> Check:

@@ -1,47 +1,83 @@
 """Which model version serves: loading in the background, swapping between two queries. Knows the store, no tiers."""
 
+import gc
 import queue
 import threading
+import time
+import weakref
 from collections.abc import Callable
+from typing import Literal
 
 from shammah_data.errors import ShammahError
-from shammah_data.settings import Provider
-from shammah_data.store import ModelStore
-from shammah_runtime.engine.model import Model, open_model
+from shammah_data.manifest import Manifest
+from shammah_data.store import ModelStore, Pointer
+from shammah_runtime.engine import memory
+from shammah_runtime.engine.choice import Wanted, choices
+from shammah_runtime.engine.model import Model, cuda_usable, open_model
+
+# Where memory allows one engine only, the candidate has the first part of each such period.
+TURNS_SECONDS = 600.0
+# Multiples of it, modulo 1, fall evenly into every interval: each run of queries is split as the share says (Weyl's sequence).
+_GOLDEN_RATIO = 0.6180339887498949
+_LEAVING_SECONDS = 0.02
 
 
 class ModelKeeper:
-    """Keeps the champion of a store loaded.
+    """Keeps the champion of a store loaded, and the candidate where there is one.
 
-    A new version is verified, loaded and self-tested on a thread of its own while the old one serves; `current` swaps.
-    A version that fails is refused, with a note, and the one before goes on serving.
+    A new version is verified, loaded and self-tested on a thread of its own while the old one serves; the next query gets it,
+    and one under way ends on the version that it began with. A version that fails is refused, with a note, and never serves.
+
+    A candidate gets its share of the queries where memory allows two engines. Where it does not, it has the first part of
+    every ten minutes to itself; then, as for a new champion that does not fit beside the old one, the one engine is closed
+    before the other is loaded, and queries wait for it.
     """
 
     def __init__(
         self,
         store: ModelStore,
-        provider: Provider,
-        threads: int,
+        wanted: Wanted,
         opener: Callable[..., Model] = open_model,
         poll_seconds: float = 0.5,
+        start_at: float = 0.0,
+        available: Callable[[], int | None] = memory.available,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        """`start_at`, from 0 to 1: where in the sequence that splits the queries this keeper begins.
+
+        `available` gives the bytes of memory that can still be taken, or None; `clock` gives seconds, the same to all.
+        """
         self._store = store
-        self._provider = provider
-        self._threads = threads
+        self._wanted = wanted
         self._opener = opener
         self._poll_seconds = poll_seconds
-        self._serving: Model | None = None
-        self._loaded: Model | None = None
-        self._reason = "no model has been trained yet: run shammah-train"
+        self._start_at = start_at
+        self._available = available
+        self._clock = clock
         self._notes: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._first = threading.Event()
-        self._came_later = False
+        self._reason = "no model has been trained yet: run shammah-train"
         self._stop = threading.Event()
-        self._stamp = (0, 0)
         self._thread: threading.Thread | None = None
+        # Guards what a query reads; only the thread that looks writes.
+        self._changed = threading.Condition()
+        self._loaded: dict[str, Model] = {}
+        self._serving: str | None = None
+        self._trial: str | None = None
+        self._settled = False
+        self._asked = 0
+        # What only the thread that looks knows.
+        self._stamp: tuple[int, int] | None = None
+        self._pointer = Pointer()
+        self._refused: set[str] = set()
+        self._said: dict[str, str] = {}
+        self._one_query = False
+        self._in_turns = False
+        self._leaving: list[weakref.ref[Model]] = []
+        self._untidy = False
 
     def start(self, watch: bool = True) -> None:
-        """Begin to load; with `watch`, go on looking for new versions until `close`."""
+        """Begin to load; with `watch`, go on looking for new versions until `close`, else load the one for one query."""
+        self._one_query = not watch
         self._thread = threading.Thread(target=self._run, args=(watch,), name="model-keeper", daemon=True)
         self._thread.start()
 
@@ -52,25 +88,37 @@ class ModelKeeper:
             self._thread.join(timeout=5.0)
 
     def current(self) -> Model | None:
-        """The version for the next query, or None; waits only while the very first one is loading."""
-        self._first.wait()
-        loaded, self._loaded = self._loaded, None
-        if loaded is not None:
-            if self._serving is not None:
-                self._notes.put(f"now answering with {loaded.description}, before with {self._serving.manifest.version}")
-            elif self._came_later:
-                self._notes.put(f"now answering with {loaded.description}, the first version")
-            self._serving = loaded
-        return self._serving
+        """The version for the next query, or None; waits while the first one loads, or no two fit into memory at once."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._settled)
+            number, self._asked = self._asked, self._asked + 1
+            if self._trial is not None and self._falls_to_candidate(number):
+                return self._loaded[self._trial]
+            return self._loaded.get(self._serving) if self._serving else None
+
+    def serving(self) -> Model | None:
+        """The version that serves, for those who only want to know; waits as `current` does."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._settled)
+            return self._loaded.get(self._serving) if self._serving else None
 
     def wait(self) -> None:
         """Return once the first version has been loaded or refused."""
-        self._first.wait()
+        with self._changed:
+            self._changed.wait_for(lambda: self._settled)
 
     @property
     def reason(self) -> str:
         """Why there is no model."""
         return self._reason
+
+    def trial(self) -> str | None:
+        """What is being tried and on what, or None."""
+        candidate = self._candidate()
+        if candidate is None:
+            return None
+        model = self._loaded.get(candidate)
+        return f"{model.description if model else candidate} {self._part()}"
 
     def notes(self) -> list[str]:
         """What happened since the last call that the user should know."""
@@ -79,40 +127,185 @@ class ModelKeeper:
             found.append(self._notes.get())
         return found
 
+    def look(self) -> None:
+        """Follow the pointer, and the clock where two versions take turns; whatever a version does, this comes to an end."""
+        stamp = self._store.stamp()
+        first = self._stamp is None
+        if stamp != self._stamp:
+            self._stamp = stamp
+            try:
+                self._pointer = self._store.pointer()
+                self._refused.clear()
+                self._in_turns = False
+            except ShammahError as error:
+                self._refuse("pointer", str(error))
+        try:
+            self._follow(first)
+        finally:
+            with self._changed:
+                self._settled = True
+                self._changed.notify_all()
+        self._tidy()
+
     def _run(self, watch: bool) -> None:
         while True:
-            stamp = self._store.stamp()
-            if stamp != self._stamp or not self._first.is_set():
-                self._stamp = stamp
-                self._load()
-                self._first.set()
+            self.look()
             if not watch or self._stop.wait(self._poll_seconds):
                 return
 
-    def _load(self) -> None:
-        serving = self._loaded or self._serving
-        serving_version = serving.manifest.version if serving else None
-        try:
-            pointer = self._store.pointer()
-        except ShammahError as error:
-            self._refuse(str(error), serving_version)
+    # -- what should be loaded ----------------------------------------------------------------------------------------
+
+    def _follow(self, first: bool) -> None:
+        candidate = self._candidate()
+        alone = self._one_query or self._in_turns
+        target = candidate if candidate and alone and self._turn_of_candidate() else self._pointer.champion
+        if target is not None and target != self._serving and target not in self._refused:
+            before = self._serving
+            if self._load(target, instead=True) == "loaded":
+                with self._changed:
+                    self._serving = target
+                if not (candidate and alone):
+                    self._tell(target, before, first)
+            elif target == candidate:
+                self._follow(first)
+                return
+            elif self._serving is None:
+                self._fall_back()
+        if self._serving is None:
             return
-        for version in (pointer.champion, None if serving else pointer.previous):
-            if version is None or version == serving_version:
+        beside = None
+        if candidate and not alone:
+            new = candidate not in self._loaded
+            outcome = self._load(candidate, instead=False)
+            if outcome == "no room":
+                self._in_turns = True
+                self._notes.put(f"trying {candidate} {self._part()}: there is memory for one version at a time")
+                self._follow(first)
+                return
+            if outcome == "loaded":
+                beside = candidate
+                if new and not first:
+                    self._notes.put(f"trying {self._loaded[candidate].description} {self._part()}")
+        with self._changed:
+            self._trial = beside
+            self._part_with(set(self._loaded) - {self._serving, beside})
+
+    def _fall_back(self) -> None:
+        previous = self._pointer.previous
+        if previous is not None and previous not in self._refused and self._load(previous, instead=True) == "loaded":
+            with self._changed:
+                self._serving = previous
+            self._notes.put(f"answering with {previous}, the one before, instead")
+
+    def _tell(self, version: str, before: str | None, first: bool) -> None:
+        now = f"now answering with {self._loaded[version].description}"
+        if before is not None:
+            self._notes.put(f"{now}, before with {before}")
+        elif not first:
+            self._notes.put(f"{now}, the first version")
+
+    def _candidate(self) -> str | None:
+        """The version to try, unless it was refused or there is nothing to compare it with."""
+        pointer = self._pointer
+        if pointer.candidate_share == 0.0 or pointer.champion in (None, pointer.candidate):
+            return None
+        return None if pointer.candidate in self._refused else pointer.candidate
+
+    def _falls_to_candidate(self, number: int) -> bool:
+        return (self._start_at + number * _GOLDEN_RATIO) % 1.0 < self._pointer.candidate_share
+
+    def _turn_of_candidate(self) -> bool:
+        if self._one_query:
+            return self._falls_to_candidate(0)
+        return self._clock() % TURNS_SECONDS < self._pointer.candidate_share * TURNS_SECONDS
+
+    def _part(self) -> str:
+        share = self._pointer.candidate_share
+        if self._in_turns:
+            return f"in the first {share * TURNS_SECONDS / 60:.1f} of every {TURNS_SECONDS / 60:.0f} minutes"
+        return f"on {share:.0%} of the queries"
+
+    # -- loading and leaving ------------------------------------------------------------------------------------------
+
+    def _load(self, version: str, instead: bool) -> Literal["loaded", "refused", "no room"]:
+        """Have a version loaded beside the others; where there is no memory for that, `instead` of them."""
+        if version in self._loaded:
+            return "loaded"
+        try:
+            manifest = self._store.verify(version)
+            room = self._available()
+            if self._loaded and room is not None:
+                # The graph that is best alone, not a lesser one that has room beside what is about to leave.
+                alone = room + sum(memory.needed(model.manifest, model.graph) for model in self._loaded.values())
+                best = choices(manifest, self._wanted, cuda_usable(), alone)[0].graph
+                if best.provider == "cpu" and memory.needed(manifest, best) > room:
+                    return self._load_instead(manifest) if instead else "no room"
+                room = alone
+            model = self._open(manifest, room)
+        except Exception as error:  # noqa: BLE001 - whatever a version does, queries must not wait for it for ever
+            self._refuse(version, _reason(error))
+            return "refused"
+        with self._changed:
+            self._loaded[version] = model
+        return "loaded"
+
+    def _load_instead(self, manifest: Manifest) -> Literal["loaded", "refused"]:
+        """Close every engine once its last query has ended, then load; when that fails, load what served before."""
+        with self._changed:
+            self._settled = False
+            serving = self._loaded[self._serving].manifest if self._serving else None
+            self._part_with(set(self._loaded))
+            self._trial = None
+        while self._leaving and not self._stop.is_set():
+            self._tidy()
+            self._stop.wait(_LEAVING_SECONDS)
+        for wanted in (manifest, serving):
+            if wanted is None or self._stop.is_set():
                 continue
             try:
-                manifest = self._store.verify(version)
-                self._loaded = self._opener(self._store.folder(version), manifest, self._provider, self._threads)
-            except ShammahError as error:
-                self._refuse(f"{version} is refused: {error}", serving_version)
-            except Exception as error:  # noqa: BLE001 - whatever a version does, queries must not wait for it for ever
-                self._refuse(f"{version} is refused: {type(error).__name__}: {error}", serving_version)
-            else:
-                self._came_later = self._first.is_set()
-                if version != pointer.champion:
-                    self._notes.put(f"answering with {version}, the one before, instead")
-                return
+                model = self._open(wanted, self._available())
+            except Exception as error:  # noqa: BLE001 - see _load
+                self._refuse(wanted.version, _reason(error))
+                continue
+            with self._changed:
+                self._loaded[wanted.version] = model
+            break
+        if self._serving not in self._loaded:
+            self._serving = None
+        return "loaded" if manifest.version in self._loaded else "refused"
 
-    def _refuse(self, reason: str, serving_version: str | None) -> None:
-        self._reason = reason
-        self._notes.put(f"{reason} ({serving_version} goes on answering)" if serving_version else reason)
+    def _open(self, manifest: Manifest, room: int | None) -> Model:
+        return self._opener(self._store.folder(manifest.version), manifest, self._wanted, room)
+
+    def _part_with(self, versions: set[str]) -> None:
+        """Give engines up; each is gone when the last query on it has ended."""
+        for version in versions:
+            self._leaving.append(weakref.ref(self._loaded.pop(version)))
+
+    def _tidy(self) -> None:
+        """Hand back the memory of engines that nobody uses any longer, and of what failed to load."""
+        if not self._leaving and not self._untidy:
+            return
+        still = [engine for engine in self._leaving if engine() is not None]
+        if still:
+            # An error of the last query may hold on to its engine in a cycle.
+            gc.collect()
+            still = [engine for engine in still if engine() is not None]
+        if len(still) < len(self._leaving) or self._untidy:
+            memory.release()
+        self._leaving, self._untidy = still, False
+
+    def _refuse(self, version: str, reason: str) -> None:
+        self._refused.add(version)
+        self._untidy = True
+        what = "candidate " if version == self._pointer.candidate else ""
+        self._reason = reason if version == "pointer" else f"{what}{version} is refused: {reason}"
+        if self._said.get(version) != self._reason:
+            self._said[version] = self._reason
+            self._notes.put(f"{self._reason} ({self._serving} goes on answering)" if self._serving else self._reason)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return "there is not enough memory to load it"
+    return str(error) if isinstance(error, ShammahError) else f"{type(error).__name__}: {error}"

@@ -61,7 +61,7 @@ class NeuralTier:
             answer = interruptible(
                 model.decoder,
                 lambda: model.decoder.generate(
-                    prompt,
+                    prompt.ids,
                     decoding,
                     on_logprob=seen.append,
                     cancelled=lambda: _hopeless(seen, calibration, budget),
@@ -72,26 +72,35 @@ class NeuralTier:
         except ShammahError as error:
             return declined("neural", str(error))
         told = f"confidence {sure:.2f}"
+        trimmed = ""
+        if prompt.left_out:
+            trimmed = f"; {exchanges_left_out(prompt.left_out)}: the context holds {model.manifest.shape.context} tokens"
         figures = (sure, calibration.threshold)
         if calibration.threshold > 1.0:
             return declined(
                 "neural",
-                f"{told}; {model.manifest.version} may not answer: no threshold reached the target precision",
+                f"{told}; {model.manifest.version} may not answer: no threshold reached the target precision{trimmed}",
                 *figures,
             )
         if sure < calibration.threshold:
-            return declined("neural", f"{told}, below {calibration.threshold:.2f}", *figures)
+            return declined("neural", f"{told}, below {calibration.threshold:.2f}{trimmed}", *figures)
         if not answer.finished or not answer.text:
-            return declined("neural", f"{told}, but the answer did not end within {budget} tokens", *figures)
+            return declined("neural", f"{told}, but the answer did not end within {budget} tokens{trimmed}", *figures)
         return Proposal(
-            Attempt("neural", "accepted", f"{told}, at least {calibration.threshold:.2f}", *figures),
+            Attempt("neural", "accepted", f"{told}, at least {calibration.threshold:.2f}{trimmed}", *figures),
             text=answer.text,
             model_version=model.manifest.version,
             prompt_tokens=answer.prompt_tokens,
             answer_tokens=len(answer.ids),
             tokens=_tokens(answer, model.decoder.tokenizer),
             others=tuple(other.text for other in answer.others),
+            left_out=prompt.left_out,
         )
+
+
+def exchanges_left_out(count: int) -> str:
+    """In words, for whoever wonders why an earlier turn was not minded."""
+    return f"{count} earlier exchange{'s' if count > 1 else ''} left out"
 
 
 def _tokens(answer: Generated, tokenizer: ChatTokenizer) -> tuple[Token, ...]:

@@ -40,6 +40,8 @@ class Proposal:
     # Of the model's answer only: its tokens, and the next best answers of a beam search.
     tokens: tuple[Token, ...] = ()
     others: tuple[str, ...] = ()
+    # Earlier exchanges, the oldest, for which the model's context had no room.
+    left_out: int = 0
     # The earlier exchange whose answer this repeats, and whether it was asked in the same words.
     repeats: str | None = None
     same_query: bool = False

@@ -11,6 +11,7 @@ from shammah_data.exchange import Attempt
 from shammah_data.settings import ServeSettings
 from shammah_runtime.appliance import Appliance
 from shammah_runtime.cascade import Reply
+from shammah_runtime.neural import exchanges_left_out
 from shammah_runtime.status import status_lines
 from shammah_runtime.terminal import Terminal
 
@@ -146,6 +147,8 @@ def summary(reply: Reply) -> str:
         parts.append(reply.proposal.teacher_model)
     if not reply.proposal.complete:
         parts.append(f"incomplete ({attempt.reason})")
+    if reply.proposal.left_out:
+        parts.append(exchanges_left_out(reply.proposal.left_out))
     return " · ".join([*parts, f"{reply.latency_ms:.0f} ms"])
 
 

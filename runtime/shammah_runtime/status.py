@@ -4,11 +4,12 @@ from datetime import datetime
 
 from shammah_data.session import LogTakenError
 from shammah_runtime.appliance import Appliance
+from shammah_runtime.engine.choice import listed
 
 
 def status_lines(appliance: Appliance) -> list[str]:
     """Version, provider, exchanges per tier, and exchanges that wait for training."""
-    model = appliance.models.current()
+    model = appliance.models.serving()
     lines = []
     since: datetime | None = None
     if model is None:
@@ -19,11 +20,15 @@ def status_lines(appliance: Appliance) -> list[str]:
         lines.append(
             f"model      {model.description}, base {model.manifest.base}, trained on {model.manifest.snapshot_rows} exchanges"
         )
+        held = f"; the version holds {listed(model.manifest)}" if len(model.manifest.graphs) > 1 else ""
+        lines.append(f"graph      {model.graph.precision} on {model.graph.provider}: {model.why}{held}")
         measured = f"{calibration.accepted_right} of {calibration.accepted} accepted held-out answers were right"
         certified = "certified" if calibration.certified else "not yet certified"
         lines.append(
             f"threshold  {calibration.threshold:.2f} for {calibration.target_precision:.0%} precision: {measured} ({certified})"
         )
+    if (trial := appliance.models.trial()) is not None:
+        lines.append(f"candidate  {trial}")
     if appliance.conversation.private:
         lines.append("private    nothing is kept until /private ends it")
     try:

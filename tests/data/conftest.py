@@ -101,7 +101,7 @@ def make_manifest(version: str, files: tuple[FileEntry, ...]) -> Manifest:
         shape=CacheShape(layers=2, kv_heads=1, head_dim=8, vocab=64, context=128),
         chat=ChatFormat("", "U:", "\n", "A:", "\n"),
         stop_ids=(0,),
-        graphs=(GraphEntry("int8/model.onnx", "cpu", "int8", golden, calibration, {"max_abs": 0.5}),),
+        graphs=(GraphEntry("int8/model.onnx", "cpu", "int8", (golden,), calibration, {"max_abs": 0.5}),),
         files=files,
         evaluation={"right": 3, "asked": 4},
         oldest_runtime="0.1.0",

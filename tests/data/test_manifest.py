@@ -69,6 +69,9 @@ def drop(path: str) -> Callable[[dict[str, Any]], None]:
         (put("chat.system_prefix", 5), "expected str, found 5"),
         (put("format", 1), "format 1, this runtime reads 2: upgrade"),
         (drop("format"), "format None"),
+        (put("graphs.0.golden", []), "a graph without a golden prompt and answer cannot be tested"),
+        (put("graphs.0.golden.0.answer_ids", []), "a graph without a golden prompt and answer cannot be tested"),
+        (put("graphs.0.golden.0", 3), "Golden must be an object"),
         (put("graphs.0.path", "int4/model.onnx"), "graph int4/model.onnx is not among the files"),
         (put("graphs", []), "needs at least one graph"),
         (put("stop_ids", []), "needs at least one graph, one stop id"),
@@ -112,6 +115,12 @@ def test_what_is_not_an_object_is_refused(tmp_path: Path, text: str) -> None:
 def test_a_missing_one_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="cannot be read"):
         Manifest.load(tmp_path)
+
+
+def test_one_golden_prompt_outside_a_list_is_read_as_a_list_of_one(tmp_path: Path, raw: dict[str, Any]) -> None:
+    wanted = load(tmp_path, raw)
+    put("graphs.0.golden", raw["graphs"][0]["golden"][0])(raw)
+    assert load(tmp_path, raw) == wanted
 
 
 def test_whole_numbers_serve_as_fractions(tmp_path: Path, raw: dict[str, Any]) -> None:

@@ -160,6 +160,73 @@ def test_a_stale_expectation_is_refused(store: ModelStore, publish: Publish) -> 
     assert store.pointer() == Pointer(champion=second, previous=first)
 
 
+def test_a_candidate_is_set_changed_and_cleared(store: ModelStore, publish: Publish) -> None:
+    first, second, third = publish(b"1"), publish(b"2"), publish(b"3")
+    with pytest.raises(ArtifactError, match=f"no champion to try {second} beside: promote it"):
+        store.set_candidate(second, 0.1)
+    store.promote(first)
+    store.promote(second)
+    assert store.set_candidate(third, 0.1) == Pointer(second, first, third, 0.1)
+    assert store.set_candidate(third, 0.5) == Pointer(second, first, third, 0.5)
+    assert store.pointer() == Pointer(second, first, third, 0.5)
+    assert store.clear_candidate() == Pointer(second, first)
+    assert store.pointer() == Pointer(second, first)
+
+
+@pytest.mark.parametrize("share", [0.0, -0.1, 1.01, float("nan")])
+def test_a_candidate_needs_a_share(store: ModelStore, publish: Publish, share: float) -> None:
+    store.promote(publish(b"1"))
+    with pytest.raises(ArtifactError, match="is not a share above 0 and up to 1"):
+        store.set_candidate(publish(b"2"), share)
+    assert store.pointer() == Pointer("v0001")
+
+
+def test_the_champion_is_no_candidate_and_neither_is_a_damaged_version(store: ModelStore, publish: Publish) -> None:
+    first, second = publish(b"1"), publish(b"2")
+    store.promote(first)
+    with pytest.raises(ArtifactError, match="is the champion"):
+        store.set_candidate(first, 0.5)
+    flip(store.folder(second) / "tokenizer.json")
+    with pytest.raises(ArtifactError, match="not the bytes"):
+        store.set_candidate(second, 0.5)
+    assert store.pointer() == Pointer(first)
+
+
+def test_a_stale_expectation_sets_and_clears_no_candidate(store: ModelStore, publish: Publish) -> None:
+    first, second, third = publish(b"1"), publish(b"2"), publish(b"3")
+    seen = store.promote(first)
+    tried = store.set_candidate(second, 0.5, seen)
+    with pytest.raises(ArtifactError, match="moved meanwhile"):
+        store.set_candidate(third, 0.5, seen)
+    with pytest.raises(ArtifactError, match="moved meanwhile"):
+        store.clear_candidate(seen)
+    assert store.pointer() == tried
+
+
+def test_a_trial_ends_with_the_promotion_of_the_candidate_and_with_the_return_to_it(
+    store: ModelStore, publish: Publish
+) -> None:
+    first, second = publish(b"1"), publish(b"2")
+    store.promote(first)
+    store.set_candidate(second, 0.5)
+    assert store.promote(second) == Pointer(second, first)
+    store.set_candidate(first, 0.5)
+    assert store.rollback() == Pointer(first, second)
+    store.set_candidate(second, 0.5)
+    assert store.collect(0) == []
+    assert store.discard([second]) == [second]
+    assert store.pointer() == Pointer(first)
+
+
+def test_an_unreadable_pointer_is_not_cleared(store: ModelStore, publish: Publish) -> None:
+    store.promote(publish())
+    pointer = store.folder("v0001").parent / "pointer.json"
+    pointer.write_text("{")
+    with pytest.raises(ArtifactError, match="promote VERSION"):
+        store.clear_candidate()
+    assert pointer.read_text() == "{"
+
+
 @pytest.mark.parametrize(
     "content",
     ["", "{", "[]", "[" * 100_000, '{"champion": 5}', '{"champion": "../x"}', '{"unknown": 1}', '{"candidate_share": "x"}'],

@@ -106,7 +106,7 @@ class Tiny:
     folder: Path
     chat: ChatTokenizer
     stop_ids: tuple[int, ...]
-    goldens: dict[Precision, Golden]
+    goldens: dict[Precision, tuple[Golden, ...]]
     shape: CacheShape = _SHAPE
 
     def graph(self, precision: Precision = "fp32") -> Path:
@@ -126,12 +126,19 @@ class Tiny:
         precision: Precision = "int8",
         promote: bool = True,
         graphs: Sequence[dict[str, Any]] = ({},),
+        precisions: Sequence[Precision] = (),
         **changes: Any,
     ) -> str:
-        """Publish a version with one graph entry per dict of changes to it; `changes` are those to the manifest."""
+        """Publish a version with one graph entry per dict of changes to it; `changes` are those to the manifest.
+
+        With `precisions`, one graph for each of them, in this order.
+        """
         store = ModelStore(home.models)
         staging = store.staging()
-        shutil.copytree(self.folder / precision, staging / precision)
+        for name in precisions or (precision,):
+            shutil.copytree(self.folder / name, staging / name)
+        if precisions:
+            graphs = [{"path": f"{one}/model.onnx", "precision": one, "golden": self.goldens[one]} for one in precisions]
         shutil.copy(self.folder / "tokenizer.json", staging)
         entry = GraphEntry(
             path=f"{precision}/model.onnx",
@@ -188,7 +195,9 @@ def make_tiny(folder: Path, answer: str | None = ANSWER, precisions: Sequence[Pr
     tiny = Tiny(folder, chat, (close, end), {})
     for precision in precisions:
         export_model(folder, folder / precision, precision)
-        prompt = tuple(chat.prompt(QUESTION))
-        steps = tiny.decoder(precision).tokens(prompt, Decoding(max_tokens=8))
-        tiny.goldens[precision] = Golden(prompt, tuple(token for token, _ in steps))
+        decoder = tiny.decoder(precision)
+        prompts = [tuple(chat.prompt(text)) for text in (QUESTION, "What is the capital of France?")]
+        tiny.goldens[precision] = tuple(
+            Golden(prompt, tuple(token for token, _ in decoder.tokens(prompt, Decoding(max_tokens=8)))) for prompt in prompts
+        )
     return tiny

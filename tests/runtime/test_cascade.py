@@ -159,7 +159,7 @@ def test_a_question_too_long_for_the_model_goes_on_to_the_others(
 ) -> None:
     tiny.publish(home)
     asked = Asked(make_appliance(), "wide " * 2000)
-    assert "do not fit into the model's context" in asked.reason("neural")
+    assert "tokens; the context of v0001 has room for 232, and 24 for the answer" in asked.reason("neural")
     assert asked.reply.answered
 
 

@@ -16,11 +16,12 @@ from shammah_data.errors import ArtifactError, InputError
 from shammah_data.exchange import Message
 from shammah_data.home import Home
 from shammah_data.manifest import Golden
-from shammah_data.settings import Provider
+from shammah_data.settings import Precision, Provider, WantedPrecision
 from shammah_data.store import ModelStore
+from shammah_runtime.engine.choice import Wanted
 from shammah_runtime.engine.decoder import Decoder
 from shammah_runtime.engine.decoding import Decoding
-from shammah_runtime.engine.model import Model, open_model
+from shammah_runtime.engine.model import Model, Prompt, open_model
 from shammah_runtime.engine.sampling import log_softmax
 
 PROMPTS = [
@@ -58,9 +59,9 @@ def fluent(tiny: Tiny) -> Decoder:
     return tiny.decoder()
 
 
-def opened(home: Home, version: str, provider: Provider = "auto") -> Model:
+def opened(home: Home, version: str, provider: Provider = "auto", precision: WantedPrecision = "auto") -> Model:
     store = ModelStore(home.models)
-    return open_model(store.folder(version), store.verify(version), provider, 1)
+    return open_model(store.folder(version), store.verify(version), Wanted(provider, precision, 1))
 
 
 @pytest.mark.parametrize("prompt", PROMPTS, ids=lambda prompt: f"{len(prompt)} tokens")
@@ -171,7 +172,8 @@ def test_the_same_seed_draws_the_same_answer_and_another_seed_another(endless: D
 def test_a_published_version_opens_and_says_what_it_is(tiny: Tiny, home: Home, precision: str) -> None:
     model = opened(home, tiny.publish(home, precision=precision))  # type: ignore[arg-type]
     assert model.description == f"v0001 ({precision}, cpu)"
-    assert model.decoder.generate(model.prompt(QUESTION, [], 8), Decoding()).text == ANSWER
+    assert model.decoder.generate(model.prompt(QUESTION, [], 8).ids, Decoding()).text == ANSWER
+    assert model.why == "the only one for the CPU"
 
 
 def test_the_oldest_turns_are_dropped_where_they_do_not_fit(tiny: Tiny, home: Home) -> None:
@@ -183,37 +185,81 @@ def test_the_oldest_turns_are_dropped_where_they_do_not_fit(tiny: Tiny, home: Ho
         Message("assistant", "y"),
     ]
     everything = tiny.chat.prompt("How?", turns)
-    assert model.prompt("How?", turns, CONTEXT - len(everything)) == everything
-    assert model.prompt("How?", turns, CONTEXT - len(everything) + 1) == tiny.chat.prompt("How?", turns[2:])
-    assert model.prompt("How?", turns, CONTEXT) == tiny.chat.prompt("How?")
+    assert model.prompt("How?", turns, CONTEXT - len(everything)) == Prompt(everything, 0)
+    assert model.prompt("How?", turns, CONTEXT - len(everything) + 1) == Prompt(tiny.chat.prompt("How?", turns[2:]), 1)
+    alone = tiny.chat.prompt("How?")
+    assert model.prompt("How?", turns, CONTEXT - len(alone)) == Prompt(alone, 2)
 
 
-def test_another_answer_to_the_golden_prompt_is_refused(tiny: Tiny, home: Home) -> None:
-    golden = tiny.goldens["int8"]
-    wrong = Golden(golden.prompt_ids, (*golden.answer_ids[:-1], 5))
-    with pytest.raises(ArtifactError, match="v0001: its answer to the golden prompt is not the one"):
-        opened(home, tiny.publish(home, graphs=[{"golden": wrong}]))
+def test_a_question_that_does_not_fit_is_refused_with_both_figures(tiny: Tiny, home: Home) -> None:
+    model = opened(home, tiny.publish(home))
+    turns = [Message("user", "old"), Message("assistant", "x")]
+    length = len(tiny.chat.prompt("How?"))
+    says = f"the question takes {length} tokens; the context of v0001 has room for {length - 1}, and {CONTEXT - length + 1} for"
+    with pytest.raises(InputError, match=says):
+        model.prompt("How?", turns, CONTEXT - length + 1)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_another_answer_to_a_golden_prompt_is_refused(tiny: Tiny, home: Home, number: int) -> None:
+    goldens = list(tiny.goldens["int8"])
+    golden = goldens[number - 1]
+    goldens[number - 1] = Golden(golden.prompt_ids, (*golden.answer_ids[:-1], 5))
+    with pytest.raises(ArtifactError, match=f"v0001: its answer to golden prompt {number} of 2 is not the one"):
+        opened(home, tiny.publish(home, graphs=[{"golden": tuple(goldens)}]))
 
 
 def test_a_golden_answer_that_goes_on_after_a_stop_is_refused(tiny: Tiny, home: Home) -> None:
-    golden = tiny.goldens["int8"]
+    golden = tiny.goldens["int8"][0]
+    longer = (Golden(golden.prompt_ids, (*golden.answer_ids, 5)),)
     with pytest.raises(ArtifactError, match="golden"):
-        opened(home, tiny.publish(home, graphs=[{"golden": Golden(golden.prompt_ids, (*golden.answer_ids, 5))}]))
+        opened(home, tiny.publish(home, graphs=[{"golden": longer}]))
 
 
 def test_cuda_where_there_is_none_is_a_clear_error(tiny: Tiny, home: Home) -> None:
     version = tiny.publish(home, graphs=[{"provider": "cuda"}, {}])
-    with pytest.raises(ArtifactError, match=r"CUDA .* cannot be used here: see `shammah-serve doctor`"):
+    with pytest.raises(
+        ArtifactError, match=r"CUDA cannot be used here \(see `shammah-serve doctor`\), and v0001 holds int8 on cuda"
+    ):
         opened(home, version, "cuda")
     assert opened(home, version, "auto").description == "v0001 (int8, cpu)"
     assert opened(home, version, "cpu").description == "v0001 (int8, cpu)"
 
 
-def test_a_version_without_a_graph_for_the_provider_says_so(tiny: Tiny, home: Home) -> None:
-    with pytest.raises(ArtifactError, match=r"v0001 holds no graph for cuda: .*--provider cpu"):
-        opened(home, tiny.publish(home), "cuda")
-    with pytest.raises(ArtifactError, match="v0002 holds no graph for cpu"):
-        opened(home, tiny.publish(home, graphs=[{"provider": "cuda"}], promote=False), "cpu")
+def test_a_cuda_session_that_cannot_be_had_leaves_the_cpu_and_says_so(
+    tiny: Tiny, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with an onnxruntime-gpu whose CUDA libraries are missing: it names the provider and gives none."""
+    monkeypatch.setattr("shammah_runtime.engine.model.cuda_usable", lambda: True)
+    version = tiny.publish(home, graphs=[{"provider": "cuda"}, {}])
+    with pytest.raises(ArtifactError, match="CUDAExecutionProvider"):
+        opened(home, version, "cuda")
+    model = opened(home, version)
+    assert model.description == "v0001 (int8, cpu)"
+    assert "CUDAExecutionProvider" in model.why
+
+
+def test_a_version_without_what_is_asked_for_lists_what_it_holds(tiny: Tiny, home: Home) -> None:
+    version = tiny.publish(home, precisions=["int8", "fp32"])
+    with pytest.raises(ArtifactError, match=r"^v0001 holds no graph for cuda: it holds int8 on cpu, fp32 on cpu$"):
+        opened(home, version, "cuda")
+    with pytest.raises(ArtifactError, match=r"^v0001 holds no graph for bf16: it holds"):
+        opened(home, version, "auto", "bf16")
+    with pytest.raises(ArtifactError, match=r"^v0001 holds no graph for int4 on cpu: it holds"):
+        opened(home, version, "cpu", "int4")
+
+
+@pytest.mark.parametrize("order", [["int8", "fp32"], ["fp32", "int8"]], ids=str)
+def test_the_first_graph_serves_unless_another_is_asked_for(tiny: Tiny, home: Home, order: list[Precision]) -> None:
+    version = tiny.publish(home, precisions=order)
+    first = opened(home, version)
+    assert first.description == f"v0001 ({order[0]}, cpu)"
+    assert first.why == "the version's first choice"
+    other = opened(home, version, "auto", order[1])
+    assert other.description == f"v0001 ({order[1]}, cpu)"
+    assert other.why == "asked for"
+    for model in (first, other):
+        assert model.decoder.generate(model.prompt(QUESTION, [], 8).ids, Decoding()).text == ANSWER
 
 
 @pytest.mark.parametrize("oldest", ["99", "99.0.0", "0.99.1"])

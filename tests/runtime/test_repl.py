@@ -83,6 +83,20 @@ def test_why_is_one_line_an_attempt() -> None:
     assert explained(Attempt("neural", "declined", "no", latency_ms=12.3)) == "neural   declined      12 ms  no"
 
 
+def test_what_the_context_had_no_room_for_is_told(make_appliance: Make, tiny: Tiny, home: Home) -> None:
+    tiny.publish(home, context_examples=1000)
+    appliance = make_appliance(OFFLINE)
+    long = "Say what is wide, wide, wide, wide, wide, wide, wide, wide, wide, wide, wide, wide, wide now?"
+    shown = run(appliance, long, long, long, "/why", long, "/why")
+    answers = [line for line in shown if line.startswith("neural · ")]
+    assert [" left out" in line for line in answers] == [False, False, True, True]
+    assert " · 1 earlier exchange left out · " in answers[2]
+    assert " · 2 earlier exchanges left out · " in answers[3]
+    told = [line for line in shown if line.startswith("neural   accepted")]
+    assert told[0].endswith("; 1 earlier exchange left out: the context holds 256 tokens")
+    assert told[1].endswith("; 2 earlier exchanges left out: the context holds 256 tokens")
+
+
 def test_ratings_and_corrections_reach_the_log(make_appliance: Make, home: Home, claude: FakeClaude) -> None:
     appliance = make_appliance()
     shown = run(appliance, TAUGHT, "/good", "/bad", "/fix", "/fix   Bring nothing.  ")
@@ -198,9 +212,10 @@ def test_status_counts_what_the_log_holds(make_appliance: Make, tiny: Tiny, home
     shown = run(appliance, TAUGHT, TAUGHT, "hello", "/status")
     status = shown[[line.startswith("model ") for line in shown].index(True) :]
     assert status[0] == "model      v0001 (int8, cpu), base tiny, trained on 20 exchanges"
-    assert "10 of 10 accepted held-out answers were right (not yet certified)" in status[1]
-    assert status[2] == "exchanges  3, of which 1 wait for training"
-    assert sorted(line.split()[:3] for line in status[3:6]) == [[t, "1", "(33%),"] for t in ("learned", "teacher", "template")]
+    assert status[1] == "graph      int8 on cpu: the only one for the CPU"
+    assert "10 of 10 accepted held-out answers were right (not yet certified)" in status[2]
+    assert status[3] == "exchanges  3, of which 1 wait for training"
+    assert sorted(line.split()[:3] for line in status[4:7]) == [[t, "1", "(33%),"] for t in ("learned", "teacher", "template")]
     (teacher,) = [line for line in status if "teacher" in line]
     assert "$0.00" in teacher
 

@@ -16,6 +16,7 @@ from fakes.versions import ACCEPT_NOTHING, ANSWER, QUESTION, TAUGHT, TAUGHT_ANSW
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_data.settings import ServeSettings
+from shammah_data.store import ModelStore
 from shammah_runtime.doctor import examine
 from shammah_runtime.engine.decoding import Decoding
 
@@ -210,7 +211,24 @@ def test_an_explicit_provider_that_cannot_be_used_is_told_and_others_answer(home
     done = serve("ask", "hello", "--offline", "--provider", "cuda")
     assert done.returncode == 0
     assert done.stdout.startswith(b"Hello!")
-    assert "CUDA was asked for and cannot be used here: see `shammah-serve doctor`" in one_line(done, 0)
+    says = "CUDA cannot be used here (see `shammah-serve doctor`), and v0001 holds int8 on cuda, int8 on cpu"
+    assert says in one_line(done, 0)
+
+
+def test_a_precision_can_be_asked_for_and_what_is_not_there_is_told_with_what_is(home: Home, tiny: Tiny) -> None:
+    tiny.publish(home, precisions=["int8", "fp32"])
+    done = serve("ask", QUESTION, "--offline", "--precision", "fp32")
+    assert (done.returncode, done.stdout.decode(), done.stderr) == (0, f"{ANSWER}\n", b"")
+    home.settings.write_text("[serve]\nprecision = 'int4'\n", encoding="utf-8")
+    done = serve("ask", "hello", "--offline")
+    assert done.stdout.startswith(b"Hello!")
+    assert "v0001 holds no graph for int4: it holds int8 on cpu, fp32 on cpu" in one_line(done, 0)
+    assert "v0001 holds no graph for int4: it holds int8 on cpu, fp32 on cpu" in checks(home)["model"]
+    assert checks(home)["model"].startswith("warn ")
+    done = serve("ask", "hello", "--precision", "int3")
+    assert done.returncode == 2
+    assert "'int3' is not one of 'auto', 'int8'" in done.stderr.decode()
+    assert "give these options after the command" in one_line(serve("--precision", "int8", "ask", "hello"), 2)
 
 
 def test_a_home_that_cannot_be_made_is_one_line(tmp_path: Path, home: Home) -> None:
@@ -273,7 +291,17 @@ def test_the_doctor_finds_a_healthy_home_healthy(
 ) -> None:
     tiny.publish(home)
     assert {check.level for check in examine(home)} == {"ok"}
-    assert checks(home)["model"] == "ok   model      v0001 (int8 on cpu), every byte as published"
+    assert checks(home)["model"] == (
+        "ok   model      v0001 (int8 on cpu), every byte as published; int8 on cpu serves (the only one for the CPU)"
+    )
+    tiny.publish(home, promote=False, precisions=["fp32", "int8"])
+    ModelStore(home.models).set_candidate("v0002", 0.5)
+    assert checks(home)["candidate"] == (
+        "ok   candidate  v0002 (fp32 on cpu, int8 on cpu), every byte as published; "
+        "fp32 on cpu serves (the version's first choice)"
+    )
+    (home.models / "v0002" / "tokenizer.json").unlink()
+    assert checks(home)["candidate"].startswith("warn candidate  ")
     assert claude.calls == 0
 
 

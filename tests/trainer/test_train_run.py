@@ -65,6 +65,9 @@ def test_a_run_publishes(night: Night) -> None:
     assert manifest.snapshot_rows == len(exchanges())
     assert manifest.graphs[0].precision == "int8"
     assert manifest.graphs[0].calibration.accepted_right >= 8
+    golden = manifest.graphs[0].golden
+    assert 2 <= len(golden) <= 4
+    assert len({one.answer_ids for one in golden}) == len(golden)
     assert manifest.evaluation["loss_after"] < manifest.evaluation["loss_before"]
 
 

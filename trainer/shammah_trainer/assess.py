@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -31,6 +32,10 @@ from shammah_trainer.progress import Reporter
 from shammah_trainer.record import counts
 
 _GOLDEN_TOKENS = 8
+_GOLDEN_PROMPTS = 4
+# So many of the surest answers are looked at; a token below this log-probability has a rival.
+_GOLDEN_CHOICE = 16
+_GOLDEN_LOGPROB = -0.1
 # Longer than nearly every answer; a model that rambles on is cut here, and its answer counts as wrong.
 _ANSWER_TOKENS = 160
 _PARITY_EXAMPLES = 8
@@ -110,12 +115,25 @@ def assess(
     calibration = calibrate([(outcome.features, outcome.right) for outcome in outcomes], train.target_precision)
     figures["heldout"] = counts(outcomes, calibration)
     figures["milliseconds_median"] = round(median(outcome.milliseconds for outcome in outcomes), 1)
-    prompt = tokenizer.prompt(max(outcomes, key=lambda outcome: outcome.features["least"]).example.query)
-    answer = tuple(token for token, _ in decoder.tokens(prompt, Decoding(max_tokens=_GOLDEN_TOKENS)))
-    golden = Golden(tuple(prompt), answer)
+    golden = _golden(decoder, outcomes)
     path = f"{train.precision}/model.onnx"
     graph = GraphEntry(path, "cpu", train.precision, golden, calibration, agreement)
     return Assessment(graph, shape, tuple(outcomes), matching, tuple(reasons), figures)
+
+
+def _golden(decoder: Decoder, outcomes: Sequence[Outcome]) -> tuple[Golden, ...]:
+    """The surest answer and more, different ones of which every token is sure: no machine's rounding may change them."""
+    found: dict[tuple[int, ...], tuple[float, Golden]] = {}
+    surest = sorted(outcomes, key=lambda outcome: -outcome.features["least"])
+    for outcome in surest[:_GOLDEN_CHOICE]:
+        prompt = decoder.tokenizer.prompt(outcome.example.query)
+        if len(prompt) > decoder.session.shape.context:
+            continue
+        answer, logprobs = zip(*decoder.tokens(prompt, Decoding(max_tokens=_GOLDEN_TOKENS)), strict=True)
+        found.setdefault(answer, (min(logprobs), Golden(tuple(prompt), answer)))
+    first, *others = sorted(found.values(), key=lambda one: -one[0])
+    sure = [golden for least, golden in others if least > _GOLDEN_LOGPROB]
+    return (first[1], *sure[: _GOLDEN_PROMPTS - 1])
 
 
 def _questions(dataset: Dataset, seed: int) -> list[tuple[Kind, Example]]:

@@ -2,24 +2,34 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
-from shammah_data.errors import ArtifactError, ShammahError
+from shammah_data.errors import ArtifactError, InputError, ShammahError
 from shammah_data.exchange import Message
-from shammah_data.manifest import GraphEntry, Manifest
-from shammah_data.settings import Provider
+from shammah_data.manifest import Manifest
 from shammah_runtime.engine.chat import ChatTokenizer
+from shammah_runtime.engine.choice import Choice, Wanted, choices
 from shammah_runtime.engine.decoder import Decoder
 from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.engine.session import GraphSession, import_onnxruntime
 
 
+@dataclass(frozen=True)
+class Prompt:
+    """Ids up to where the answer begins, and how many earlier exchanges had to be left out of them."""
+
+    ids: list[int]
+    left_out: int = 0
+
+
 class Model:
     """A published version, loaded and self-tested."""
 
-    def __init__(self, manifest: Manifest, graph: GraphEntry, decoder: Decoder) -> None:
+    def __init__(self, manifest: Manifest, choice: Choice, decoder: Decoder) -> None:
         self.manifest = manifest
-        self.graph = graph
+        self.graph = choice.graph
+        self.why = choice.why
         self.decoder = decoder
 
     @property
@@ -27,54 +37,69 @@ class Model:
         """Version, precision and the provider really in use."""
         return f"{self.manifest.version} ({self.graph.precision}, {self.decoder.session.device})"
 
-    def prompt(self, query: str, context: Sequence[Message], room: int) -> list[int]:
-        """Prompt ids that leave `room` tokens for the answer; the oldest turns are dropped where they do not fit.
+    def prompt(self, query: str, context: Sequence[Message], room: int) -> Prompt:
+        """Prompt ids that leave `room` tokens for the answer; the oldest exchanges are left out where they do not fit.
 
-        Raises InputError, when the query is answered, if even the bare query does not fit.
+        Raises InputError, with both figures, if even the bare query does not fit.
         """
+        most = self.manifest.shape.context - room
         turns = list(context)
         while True:
             ids = self.decoder.tokenizer.prompt(query, turns)
-            if not turns or len(ids) + room <= self.manifest.shape.context:
-                return ids
+            if len(ids) <= most:
+                return Prompt(ids, (len(context) - len(turns) + 1) // 2)
+            if not turns:
+                raise InputError(
+                    f"the question takes {len(ids)} tokens; the context of {self.manifest.version} has room for {most}, "
+                    f"and {room} for the answer"
+                )
             turns = turns[2:]
 
 
-def open_model(folder: Path, manifest: Manifest, provider: Provider = "auto", threads: int = 2) -> Model:
-    """Load a verified version: tokenizer beside the graph, best usable graph first, golden prompt checked.
+def open_model(folder: Path, manifest: Manifest, wanted: Wanted = Wanted(), available: int | None = None) -> Model:
+    """Load a verified version: tokenizer beside the graph, best usable graph first, every golden prompt answered.
 
-    Raises ArtifactError when no graph of the version can be used, or its answer to the golden prompt is another one.
+    `available`: bytes of memory for it, None where nobody knows. Raises ArtifactError when no graph of the version can be
+    used, or its greedy answer to a golden prompt is not, token for token, the one it was published with.
     """
     if _numbers(_runtime_version()) < _numbers(manifest.oldest_runtime):
         raise ArtifactError(f"{manifest.version} needs Shammah {manifest.oldest_runtime} or newer: upgrade this one")
     with ThreadPoolExecutor(1) as pool:
         tokenizer = pool.submit(ChatTokenizer, folder / "tokenizer.json", manifest.chat)
-        graph, session = _open_graph(folder, manifest, provider, threads)
+        choice, session = _open_graph(folder, manifest, wanted, available)
         chat = tokenizer.result()
     if chat.vocab > manifest.shape.vocab:
         raise ArtifactError(f"{manifest.version}: its tokenizer has {chat.vocab} tokens, its graph {manifest.shape.vocab}")
     decoder = Decoder(session, chat, manifest.stop_ids)
-    golden = graph.golden
-    steps = decoder.tokens(golden.prompt_ids, Decoding(max_tokens=len(golden.answer_ids)))
-    found = tuple(token for token, _ in steps)
-    if found != golden.answer_ids:
-        raise ArtifactError(f"{manifest.version}: its answer to the golden prompt is not the one it was published with")
-    return Model(manifest, graph, decoder)
+    for number, golden in enumerate(choice.graph.golden, start=1):
+        steps = decoder.tokens(golden.prompt_ids, Decoding(max_tokens=len(golden.answer_ids)))
+        if tuple(token for token, _ in steps) != golden.answer_ids:
+            raise ArtifactError(
+                f"{manifest.version}: its answer to golden prompt {number} of {len(choice.graph.golden)} "
+                "is not the one it was published with"
+            )
+    return Model(manifest, choice, decoder)
 
 
-def _open_graph(folder: Path, manifest: Manifest, provider: Provider, threads: int) -> tuple[GraphEntry, GraphSession]:
-    usable = import_onnxruntime().get_available_providers()
-    wanted = [g for g in manifest.graphs if provider in ("auto", g.provider)]
-    wanted.sort(key=lambda graph: graph.provider != "cuda")
-    reason: ShammahError = ArtifactError(f"{manifest.version} holds no graph for {provider}: export one or use --provider cpu")
-    for graph in wanted:
-        if graph.provider == "cuda" and "CUDAExecutionProvider" not in usable:
-            reason = ArtifactError("CUDA was asked for and cannot be used here: see `shammah-serve doctor`")
-            continue
+def cuda_usable() -> bool:
+    """Whether ONNX Runtime has CUDA at all; a session must show whether it really gets it."""
+    return "CUDAExecutionProvider" in import_onnxruntime().get_available_providers()
+
+
+def _open_graph(folder: Path, manifest: Manifest, wanted: Wanted, available: int | None) -> tuple[Choice, GraphSession]:
+    reason: ShammahError | None = None
+    for choice in choices(manifest, wanted, cuda_usable(), available):
+        graph = choice.graph
+        if reason is not None and graph.provider == "cpu":
+            choice = Choice(graph, f"{choice.why}; {reason}")
         try:
-            return graph, GraphSession(folder / graph.path, manifest.shape, graph.provider, threads)
+            return choice, GraphSession(folder / graph.path, manifest.shape, graph.provider, wanted.threads)
         except ArtifactError as error:
+            if graph.provider == "cpu":
+                # A damaged graph is no reason to serve with another one of the same version.
+                raise
             reason = error
+    assert reason is not None
     raise reason
 
 

@@ -19,8 +19,7 @@ class PrefixCache:
 
     def __init__(self, session: GraphSession) -> None:
         self._session = session
-        shape = session.shape
-        self._token_bytes = 2 * 4 * shape.layers * shape.kv_heads * shape.head_dim
+        self._token_bytes = session.token_bytes
         # The one used last comes last.
         self._caches: list[KVCache] = []
         self._reached: dict[int, int] = {}

@@ -16,18 +16,13 @@ import numpy.typing as npt
 from shammah_data.errors import ArtifactError, InputError
 from shammah_data.manifest import CacheShape
 from shammah_data.token_table import TABLE_KEY, TokenTable
+from shammah_runtime.engine.elements import Copier, element_of
 
 Floats = npt.NDArray[np.float32]
 Device = Literal["cpu", "cuda"]
 # Beside every graph.
 _WEIGHTS = "weights.bin"
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-# ONNX's number for what a cache may hold, and numpy's type; numpy has no bfloat16, and ONNX Runtime's CPU no kernels for it.
-_CACHE_TYPES: dict[str, tuple[int, type[np.generic]]] = {
-    "tensor(float)": (1, np.float32),
-    "tensor(float16)": (10, np.float16),
-    "tensor(bfloat16)": (16, np.uint16),
-}
 
 # Longer prompts are read in passes of this many tokens: measured faster than one pass, and a bound on what a pass allocates.
 PASS_TOKENS = 128
@@ -40,8 +35,8 @@ _MOST_BINDINGS = 48
 class KVCache:
     """The keys and values of one sequence, [kv heads, context + 1, head_dim] per layer and kind; made by a session.
 
-    They are of the graph's own type: float32, float16 or, on CUDA, bfloat16. `ids` are the tokens it holds. Pages that no token
-    has reached take no memory.
+    They are of the type that the graph wants, on its device. `ids` are the tokens it holds. Pages that no token has reached
+    take no memory.
     """
 
     def __init__(self, session: "GraphSession") -> None:
@@ -49,19 +44,21 @@ class KVCache:
         self.ids: list[int] = []
         self.bindings: dict[tuple[int, int], Any] = {}
         side = (1, shape.kv_heads, shape.context + 1, shape.head_dim)
+        element = session.element
         self._values: npt.NDArray[Any] | None = None
-        number, kind = session.cache_type
+        self._copy_values = session.copy_values
         if session.device == "cpu":
             everything = (2 * shape.layers, *side)
-            buffer = mmap.mmap(-1, np.dtype(kind).itemsize * int(np.prod(everything)))
+            buffer = mmap.mmap(-1, element.bytes * int(np.prod(everything)))
             # A huge page would make memory of megabytes that no token has reached.
             if hasattr(mmap, "MADV_NOHUGEPAGE"):
                 buffer.madvise(mmap.MADV_NOHUGEPAGE)
-            self._values = np.frombuffer(buffer, kind).reshape(everything)
-            self.buffers = [session.ort.OrtValue.ortvalue_from_numpy(part) for part in self._values]
+            self._values = np.frombuffer(buffer, element.holder).reshape(everything)
+            self.buffers = [element.value(session.ort, part) for part in self._values]
         else:
             self.buffers = [
-                session.ort.OrtValue.ortvalue_from_shape_and_type(side, number, session.device) for _ in range(2 * shape.layers)
+                session.ort.OrtValue.ortvalue_from_shape_and_type(side, element.number, session.device)
+                for _ in range(2 * shape.layers)
             ]
 
     @property
@@ -83,12 +80,11 @@ class KVCache:
             start = min(common(self.ids, other.ids), length)
             self._values[..., start:length, :] = other._values[..., start:length, :]
         else:
-            for mine, theirs in zip(self.buffers, other.buffers, strict=True):
-                mine.update_inplace(theirs.numpy())
+            self._copy_values(other.buffers, self.buffers)
         self.ids = other.ids[:length]
 
     def state(self) -> npt.NDArray[Any]:
-        """A copy of what it holds: [2 layers, kv heads, length, head_dim]; only on the CPU."""
+        """A copy of what it holds: [2 layers, kv heads, length, head_dim], bfloat16 as its bits; only on the CPU."""
         assert self._values is not None
         return np.ascontiguousarray(self._values[:, 0, :, : self.length])
 
@@ -124,6 +120,7 @@ class GraphSession:
         self.device = device
         self.shape = shape
         self.ort = ort
+        self._copier: Copier | None = None
         described = self._session.get_modelmeta().custom_metadata_map.get(TABLE_KEY)
         self._table = TokenTable(graph.with_name(_WEIGHTS), described)
         self._check_signature()
@@ -141,24 +138,32 @@ class GraphSession:
         return options
 
     def _check_signature(self) -> None:
-        inputs = self._session.get_inputs()
-        found = {item.name: item.shape for item in inputs}
+        types = {item.name: item.type for item in self._session.get_inputs()}
+        self.element = element_of(types.get("past_key_0", "nothing"))
+        found = {item.name: item.shape for item in self._session.get_inputs()}
         logits = {item.name: item.shape for item in self._session.get_outputs()}.get("logits", [None])
         if logits[-1] != self.shape.vocab:
             raise ArtifactError(f"the graph's vocabulary is {logits[-1]}, not {self.shape.vocab} as the manifest says")
         for layer in range(self.shape.layers):
             if found.get(f"past_key_{layer}", [None] * 4)[1::2] != [self.shape.kv_heads, self.shape.head_dim]:
                 raise ArtifactError(f"the graph's cache of layer {layer} is not what the manifest says")
-        kind = next(item.type for item in inputs if item.name == "past_key_0")
-        if kind not in _CACHE_TYPES:
-            raise ArtifactError(f"the graph's cache is of {kind}, which this runtime does not know")
-        self.cache_type = _CACHE_TYPES[kind]
         if f"past_key_{self.shape.layers}" in found:
             raise ArtifactError(f"the graph has more than the {self.shape.layers} layers of the manifest")
 
     def new_cache(self) -> KVCache:
         """An empty cache for one more sequence."""
         return KVCache(self)
+
+    @property
+    def token_bytes(self) -> int:
+        """What a token takes in a cache."""
+        return 2 * self.element.bytes * self.shape.layers * self.shape.kv_heads * self.shape.head_dim
+
+    def copy_values(self, sources: Sequence[Any], targets: Sequence[Any]) -> None:
+        """Copy buffers of caches on their device, which no token leaves."""
+        if self._copier is None:
+            self._copier = Copier(self.ort, self.element, _PROVIDERS[self.device])
+        self._copier.copy(sources, targets)
 
     def interrupt(self) -> None:
         """Make the pass that another thread is running, or the next one, fail with InterruptedError; `resume` undoes it."""
