@@ -1,5 +1,6 @@
 """What a serving process may take: memory that does not grow with requests, no processor while nobody asks, 512 MB in all."""
 
+import gc
 import itertools
 import os
 import subprocess
@@ -33,6 +34,12 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def settled() -> int:
+    """The same once cycles are collected: beside torch's many objects Python leaves them for thousands of requests."""
+    gc.collect()
+    return resident()
+
+
 def questions(count: int) -> Iterator[str]:
     """Different ones, some of which leave no room for the turns before them."""
     asked = (
@@ -47,22 +54,24 @@ def growth(appliance: Appliance, warm: int, count: int) -> int:
     before = 0
     for number, question in enumerate(questions(count)):
         if number == warm:
-            before = resident()
+            before = settled()
         appliance.conversation.ask(question, lambda _: None)
-    return resident() - before
+    return settled() - before
 
 
 def test_memory_stays_flat(make_appliance: Callable[..., Appliance], tiny: Tiny, home: Home) -> None:
     tiny.publish(home, ACCEPT_ALL, context_examples=1000)
     appliance = make_appliance(Options(offline=True, no_log=True))
-    assert growth(appliance, 300, 900) < 2 * MEGABYTE
+    # What the allocator keeps grows by a megabyte or two at first; a leak of 5 kB a request would show.
+    assert growth(appliance, 500, 1100) < 3 * MEGABYTE
 
 
 @pytest.mark.slow
 def test_memory_stays_flat_over_ten_thousand_requests(make_appliance: Callable[..., Appliance], tiny: Tiny, home: Home) -> None:
     tiny.publish(home, ACCEPT_ALL, context_examples=1000)
     appliance = make_appliance(Options(offline=True, no_log=True))
-    assert growth(appliance, 500, 10_000) < 3 * MEGABYTE
+    # Until about the three thousandth the allocator still takes what it then keeps: 2 MB in all, in 24,000 requests.
+    assert growth(appliance, 3_000, 13_000) < MEGABYTE
 
 
 # -- a process of its own ---------------------------------------------------------------------------------------------
