@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shammah_data.binomial import lower_bound
 from shammah_runtime.engine.confidence import Features, confidence, features, logistic
-from shammah_trainer.calibrate import CERTAIN, NOTHING, PROBABLE, accepts, calibrate, fit, lower_bound
+from shammah_trainer.calibrate import CERTAIN, NOTHING, PROBABLE, accepts, calibrate, fit
 
 Label = tuple[Features, bool]
 
@@ -150,33 +151,3 @@ def test_answers_without_any_chance_do_no_harm() -> None:
     assert math.isfinite(calibration.intercept)
     assert not accepts(calibration, features([], 1.0))
     assert accepts(calibration, flat(-0.01))
-
-
-@pytest.mark.parametrize(
-    ("right", "total", "bound"),
-    [
-        # Where all are right the bound is the root 0.05 ** (1 / n); the others are tabled one-sided 95% limits.
-        (1, 1, 0.05),
-        (10, 10, 0.741134),
-        (59, 59, 0.950493),
-        (9, 10, 0.605836),
-        (8, 10, 0.493099),
-        (5, 10, 0.222441),
-        (1, 10, 0.005116),
-        (19, 20, 0.783894),
-        (18, 20, 0.717382),
-        (0, 10, 0.0),
-    ],
-)
-def test_the_lower_bound_is_that_of_clopper_and_pearson(right: int, total: int, bound: float) -> None:
-    assert lower_bound(right, total) == pytest.approx(bound, abs=1e-4)
-
-
-@given(st.integers(1, 60), st.integers(0, 60))
-def test_the_bound_holds_its_level(total: int, right: int) -> None:
-    """At the bound, as many right answers or more have a chance of 5%: counted directly."""
-    right = min(right, total)
-    chance = lower_bound(right, total)
-    tail = sum(math.comb(total, k) * chance**k * (1 - chance) ** (total - k) for k in range(right, total + 1))
-    assert tail == pytest.approx(0.05 if right else 1.0, abs=1e-6)
-    assert chance <= right / total

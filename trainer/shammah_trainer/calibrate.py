@@ -5,13 +5,13 @@ model of this kind can answer.
 """
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
+from shammah_data.binomial import most_accepted
 from shammah_data.manifest import Calibration
 from shammah_runtime.engine.confidence import LOWEST, NAMES, Features, confidence
 
@@ -42,10 +42,10 @@ def calibrate(labels: Sequence[Label], target_precision: float, groups: Sequence
     if not any(weights.values()):
         return curve
     scored = sorted(_out_of_fold(labels, groups or range(len(labels))), key=lambda pair: (-pair[0], pair[1]))
-    accepted = _most_accepted(scored, target_precision, CERTAIN)
+    accepted = most_accepted(scored, target_precision, CERTAIN)
     certified = bool(accepted)
     if not accepted:
-        accepted = _most_accepted(scored, target_precision, PROBABLE)
+        accepted = most_accepted(scored, target_precision, PROBABLE)
     if not accepted:
         faultless = next((count for count, (_, right) in enumerate(scored) if not right), len(scored))
         accepted = (faultless + 1) // 2
@@ -55,20 +55,6 @@ def calibrate(labels: Sequence[Label], target_precision: float, groups: Sequence
     surest = sorted((confidence(curve, found) for found, _ in labels), reverse=True)
     accepted_right = sum(right for _, right in scored[:accepted])
     return replace(curve, threshold=surest[accepted - 1], accepted=accepted, accepted_right=accepted_right, certified=certified)
-
-
-def _most_accepted(scored: Sequence[tuple[float, bool]], target: float, error: float) -> int:
-    """How many of the surest answers may be accepted for their precision's lower bound to reach the target; 0 for none.
-
-    The bound of Clopper and Pearson reaches a target where so many right answers would be no likelier at it than `error`.
-    """
-    accepted = right = 0
-    for count, (sure, is_right) in enumerate(scored, 1):
-        right += is_right
-        # A threshold cannot part answers of the same confidence.
-        if (count == len(scored) or scored[count][0] < sure) and is_right and upper_tail(right, count, target) <= error:
-            accepted = count
-    return accepted
 
 
 def _out_of_fold(labels: Sequence[Label], groups: Sequence[int]) -> list[tuple[float, bool]]:
@@ -130,35 +116,3 @@ def _newton(labels: Sequence[Label], names: Sequence[str]) -> Floats:
         if np.abs(step).max() < 1e-9:
             break
     return weights
-
-
-def lower_bound(right: int, total: int, error: float = 0.05) -> float:
-    """One-sided lower confidence bound of a proportion, by bisection on the exact binomial tail.
-
-    Clopper and Pearson, "The use of confidence or fiducial limits", 1934.
-    """
-    if right == 0:
-        return 0.0
-    low, high = 0.0, right / total
-    for _ in range(60):
-        middle = (low + high) / 2
-        if upper_tail(right, total, middle) < error:
-            low = middle
-        else:
-            high = middle
-    return low
-
-
-def upper_tail(right: int, total: int, chance: float) -> float:
-    """P(X >= right) for X ~ Binomial(total, chance)."""
-    if chance <= 0.0 or chance >= 1.0:
-        return float(right <= total * chance)
-    logs = [
-        math.lgamma(total + 1)
-        - math.lgamma(k + 1)
-        - math.lgamma(total - k + 1)
-        + k * math.log(chance)
-        + (total - k) * math.log1p(-chance)
-        for k in range(right, total + 1)
-    ]
-    return min(1.0, sum(math.exp(value) for value in logs))
