@@ -21,7 +21,7 @@ _READ_ONLY = 0o400
 class Stats:
     """Counts over the log. `per_tier` maps who answered to (exchanges, median latency in ms, cost in USD).
 
-    Who answered is a tier, or "unanswered".
+    Who answered is a tier, or "unanswered". What the teacher was asked in audits, nobody asked for: it is counted apart.
     """
 
     exchanges: int
@@ -32,6 +32,8 @@ class Stats:
     runs: int
     forgotten: int
     spooled: int
+    audits: int
+    audits_usd: float
 
 
 @dataclass(frozen=True)
@@ -118,11 +120,13 @@ def stats(session: Session, since: datetime | None, spooled: int) -> Stats:
     tiers = fetch(
         session,
         "SELECT CASE WHEN trim(answer) = '' THEN 'unanswered' ELSE tier END AS who, count(*) AS n, "
-        "median(latency_ms) AS ms, coalesce(sum(cost_usd), 0) AS usd FROM exchanges GROUP BY who ORDER BY n DESC, who",
+        "median(latency_ms) AS ms, coalesce(sum(cost_usd), 0) AS usd FROM exchanges WHERE source <> 'audit' GROUP BY who ORDER BY n DESC, who",
     )
     (counts,) = fetch(
         session,
-        "SELECT (SELECT count(*) FROM exchanges) AS exchanges, (SELECT count(*) FROM feedback) AS feedback, "
+        "SELECT (SELECT count(*) FROM exchanges WHERE source <> 'audit') AS exchanges, "
+        "(SELECT count(*) FROM exchanges WHERE source = 'audit') AS audits, "
+        "(SELECT coalesce(sum(cost_usd), 0) FROM exchanges WHERE source = 'audit') AS audits_usd, (SELECT count(*) FROM feedback) AS feedback, "
         "(SELECT count(*) FROM runs) AS runs, (SELECT count(*) FROM tombstones) AS forgotten",
     )
     return Stats(
@@ -134,6 +138,8 @@ def stats(session: Session, since: datetime | None, spooled: int) -> Stats:
         runs=counts["runs"],
         forgotten=counts["forgotten"],
         spooled=spooled,
+        audits=counts["audits"],
+        audits_usd=counts["audits_usd"],
     )
 
 

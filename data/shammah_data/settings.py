@@ -54,6 +54,19 @@ class TeacherSection:
 
 
 @dataclass(frozen=True)
+class AuditSection:
+    """How many accepted local answers are also put to the teacher, to measure whether they are right.
+
+    `new_share` of the answers of a new version, falling to `share` as audits of it add up; both 0 audit nothing, and then
+    nothing is measured. `per_day` bounds what audits cost.
+    """
+
+    share: float = field(default=0.02, metadata={"least": 0.0, "most": 1.0})
+    new_share: float = field(default=0.3, metadata={"least": 0.0, "most": 1.0})
+    per_day: int = field(default=50, metadata={"least": 0, "most": 1_000_000})
+
+
+@dataclass(frozen=True)
 class TrainSettings:
     """What a night does."""
 
@@ -97,6 +110,7 @@ class Settings:
     privacy: PrivacySettings = PrivacySettings()
     serve: ServeSettings = ServeSettings()
     teacher: TeacherSection = TeacherSection()
+    audit: AuditSection = AuditSection()
     train: TrainSettings = TrainSettings()
 
     @classmethod

@@ -7,12 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from shammah_data.auditing import AuditRate
 from shammah_data.errors import LogError
+from shammah_data.guard import Guard
 from shammah_data.home import Home
+from shammah_data.manifest import Manifest
 from shammah_data.session import LogTakenError
-from shammah_data.settings import Provider, Settings, WantedPrecision
+from shammah_data.settings import AuditSection, Provider, Settings, WantedPrecision
 from shammah_data.store import ModelStore
 from shammah_data.tombstones import Announced
+from shammah_runtime.audits import Auditor, Promise
 from shammah_runtime.cascade import Cascade
 from shammah_runtime.conversation import Conversation, fill
 from shammah_runtime.engine import memory
@@ -63,7 +67,9 @@ class Appliance:
         self._watch = options.watch
         self._filled = threading.Event()
         self._closed = threading.Event()
-        self._neural = NeuralTier(self.models, Decoding.of(serve, options.decoding), self._support, self._likely)
+        self.why_no_audits = ""
+        self.guard = Guard(home.models)
+        self._neural = NeuralTier(self.models, Decoding.of(serve, options.decoding), self._support, self._likely, self.guard)
         offline = options.offline or section.offline
         self._teacher: Teacher | None = None
         if not offline:
@@ -87,7 +93,9 @@ class Appliance:
             no_teacher_reason="offline" if offline else "",
         )
         log = None if options.no_log else self.log
-        self.conversation = Conversation(cascade, self.index, log, serve.context_turns, warn, Announced(home.tombstones))
+        self.auditor = self._make_auditor(settings.audit) if log is not None else None
+        forgotten = Announced(home.tombstones)
+        self.conversation = Conversation(cascade, self.index, log, serve.context_turns, warn, forgotten, self.auditor)
 
     @property
     def decoding(self) -> Decoding:
@@ -104,9 +112,34 @@ class Appliance:
         self.models.start(self._watch)
         threading.Thread(target=self._fill, name="learned-index", daemon=True).start()
 
+    def _make_auditor(self, section: AuditSection) -> Auditor | None:
+        """None where nothing may be asked: then precision is not measured, and no figure for it is made up."""
+        if self._teacher is None:
+            self.why_no_audits = "offline"
+        elif self._teacher.unavailable_reason is not None:
+            self.why_no_audits = self._teacher.unavailable_reason
+        elif not (section.share or section.new_share):
+            self.why_no_audits = "audit.share and audit.new_share are 0 in config.toml"
+        if self._teacher is None or self.why_no_audits:
+            return None
+        rate = AuditRate(max(section.new_share, section.share), section.share, section.per_day)
+        return Auditor(self.log, self.store, self.guard, self._teacher, rate, self._promise, self.models.note)
+
+    def _promise(self, version: str) -> Promise | None:
+        model = self.models.serving()
+        if model is not None and model.manifest.version == version:
+            calibration = model.graph.calibration
+        elif version in self.store.versions():
+            calibration = Manifest.load(self.store.folder(version)).graphs[0].calibration
+        else:
+            return None
+        return Promise(calibration.target_precision, calibration.threshold)
+
     def close(self) -> None:
         """Stop the threads that watch."""
         self._closed.set()
+        if self.auditor is not None:
+            self.auditor.close()
         self.models.close()
 
     def _support(self, query: str, answer: str) -> float:
@@ -122,6 +155,8 @@ class Appliance:
         try:
             if self.log.exists():
                 fill(self.index, self.log)
+            if self.auditor is not None:
+                self.auditor.count()
         except LogTakenError:
             taken = True
         except LogError as error:
@@ -132,6 +167,8 @@ class Appliance:
             # After the model: importing the SDK takes more than a second of one core.
             self.models.wait()
             self._teacher.warm()
+            if self.auditor is not None and self._watch:
+                self.auditor.start()
         # Whoever holds the log lets go of it some time; until then one answers without what was learned from it.
         while taken and self._watch and not self._closed.wait(_RETRY_SECONDS):
             try:

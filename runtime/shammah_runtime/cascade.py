@@ -34,8 +34,11 @@ class Reply:
         """Whether a whole answer was given."""
         return self.error is None and not self.interrupted and self.proposal.complete
 
-    def exchange(self, query: Query, session: str, turn: int) -> Exchange:
-        """The record for the log. An error text is never an answer: a failed query is logged with none."""
+    def exchange(self, query: Query, session: str, turn: int, audit_probability: float = 0.0) -> Exchange:
+        """The record for the log. An error text is never an answer: a failed query is logged with none.
+
+        `audit_probability`: that with which this answer, if it is a local one, is put to the teacher as well.
+        """
         proposal = self.proposal
         local = proposal.attempt.tier != "teacher"
         return Exchange(
@@ -53,7 +56,7 @@ class Reply:
             prompt_tokens=proposal.prompt_tokens,
             answer_tokens=proposal.answer_tokens,
             cost_usd=proposal.cost_usd,
-            teacher_probability=0.0 if local else 1.0,
+            teacher_probability=audit_probability if local else 1.0,
             attempts=self.attempts,
         )
 

@@ -203,6 +203,23 @@ def _told(token: Any) -> dict[str, Any]:
 
 
 @app.command()
+def audit() -> None:
+    """Put the local answers that were drawn for it to Claude now, and say what came of it; sessions do so by themselves."""
+    from shammah_runtime.audits import Auditor
+    from shammah_runtime.status import precision_line
+
+    appliance = _appliance(watch=False)
+    auditor: Auditor | None = appliance.auditor
+    if auditor is None:
+        raise InputError(f"no audits: {appliance.why_no_audits}")
+    auditor.count()
+    done = auditor.run()
+    for note in appliance.models.notes():
+        print(note)
+    print(f"audited: {done}; precision: {precision_line(auditor.judged())}")
+
+
+@app.command()
 def similar(
     text: Annotated[list[str] | None, typer.Argument(help="What to look for; read from standard input if left out.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help="How many, nearest first.")] = 10,

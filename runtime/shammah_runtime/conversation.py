@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from shammah_data.errors import InputError, LogError
 from shammah_data.exchange import Exchange, Feedback, Message, Rating
@@ -11,7 +12,12 @@ from shammah_runtime.cascade import Cascade, Reply
 from shammah_runtime.learned import Known, LearnedIndex
 from shammah_runtime.proposal import OnText, Query
 
+if TYPE_CHECKING:
+    from shammah_runtime.audits import Auditor
+
 _LONGEST_QUERY = 100_000
+# A template is a fixed sentence: there is nothing to measure.
+AUDITED = frozenset({"neural", "learned"})
 _FILL_WAIT = 0.25
 
 
@@ -19,7 +25,7 @@ class Conversation:
     """Asks, logs and rates.
 
     `log` None keeps nothing on disk. `warn` gets one line when something could not be written, and no second one until
-    something could: the answer is shown all the same. `forgotten` tells which exchanges another process forgot.
+    something could: the answer is shown all the same. `forgotten` tells which exchanges another process forgot; `auditor` has answers put to the teacher.
     """
 
     def __init__(
@@ -30,6 +36,7 @@ class Conversation:
         context_turns: int,
         warn: Callable[[str], None],
         forgotten: Announced | None = None,
+        auditor: "Auditor | None" = None,
     ) -> None:
         self._cascade = cascade
         self._index = index
@@ -38,6 +45,7 @@ class Conversation:
         self._warn = warn
         self._warned = False
         self._forgotten = forgotten
+        self._auditor = auditor
         self._private_since: int | None = None
         self._session = str(uuid.uuid4())
         self._turns: list[Message] = []
@@ -59,9 +67,11 @@ class Conversation:
         kept = self._turns[-2 * self._context_turns :] if self._context_turns else []
         query = Query(text, tuple(kept))
         reply = self._cascade.answer(query, on_text)
-        exchange = reply.exchange(query, self._session, self._count)
+        exchange = reply.exchange(query, self._session, self._count, self._audit_probability(reply))
         self._count += 1
         self._keep(lambda log: log.append(exchange))
+        if self._auditor is not None and exchange.tier != "teacher" and exchange.teacher_probability:
+            self._auditor.nudge()
         self.last = (exchange, reply)
         if reply.answered:
             self._turns += [Message("user", text), Message("assistant", reply.text)]
@@ -70,6 +80,13 @@ class Conversation:
             if exchange.tier == "teacher" and not query.context and not self.private:
                 self._index.add(self._known(exchange.id, exchange.query, exchange.answer))
         return reply
+
+    def _audit_probability(self, reply: Reply) -> float:
+        """With which probability an answer is put to the teacher as well: what is not kept never is."""
+        tier = reply.proposal.attempt.tier
+        if self._auditor is None or self._log is None or self.private or not reply.answered or tier not in AUDITED:
+            return 0.0
+        return self._auditor.probability(reply.proposal.model_version or tier)
 
     def _drop_old_turns(self) -> None:
         """A session that goes on for weeks holds no more than what a query may see."""

@@ -120,6 +120,10 @@ class ModelKeeper:
         model = self._loaded.get(candidate)
         return f"{model.description if model else candidate} {self._part()}"
 
+    def note(self, text: str) -> None:
+        """Something that users should read before their next question."""
+        self._notes.put(text)
+
     def notes(self) -> list[str]:
         """What happened since the last call that the user should know."""
         found = []

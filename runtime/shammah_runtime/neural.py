@@ -6,13 +6,14 @@ from dataclasses import replace
 
 from shammah_data.errors import ShammahError
 from shammah_data.exchange import Attempt
+from shammah_data.guard import Guard
 from shammah_data.manifest import Calibration
 from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_runtime.engine.confidence import ceiling, confidence, features
 from shammah_runtime.engine.decoder import Decoder, Generated
 from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.followup import depends_on_context
-from shammah_runtime.models import ModelKeeper
+from shammah_runtime.models import Model, ModelKeeper
 from shammah_runtime.proposal import Proposal, Query, Token, declined
 
 # The confidence is calibrated on questions that stand alone until a version has seen this many that do not.
@@ -28,14 +29,17 @@ class NeuralTier:
         decoding: Decoding,
         support: Callable[[str, str], float],
         likely: Callable[[str], Sequence[str]] = lambda _: (),
+        guard: Guard | None = None,
     ) -> None:
         """`support(query, answer)`: how alike the nearest known query with this answer is, from 0 to 1.
 
         `likely(query)`: answers that the model may well give, the best first. They make it faster and change nothing.
+        `guard`: thresholds that audits have raised.
         """
         self._models = models
         self._likely = likely
         self._support = support
+        self._guard = guard
         self.decoding = decoding
 
     def propose(self, query: Query) -> Proposal:
@@ -51,7 +55,10 @@ class NeuralTier:
             )
         # A version that learned from single questions only has never seen more than one exchange before a question.
         context = query.context if learned_turns >= _LEAST_CONTEXT_EXAMPLES else query.context[-2:]
-        calibration = model.graph.calibration
+        try:
+            calibration = self._held_to(model)
+        except ShammahError as error:
+            return declined("neural", str(error))
         budget = min(self.decoding.max_tokens, model.manifest.shape.context // 2)
         decoding = replace(self.decoding, max_tokens=budget)
         seen: list[float] = []
@@ -96,6 +103,15 @@ class NeuralTier:
             others=tuple(other.text for other in answer.others),
             left_out=prompt.left_out,
         )
+
+
+    def _held_to(self, model: Model) -> Calibration:
+        """The calibration that the version was published with, and the threshold that audits have raised since."""
+        calibration = model.graph.calibration
+        if self._guard is None:
+            return calibration
+        threshold = self._guard.threshold(model.manifest.version, calibration.threshold)
+        return replace(calibration, threshold=threshold)
 
 
 def exchanges_left_out(count: int) -> str:

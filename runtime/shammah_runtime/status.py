@@ -1,7 +1,10 @@
 """What serves and what the log holds, in lines for people. Every figure is counted, none is estimated."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
+from shammah_data.audit_queries import judged
+from shammah_data.auditing import Judged, measured
 from shammah_data.session import LogTakenError
 from shammah_runtime.appliance import Appliance
 from shammah_runtime.engine.choice import listed
@@ -22,11 +25,14 @@ def status_lines(appliance: Appliance) -> list[str]:
         )
         held = f"; the version holds {listed(model.manifest)}" if len(model.manifest.graphs) > 1 else ""
         lines.append(f"graph      {model.graph.precision} on {model.graph.provider}: {model.why}{held}")
-        measured = f"{calibration.accepted_right} of {calibration.accepted} accepted held-out answers were right"
+        heldout = f"{calibration.accepted_right} of {calibration.accepted} accepted held-out answers were right"
         certified = "certified" if calibration.certified else "not yet certified"
         lines.append(
-            f"threshold  {calibration.threshold:.2f} for {calibration.target_precision:.0%} precision: {measured} ({certified})"
+            f"threshold  {calibration.threshold:.2f} for {calibration.target_precision:.0%} precision: {heldout} ({certified})"
         )
+        if raised := appliance.guard.of(model.manifest.version):
+            given = f"answers from {raised.threshold:.2f} on" if raised.threshold <= 1.0 else "no answers"
+            lines.append(f"raised     {given} since {raised.since}: {raised.reason}")
     if (trial := appliance.models.trial()) is not None:
         lines.append(f"candidate  {trial}")
     if appliance.conversation.private:
@@ -41,4 +47,17 @@ def status_lines(appliance: Appliance) -> list[str]:
     for tier, (count, latency, usd) in stats.per_tier.items():
         median = "" if latency is None else f", median {latency:.0f} ms"
         lines.append(f"  {tier:<8} {count:>6} ({count / stats.exchanges:.0%}){median}" + (f", ${usd:.4f}" if usd else ""))
+    versions = [model.manifest.version] if model else []
+    if stats.audits:
+        lines.append(f"  audits   {stats.audits:>6}, asked in the background" + (f", ${stats.audits_usd:.4f}" if stats.audits_usd else ""))
+    lines.append(f"precision  {precision_line(appliance.log.read(lambda session: judged(session, [*versions, 'learned'])))}")
     return lines
+
+
+def precision_line(answers: Sequence[Judged]) -> str:
+    """What audits say of the accepted local answers, in words."""
+    found = measured(answers)
+    if found.precision is None:
+        return "not measured: no local answer has been put to the teacher yet"
+    interval = f"95% interval {found.low:.0%} to {found.high:.0%}"
+    return f"{found.precision:.0%} of the local answers ({interval}): {found.agreeing} of {found.audited} audited ones agreed"

@@ -1,0 +1,53 @@
+"""What audits read from the log: answers that wait for one, and what those of a version have shown. Knows SQL, no rules."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from shammah_data import rows
+from shammah_data.auditing import Judged
+from shammah_data.session import Session, fetch
+
+# Where an audit keeps the teacher's answer: a row of the log like any other, but nobody asked for it.
+SOURCE = "audit"
+_LOCAL = "tier IN ('neural', 'learned') AND complete AND source <> 'audit'"
+
+
+def waiting(session: Session, since: datetime) -> list[dict[str, Any]]:
+    """Local answers given since then that were to be audited with some probability and were not yet, oldest first.
+
+    Which of them were drawn says `auditing.is_drawn`.
+    """
+    return fetch(
+        session,
+        "SELECT id, session, turn, query, context, answer, tier, model_version, confidence, teacher_probability FROM exchanges e "
+        f"WHERE {_LOCAL} AND teacher_probability > 0 AND created_at >= ?::TIMESTAMP "
+        "AND NOT EXISTS (SELECT 1 FROM outcomes o WHERE o.exchange_id = e.id) ORDER BY created_at, turn",
+        [rows.utc(since)],
+    )
+
+
+def audits_since(session: Session, since: datetime) -> int:
+    """How many audits the teacher has answered since then."""
+    sql = "SELECT count(*) AS n FROM exchanges WHERE source = ? AND created_at >= ?::TIMESTAMP"
+    return int(fetch(session, sql, [SOURCE, rows.utc(since)])[0]["n"])
+
+
+def audited_counts(session: Session) -> dict[str, int]:
+    """How many answers of each version were audited."""
+    return {row["version"]: row["n"] for row in fetch(session, "SELECT version, count(*) AS n FROM outcomes GROUP BY version")}
+
+
+def judged(session: Session, versions: Sequence[str], tier: str | None = None) -> list[Judged]:
+    """What the audits of these versions' answers found, oldest first; of one tier only where it is named."""
+    if not versions:
+        return []
+    marks = ", ".join("?" for _ in versions)
+    condition, values = ("AND e.tier = ?", [tier]) if tier else ("", [])
+    found = fetch(
+        session,
+        "SELECT e.confidence, o.agrees, o.probability FROM outcomes o JOIN exchanges e ON e.id = o.exchange_id "
+        f"WHERE o.version IN ({marks}) {condition} ORDER BY o.at, o.exchange_id",
+        [*versions, *values],
+    )
+    return [Judged(row["confidence"], row["agrees"], row["probability"]) for row in found]

@@ -1,0 +1,127 @@
+"""Which local answers are also put to the teacher, and what is concluded from it. Pure rules; knows no teacher and no log.
+
+The draw is made by the answer's own id, so that whoever comes by later, in whatever process, knows what was drawn.
+"""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shammah_data.binomial import lower_bound, most_accepted, upper_bound
+from shammah_data.judge import WORD_SHARE, facts, judge
+from shammah_data.sequential import Audit, standing
+
+# Audited answers of a version after which its share has halved.
+_HALVED_AFTER = 25.0
+# A raised threshold is one that the audited answers themselves would have borne out three times in four.
+_PROBABLE = 0.25
+_FALSE_ALARMS = 0.05
+# Drift is looked for in the newest answers only: a slip must not drown in a long good record.
+WINDOW = 200
+
+
+@dataclass(frozen=True)
+class AuditRate:
+    """Share of accepted local answers that are audited: `new` for a new version, falling to `least`; `per_day` at most."""
+
+    new: float = 0.3
+    least: float = 0.02
+    per_day: int = 50
+
+    def share(self, audited: int, today: int) -> float:
+        """The probability for the next answer, after so many audits of its version and so many of any version today."""
+        if today >= self.per_day:
+            return 0.0
+        return min(self.new, max(self.least, self.new * math.exp2(-audited / _HALVED_AFTER)))
+
+
+def is_drawn(exchange_id: str, probability: float) -> bool:
+    """Whether an answer is audited: true for a share `probability` of all ids, always the same for one id."""
+    digest = hashlib.sha256(f"audit\n{exchange_id.lower()}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") < probability * 2.0**64
+
+
+def agreement(teacher: str, local: str) -> tuple[bool, str]:
+    """Whether a local answer agrees with the teacher's, and why not.
+
+    The local one must say what the teacher's says (see `judge`), or a part of it: all its numbers and names, the same
+    negation, and at least half of its words. The teacher may say more than was asked; a local answer that does was not taught.
+    """
+    verdict = judge(teacher, local)
+    if verdict.right:
+        return True, ""
+    whole, part = facts(teacher), facts(local)
+    within = (
+        set(part.numbers) <= set(whole.numbers)
+        and part.names <= whole.names
+        and part.negated == whole.negated
+        and bool(part.words)
+        and len(part.words & whole.words) >= WORD_SHARE * len(part.words)
+    )
+    return (True, "") if within else (False, verdict.reason)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An audited answer: its confidence where it had one, whether it agreed, and with which probability it was audited."""
+
+    confidence: float | None
+    agrees: bool
+    probability: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Precision of accepted local answers as audits estimate it, with a 95% interval. `audited` 0: not measured."""
+
+    audited: int
+    agreeing: int
+    precision: float | None
+    low: float
+    high: float
+
+
+def measured(answers: Sequence[Judged]) -> Measured:
+    """Estimate the precision of all accepted answers from the audited ones, weighted by the inverse of their probabilities.
+
+    Hajek's ratio estimator; the interval is Clopper and Pearson's at the effective number of answers, (sum w)^2 / sum w^2
+    (Kish, "Survey Sampling", 1965).
+    """
+    if not answers:
+        return Measured(0, 0, None, 0.0, 1.0)
+    weights = [1.0 / each.probability for each in answers]
+    total = sum(weights)
+    precision = sum(weight for weight, each in zip(weights, answers, strict=True) if each.agrees) / total
+    effective = max(1, int(total * total / sum(weight * weight for weight in weights) + 1e-9))
+    right = round(precision * effective)
+    low, high = lower_bound(right, effective, 0.025), upper_bound(right, effective, 0.025)
+    return Measured(len(answers), sum(each.agrees for each in answers), precision, low, high)
+
+
+@dataclass(frozen=True)
+class Slip:
+    """A version that no longer keeps its promise: the least confidence to accept from now on (above 1: none), and why."""
+
+    threshold: float
+    reason: str
+
+
+def slipped(answers: Sequence[Judged], target_precision: float, threshold: float) -> Slip | None:
+    """Whether the audited answers of a version, oldest first, speak against its promise, and what to do at once.
+
+    A sequential test (see `shammah_data.sequential`): a version that keeps its promise is suspected in at most one of twenty
+    histories, however often one looks; nothing is lost by it but local answers. `threshold` is the one that these passed.
+    """
+    newest = answers[-WINDOW:]
+    wrong_rate = 1.0 - target_precision
+    found = standing([Audit(not each.agrees, each.probability) for each in newest], max(wrong_rate, 0.02))
+    if found.worse < 1.0 / _FALSE_ALARMS:
+        return None
+    scored = sorted(
+        ((each.confidence, each.agrees) for each in newest if each.confidence is not None), key=lambda pair: (-pair[0], pair[1])
+    )
+    accepted = most_accepted(scored, target_precision, _PROBABLE)
+    raised = max(threshold, scored[accepted - 1][0]) if accepted else 2.0
+    told = f"{found.wrong} of {found.audited} audited answers disagreed with the teacher, {wrong_rate:.0%} are allowed"
+    return Slip(raised, told)

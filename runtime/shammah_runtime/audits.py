@@ -1,0 +1,208 @@
+"""Audits: a random share of accepted local answers is also put to the teacher, in the background, and judged.
+
+What they find is the only unbiased measure of the answers that nobody else checks. It decides trials of versions, raises the
+threshold of one that slips, and is shown in the status. Knows the log, the teacher and the model folder, no terminal.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from shammah_data import audit_queries
+from shammah_data.audit_queries import SOURCE
+from shammah_data.auditing import AuditRate, Judged, agreement, is_drawn, slipped
+from shammah_data.errors import ShammahError
+from shammah_data.exchange import Audited, Exchange, Message
+from shammah_data.guard import Guard, Raised
+from shammah_data.log import ExchangeLog, context_of
+from shammah_data.rollout import Plan, decide, named
+from shammah_data.store import ModelStore
+from shammah_runtime.teacher import Teacher
+
+# An answer that could not be audited within a week says nothing of today's version any more.
+_OLDEST = timedelta(days=7)
+# After a failure of the teacher or the log, in seconds.
+_PAUSE = 300.0
+_CLOSING_SECONDS = 1.0
+
+Now = Callable[[], datetime]
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What a version's answers are held to: the precision it was calibrated for, and the threshold it was published with."""
+
+    target_precision: float
+    threshold: float
+
+
+class Auditor:
+    """Draws, asks and judges; one thread of its own, which costs nothing while nothing waits."""
+
+    def __init__(
+        self,
+        log: ExchangeLog,
+        store: ModelStore,
+        guard: Guard,
+        teacher: Teacher,
+        rate: AuditRate,
+        promise: Callable[[str], Promise | None],
+        note: Callable[[str], None],
+        now: Now = lambda: datetime.now(UTC),
+    ) -> None:
+        """`promise(version)`: what a version is held to, None for one that is not here; `note` gets what users should know."""
+        self._log = log
+        self._store = store
+        self._guard = guard
+        self._teacher = teacher
+        self._rate = rate
+        self._promise = promise
+        self._note = note
+        self._now = now
+        self._counted = threading.Event()
+        self._audited: dict[str, int] = {}
+        self._today = 0
+        self._tried: set[str] = set()
+        self._wake = threading.Event()
+        self._closed = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    # -- drawing -------------------------------------------------------------------------------------------------------
+
+    def probability(self, version: str) -> float:
+        """With which probability the next accepted answer of a version is audited; nothing before the log has been counted."""
+        return self._rate.share(self._audited.get(version, 0), self._today) if self._counted.is_set() else 0.0
+
+    # -- the background ------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Count what was audited and begin with what waits."""
+        self._wake.set()
+        self._thread = threading.Thread(target=self._work, name="audits", daemon=True)
+        self._thread.start()
+
+    def nudge(self) -> None:
+        """There may be something to audit."""
+        self._wake.set()
+
+    def close(self) -> None:
+        """Begin no further audit; one that is under way is left, and comes again next time."""
+        self._closed.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(_CLOSING_SECONDS)
+
+    def _work(self) -> None:
+        while not self._closed.is_set():
+            self._wake.wait()
+            self._wake.clear()
+            if self._closed.is_set():
+                return
+            try:
+                self.count()
+                self.run()
+            except ShammahError:
+                # The question that the user asks next meets the same failure and reports it; audits come again later.
+                self._closed.wait(_PAUSE)
+                self._wake.set()
+
+    def count(self) -> None:
+        """Read from the log how many answers were audited. Raises LogError."""
+        if not self._log.exists():
+            self._counted.set()
+            return
+        midnight = self._now().replace(hour=0, minute=0, second=0, microsecond=0)
+        self._audited = self._log.read(audit_queries.audited_counts)
+        self._today = self._log.read(lambda session: audit_queries.audits_since(session, midnight))
+        self._counted.set()
+
+    def run(self) -> int:
+        """Audit everything that was drawn and waits; returns how many answers were judged.
+
+        Raises TeacherError when the teacher cannot be asked and LogError when the log cannot be read or written.
+        """
+        done = 0
+        for row in self._waiting():
+            if self._closed.is_set() or self._today >= self._rate.per_day:
+                break
+            done += self._audit(row)
+        return done
+
+    def _waiting(self) -> list[dict[str, Any]]:
+        if not self._log.exists():
+            return []
+        found = self._log.read(lambda session: audit_queries.waiting(session, self._now() - _OLDEST))
+        return [
+            row for row in found if str(row["id"]) not in self._tried and is_drawn(str(row["id"]), row["teacher_probability"])
+        ]
+
+    def _audit(self, row: dict[str, Any]) -> bool:
+        exchange_id = str(row["id"])
+        reply = self._teacher.ask([*context_of(row), Message("user", row["query"])], lambda _: None)
+        self._today += 1
+        # Paid for: not asked again in this session, whatever comes of it.
+        self._tried.add(exchange_id)
+        self._log.append(
+            Exchange(
+                query=row["query"],
+                answer=reply.text,
+                tier="teacher",
+                session=row["session"],
+                turn=row["turn"],
+                context=context_of(row),
+                source=SOURCE,
+                teacher_model=reply.model,
+                complete=reply.complete,
+                latency_ms=reply.latency_ms,
+                prompt_tokens=reply.input_tokens,
+                answer_tokens=reply.output_tokens,
+                cost_usd=reply.cost_usd,
+                teacher_probability=row["teacher_probability"],
+            )
+        )
+        if not reply.complete:
+            return False
+        version = row["model_version"] or row["tier"]
+        agrees, reason = agreement(reply.text, row["answer"])
+        self._log.audit(Audited(exchange_id, version, row["teacher_probability"], agrees, reason, self._now()))
+        self._audited[version] = self._audited.get(version, 0) + 1
+        self._conclude(version)
+        return True
+
+    # -- concluding ----------------------------------------------------------------------------------------------------
+
+    def _conclude(self, version: str) -> None:
+        """Let the outcome decide a trial, and raise the threshold of a version that slips."""
+        pointer = self._store.pointer()
+        if pointer.champion is not None:
+            promised = self._promise(pointer.champion)
+            plan = Plan(promised.target_precision) if promised else Plan()
+            decision = decide(self._store, self._log.outcomes(named(pointer)), plan, self._now())
+            if decision.action in ("promote", "rollback"):
+                self._note(decision.reason)
+                return
+        if (promised := self._promise(version)) is None:
+            return
+        raised = self._guard.of(version)
+        threshold = promised.threshold if raised is None else max(promised.threshold, raised.threshold)
+        # What was given under a lower threshold says nothing of this one.
+        answers = [
+            each
+            for each in self._log.read(lambda session: audit_queries.judged(session, [version], "neural"))
+            if raised is None or (each.confidence or 0.0) >= raised.threshold
+        ]
+        if slip := slipped(answers, promised.target_precision, threshold):
+            self._raise(version, slip.threshold, slip.reason)
+
+    def _raise(self, version: str, threshold: float, reason: str) -> None:
+        if self._guard.raise_to(version, Raised(threshold, reason, self._now().isoformat(timespec="seconds"))):
+            told = f"answers from {threshold:.2f} on are given" if threshold <= 1.0 else "it answers nothing any more"
+            self._note(f"{version} slipped: {reason}; {told}; shammah-train may cure it")
+
+    def judged(self) -> list[Judged]:
+        """What audits found of the version that serves and of repeated answers, oldest first. Raises LogError."""
+        champion = self._store.pointer().champion
+        versions = [name for name in (champion, "learned") if name]
+        return self._log.read(lambda session: audit_queries.judged(session, versions)) if self._log.exists() else []

@@ -1,0 +1,151 @@
+import random
+import uuid
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shammah_data.auditing import AuditRate, Judged, agreement, is_drawn, measured, slipped
+from shammah_data.errors import ArtifactError
+from shammah_data.guard import Guard, Raised
+
+RATE = AuditRate()
+
+
+def test_a_new_version_is_audited_often_and_an_old_one_seldom() -> None:
+    shares = [RATE.share(audited, 0) for audited in range(300)]
+    assert shares[0] == 0.3
+    assert shares[-1] == 0.02
+    assert shares == sorted(shares, reverse=True)
+    assert RATE.share(25, 0) == pytest.approx(0.15)
+
+
+def test_a_days_audits_end_with_its_budget() -> None:
+    assert RATE.share(0, 49) == 0.3
+    assert RATE.share(0, 50) == 0.0
+
+
+def test_ids_are_drawn_with_their_probability() -> None:
+    rng = random.Random(0)
+    ids = [str(uuid.UUID(int=rng.getrandbits(128), version=4)) for _ in range(20_000)]
+    for probability in (0.02, 0.3, 0.9):
+        share = sum(is_drawn(each, probability) for each in ids) / len(ids)
+        assert share == pytest.approx(probability, abs=0.01)
+    assert not any(is_drawn(each, 0.0) for each in ids)
+    assert all(is_drawn(each, 1.0) for each in ids)
+
+
+@given(st.uuids(), st.floats(0.0, 1.0), st.floats(0.0, 1.0))
+def test_who_is_drawn_seldom_is_drawn_often_too(one: uuid.UUID, a: float, b: float) -> None:
+    assert is_drawn(str(one), max(a, b)) or not is_drawn(str(one), min(a, b))
+    assert is_drawn(str(one), a) == is_drawn(str(one).upper(), a)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "local", "agree"),
+    [
+        ("The office opens at nine.", "The office opens at 9.", True),
+        ("The office opens at nine. It closes at five, and on Fridays at three.", "The office opens at nine.", True),
+        ("The office opens at nine.", "The office opens at ten.", False),
+        ("Run `git fetch`.", "Run `git pull`.", False),
+        ("You can change it.", "You cannot change it.", False),
+    ],
+)
+def test_answers_agree_when_one_holds_the_facts_of_the_other(teacher: str, local: str, agree: bool) -> None:
+    found, reason = agreement(teacher, local)
+    assert found == agree
+    assert bool(reason) != agree
+
+
+def test_nothing_audited_is_not_measured() -> None:
+    assert measured([]).precision is None
+
+
+def test_the_estimate_is_unbiased_however_often_was_audited() -> None:
+    """Surer answers, audited less often, must not weigh less: 90% of the sure and 50% of the unsure ones are right."""
+    rng = random.Random(1)
+    estimates = []
+    for _ in range(200):
+        answers = []
+        for _ in range(400):
+            sure = rng.random() < 0.75
+            probability = 0.1 if sure else 0.8
+            agrees = rng.random() < (0.9 if sure else 0.5)
+            if rng.random() < probability:
+                answers.append(Judged(0.99 if sure else 0.8, agrees, probability))
+        estimates.append(measured(answers))
+    mean = sum(each.precision or 0.0 for each in estimates) / len(estimates)
+    assert mean == pytest.approx(0.8, abs=0.015)
+    covered = sum(each.low <= 0.8 <= each.high for each in estimates)
+    assert covered >= 180
+
+
+def history(rng: random.Random, precision: float, count: int) -> list[Judged]:
+    """Answers whose confidence is what they are worth, on average `precision`."""
+    found = []
+    for _ in range(count):
+        sure = min(1.0, max(0.0, rng.gauss(precision, 0.03)))
+        found.append(Judged(sure, rng.random() < sure, 0.3))
+    return found
+
+
+def test_a_version_that_keeps_its_promise_is_left_alone() -> None:
+    rng = random.Random(2)
+    suspected = 0
+    for _ in range(200):
+        answers = history(rng, 0.955, 120)
+        suspected += any(slipped(answers[:seen], 0.95, 0.9) for seen in range(1, len(answers) + 1, 5))
+    assert suspected <= 10
+
+
+def test_a_version_that_slips_is_noticed_within_fifty_audits() -> None:
+    rng = random.Random(3)
+    noticed = sum(
+        any(slipped(answers[:seen], 0.95, 0.9) for seen in range(1, 51))
+        for answers in (history(rng, 0.80, 50) for _ in range(200))
+    )
+    assert noticed >= 170
+
+
+def test_the_threshold_rises_above_what_disagreed() -> None:
+    sure = [Judged(0.99, True, 1.0)] * 40
+    unsure = [Judged(0.8, False, 1.0)] * 20
+    slip = slipped([each for pair in zip(sure, [*unsure, *unsure], strict=True) for each in pair], 0.95, 0.7)
+    assert slip is not None
+    assert slip.threshold == 0.99
+    assert "40 of 80 audited answers disagreed" in slip.reason
+
+
+def test_where_no_answer_can_be_trusted_none_is_given() -> None:
+    slip = slipped([Judged(0.9, False, 1.0)] * 10, 0.95, 0.7)
+    assert slip is not None
+    assert slip.threshold > 1.0
+
+
+# -- the guard --------------------------------------------------------------------------------------------------------
+
+
+def test_a_raised_threshold_holds_for_its_version_in_every_process(tmp_path: Path) -> None:
+    mine, other = Guard(tmp_path), Guard(tmp_path)
+    assert other.threshold("v0001", 0.7) == 0.7
+    assert mine.raise_to("v0001", Raised(0.9, "slipped", "2026-01-01"))
+    assert other.threshold("v0001", 0.7) == 0.9
+    assert other.threshold("v0001", 0.95) == 0.95
+    assert other.threshold("v0002", 0.7) == 0.7
+
+
+def test_a_threshold_is_never_lowered(tmp_path: Path) -> None:
+    guard = Guard(tmp_path)
+    guard.raise_to("v0001", Raised(0.9, "slipped", "2026-01-01"))
+    assert not guard.raise_to("v0001", Raised(0.8, "slipped less", "2026-01-02"))
+    held = guard.of("v0001")
+    assert held is not None
+    assert held.reason == "slipped"
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"v0001": {"threshold": "high"}}', '{"v0001": 1}'])
+def test_a_guard_that_cannot_be_read_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "guard.json").write_text(content)
+    with pytest.raises(ArtifactError, match=r"guard\.json: cannot be read .*: delete it"):
+        Guard(tmp_path).of("v0001")
