@@ -1,8 +1,8 @@
 """Puts the serving process together from a home and its settings. Knows every part, and does no work of its own."""
 
 import os
-import random
 import threading
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -57,7 +57,8 @@ class Appliance:
         self.store = ModelStore(home.models)
         self.log: ExchangeLog = ExchangeLog(home, settings)
         self.wanted = Wanted(options.provider or serve.provider, options.precision or serve.precision, serve.threads)
-        self.models = ModelKeeper(self.store, self.wanted, start_at=random.random())
+        session = str(uuid.uuid4())
+        self.models = ModelKeeper(self.store, self.wanted, session=session)
         self.index = LearnedIndex()
         self._warn = warn
         self._watch = options.watch
@@ -87,7 +88,9 @@ class Appliance:
             no_teacher_reason="offline" if offline else "",
         )
         log = None if options.no_log else self.log
-        self.conversation = Conversation(cascade, self.index, log, serve.context_turns, warn, Announced(home.tombstones))
+        self.conversation = Conversation(
+            cascade, self.index, log, serve.context_turns, warn, Announced(home.tombstones), session
+        )
 
     @property
     def decoding(self) -> Decoding:

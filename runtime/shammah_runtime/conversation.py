@@ -30,6 +30,7 @@ class Conversation:
         context_turns: int,
         warn: Callable[[str], None],
         forgotten: Announced | None = None,
+        session: str | None = None,
     ) -> None:
         self._cascade = cascade
         self._index = index
@@ -39,7 +40,7 @@ class Conversation:
         self._warned = False
         self._forgotten = forgotten
         self._private_since: int | None = None
-        self._session = str(uuid.uuid4())
+        self.session = session or str(uuid.uuid4())
         self._turns: list[Message] = []
         self._count = 0
         self.last: tuple[Exchange, Reply] | None = None
@@ -57,9 +58,9 @@ class Conversation:
         for exchange_id in self._forgotten.fresh() if self._forgotten else ():
             self._index.remove(exchange_id)
         kept = self._turns[-2 * self._context_turns :] if self._context_turns else []
-        query = Query(text, tuple(kept))
+        query = Query(text, tuple(kept), self.session)
         reply = self._cascade.answer(query, on_text)
-        exchange = reply.exchange(query, self._session, self._count)
+        exchange = reply.exchange(query, self.session, self._count)
         self._count += 1
         self._keep(lambda log: log.append(exchange))
         self.last = (exchange, reply)

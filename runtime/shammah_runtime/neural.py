@@ -40,7 +40,7 @@ class NeuralTier:
 
     def propose(self, query: Query) -> Proposal:
         """The model's answer, or the reason for none."""
-        model = self._models.current()
+        model = self._models.current(query.session)
         if model is None:
             return declined("neural", self._models.reason)
         learned_turns = model.manifest.context_examples
