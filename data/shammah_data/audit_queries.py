@@ -20,8 +20,8 @@ def waiting(session: Session, since: datetime) -> list[dict[str, Any]]:
     """
     return fetch(
         session,
-        "SELECT id, session, turn, query, context, answer, tier, model_version, confidence, teacher_probability FROM exchanges e "
-        f"WHERE {_LOCAL} AND teacher_probability > 0 AND created_at >= ?::TIMESTAMP "
+        "SELECT id, session, turn, query, context, answer, tier, model_version, confidence, teacher_probability "
+        f"FROM exchanges e WHERE {_LOCAL} AND teacher_probability > 0 AND created_at >= ?::TIMESTAMP "
         "AND NOT EXISTS (SELECT 1 FROM outcomes o WHERE o.exchange_id = e.id) ORDER BY created_at, turn",
         [rows.utc(since)],
     )
@@ -47,7 +47,7 @@ def judged(session: Session, versions: Sequence[str], tier: str | None = None) -
     found = fetch(
         session,
         "SELECT e.confidence, o.agrees, o.probability FROM outcomes o JOIN exchanges e ON e.id = o.exchange_id "
-        f"WHERE o.version IN ({marks}) {condition} ORDER BY o.at, o.exchange_id",
+        f"WHERE o.version IN ({marks}) {condition} ORDER BY o.audited_at, o.exchange_id",
         [*versions, *values],
     )
     return [Judged(row["confidence"], row["agrees"], row["probability"]) for row in found]

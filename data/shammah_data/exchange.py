@@ -81,6 +81,22 @@ class Feedback:
 
 
 @dataclass(frozen=True)
+class Audited:
+    """What an audit found: whether a version's answer to the query of an exchange agrees with the teacher's.
+
+    `probability`, above 0 and up to 1: that with which this answer was to be audited. The version need not be the one that
+    answered: where both versions of a trial were asked, each has its own record.
+    """
+
+    exchange_id: str
+    version: str
+    probability: float
+    agrees: bool
+    reason: str = ""
+    audited_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """One training run as the log remembers it; `figures` is JSON-able and holds only what was measured."""
 

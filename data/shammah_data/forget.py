@@ -84,7 +84,12 @@ def erase(session: Session, ids: Sequence[str], pairs: set[Pair]) -> int:
             f"tier IN ('teacher', 'import') OR rating IS NOT NULL FROM rated WHERE id IN {chosen}",
             [str(rows.now()), listed],
         )
-        for table, key in (("attempts", "exchange_id"), ("feedback", "exchange_id"), ("exchanges", "id")):
+        for table, key in (
+            ("attempts", "exchange_id"),
+            ("feedback", "exchange_id"),
+            ("outcomes", "exchange_id"),
+            ("exchanges", "id"),
+        ):
             session.execute(f"DELETE FROM {table} WHERE {key} IN {chosen}", [listed])
         return _unquote(session, "exchanges", pairs)
 

@@ -65,8 +65,13 @@ class Guard:
     def _read(self) -> dict[str, Raised]:
         try:
             raw = json.loads(self._path.read_text(encoding="utf-8"))
-            return {str(name): Raised(float(each["threshold"]), str(each["reason"]), str(each["since"])) for name, each in raw.items()}
+            return {
+                str(name): Raised(float(each["threshold"]), str(each["reason"]), str(each["since"]))
+                for name, each in raw.items()
+            }
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise ArtifactError(f"{self._path}: cannot be read ({error}): delete it to go back to the published thresholds") from error
+            raise ArtifactError(
+                f"{self._path}: cannot be read ({error}): delete it to go back to the published thresholds"
+            ) from error

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 from shammah_data import queries, rows
 from shammah_data.database import Database, FileDatabase
-from shammah_data.errors import LogError
-from shammah_data.exchange import Exchange, Feedback, Message, RunRecord
+from shammah_data.errors import InputError, LogError
+from shammah_data.exchange import Audited, Exchange, Feedback, Message, RunRecord
 from shammah_data.home import Home
 from shammah_data.personal import redact_personal
 from shammah_data.queries import Selection, Stats
@@ -83,6 +83,15 @@ class ExchangeLog:
     def rate(self, feedback: Feedback) -> bool:
         """Make one rating durable before returning; False when it went to the spool."""
         return self._write(rows.feedback_record(feedback, self.clean))
+
+    def audit(self, audited: Audited) -> bool:
+        """Make what an audit found durable before returning; False when it went to the spool.
+
+        The first word on a version's answer to a query stands. Raises InputError for a probability that is none.
+        """
+        if not 0.0 < audited.probability <= 1.0:
+            raise InputError(f"an audit's probability must lie above 0 and up to 1, not at {audited.probability}")
+        return self._write(rows.outcome_record(audited, self.clean))
 
     def record_run(self, run: RunRecord) -> None:
         """Store the record of a training run; an existing one with this id is replaced.
@@ -276,6 +285,14 @@ class ExchangeLog:
         sql = "SELECT * FROM runs ORDER BY started DESC LIMIT ?"
         found = self._read(lambda session: fetch(session, sql, [limit]))
         return [{**row, "figures": json.loads(row["figures"])} for row in found]
+
+    def outcomes(self, versions: Sequence[str], limit: int = 1000) -> list[Audited]:
+        """What audits of these versions found: the newest, at most `limit` of each version; oldest first. Raises LogError."""
+        return self._read(lambda session: queries.outcomes(session, versions, limit))
+
+    def local_share(self, last: int) -> list[tuple[int, int]]:
+        """(answers, local ones) of the newest `last` given while serving, then of as many before them. Raises LogError."""
+        return self._read(lambda session: queries.local_share(session, last))
 
     def snapshot(self, path: Path) -> tuple[str, int, datetime]:
         """Write what may be learned from to a Parquet file and let go of the database at once.

@@ -1,5 +1,6 @@
 """What is read from the log: one function per question, each over an open session. Knows SQL, no files and no locks."""
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 from shammah_data import rows
 from shammah_data.durable import sha256
 from shammah_data.errors import InputError, LogError
+from shammah_data.exchange import Audited
 from shammah_data.session import Session, fetch, literal, write_file
 
 _ID_PREFIX = re.compile(r"[0-9a-f-]+")
@@ -115,19 +117,43 @@ def learnable_count(session: Session, since: datetime | None) -> int:
     return int(fetch(session, "SELECT count(*) AS n FROM learnable WHERE logged_at > ?::TIMESTAMP", [after])[0]["n"])
 
 
+def outcomes(session: Session, versions: Sequence[str], limit: int) -> list[Audited]:
+    """What audits of these versions found: the newest, at most `limit` of each version; oldest first."""
+    found = fetch(
+        session,
+        """SELECT * FROM outcomes WHERE version IN (SELECT unnest(from_json_strict(?, '["VARCHAR"]')))
+        QUALIFY row_number() OVER (PARTITION BY version ORDER BY audited_at DESC, exchange_id) <= ?
+        ORDER BY audited_at, exchange_id, version""",
+        [json.dumps(list(versions)), limit],
+    )
+    return [Audited(**{**row, "exchange_id": str(row["exchange_id"])}) for row in found]
+
+
+def local_share(session: Session, last: int) -> list[tuple[int, int]]:
+    """(answers, local ones) of the newest `last` that were given while serving, and of as many before them."""
+    found = fetch(
+        session,
+        "SELECT n // ? AS part, count(*) AS answers, count(*) FILTER (tier <> 'teacher') AS local FROM ("
+        "SELECT tier, row_number() OVER (ORDER BY logged_at DESC, turn DESC, id) - 1 AS n FROM exchanges "
+        "WHERE source = 'serve' AND complete AND trim(answer) <> '') WHERE n < 2 * ? GROUP BY part ORDER BY part",
+        [last, last],
+    )
+    return [(int(row["answers"]), int(row["local"])) for row in found]
+
+
 def stats(session: Session, since: datetime | None, spooled: int) -> Stats:
     """Counts; `waiting` are the learnable exchanges logged after `since` (the last training)."""
     tiers = fetch(
         session,
         "SELECT CASE WHEN trim(answer) = '' THEN 'unanswered' ELSE tier END AS who, count(*) AS n, "
-        "median(latency_ms) AS ms, coalesce(sum(cost_usd), 0) AS usd FROM exchanges WHERE source <> 'audit' GROUP BY who ORDER BY n DESC, who",
+        "median(latency_ms) AS ms, coalesce(sum(cost_usd), 0) AS usd FROM exchanges WHERE source <> 'audit' "
+        "GROUP BY who ORDER BY n DESC, who",
     )
     (counts,) = fetch(
         session,
-        "SELECT (SELECT count(*) FROM exchanges WHERE source <> 'audit') AS exchanges, "
-        "(SELECT count(*) FROM exchanges WHERE source = 'audit') AS audits, "
-        "(SELECT coalesce(sum(cost_usd), 0) FROM exchanges WHERE source = 'audit') AS audits_usd, (SELECT count(*) FROM feedback) AS feedback, "
-        "(SELECT count(*) FROM runs) AS runs, (SELECT count(*) FROM tombstones) AS forgotten",
+        "SELECT count(*) FILTER (source <> 'audit') AS exchanges, count(*) FILTER (source = 'audit') AS audits, "
+        "coalesce(sum(cost_usd) FILTER (source = 'audit'), 0) AS audits_usd, (SELECT count(*) FROM feedback) AS feedback, "
+        "(SELECT count(*) FROM runs) AS runs, (SELECT count(*) FROM tombstones) AS forgotten FROM exchanges",
     )
     return Stats(
         exchanges=counts["exchanges"],

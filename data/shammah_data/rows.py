@@ -1,4 +1,4 @@
-"""Exchanges, attempts and feedback as rows of the log's tables, and their insertion. Knows columns, not files or locks."""
+"""Exchanges, attempts, feedback and audits as rows of the log's tables. Knows columns, not files or locks."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from shammah_data.exchange import Attempt, Exchange, Feedback
+from shammah_data.exchange import Attempt, Audited, Exchange, Feedback
 from shammah_data.secrets import redact
 from shammah_data.session import Session, fetch, transaction
 
@@ -50,6 +50,14 @@ _FEEDBACK = {
     "weight": "DOUBLE",
     "correction": "VARCHAR",
 }
+_OUTCOMES = {
+    "exchange_id": "UUID",
+    "version": "VARCHAR",
+    "audited_at": "TIMESTAMP",
+    "probability": "DOUBLE",
+    "agrees": "BOOLEAN",
+    "reason": "VARCHAR",
+}
 
 
 Clean = Callable[[str], str]
@@ -72,14 +80,20 @@ def feedback_record(feedback: Feedback, clean: Clean = redact) -> dict[str, Any]
     return {"feedback": {**asdict(feedback), "correction": correction, "created_at": utc(feedback.created_at)}}
 
 
+def outcome_record(audited: Audited, clean: Clean = redact) -> dict[str, Any]:
+    """What an audit found, JSON-able, as `insert` and the spool take it."""
+    return {"outcome": {**asdict(audited), "reason": clean(audited.reason), "audited_at": utc(audited.audited_at)}}
+
+
 def is_record(value: Any) -> bool:
     """Whether a value read back from JSON has every column of a record."""
-    if not isinstance(value, dict) or not ("exchange" in value or "feedback" in value):
+    if not isinstance(value, dict) or not value.keys() & {"exchange", "feedback", "outcome"}:
         return False
     attempts = value.get("attempts", [])
     return (
         ("exchange" not in value or _has(value["exchange"], _EXCHANGES.keys() - {"logged_at"}))
         and ("feedback" not in value or _has(value["feedback"], _FEEDBACK.keys()))
+        and ("outcome" not in value or _has(value["outcome"], _OUTCOMES.keys()))
         and isinstance(attempts, list)
         and all(_has(attempt, _ATTEMPTS.keys()) for attempt in attempts)
     )
@@ -92,6 +106,7 @@ def insert(session: Session, records: Sequence[dict[str, Any]]) -> int:
     """
     attempts = [attempt for record in records for attempt in record.get("attempts", ())]
     feedback = [record["feedback"] for record in records if "feedback" in record]
+    outcomes = [record["outcome"] for record in records if "outcome" in record]
     new = 0
     with transaction(session):
         if any("exchange" in record for record in records):
@@ -101,21 +116,26 @@ def insert(session: Session, records: Sequence[dict[str, Any]]) -> int:
             new = _insert_rows(session, "exchanges", _EXCHANGES, ("id",), "id", exchanges)
         _insert_rows(session, "attempts", _ATTEMPTS, ("exchange_id", "position"), "exchange_id", attempts)
         _insert_rows(session, "feedback", _FEEDBACK, ("id",), "exchange_id", feedback)
+        _insert_rows(session, "outcomes", _OUTCOMES, ("exchange_id", "version"), "exchange_id", outcomes)
     return new
 
 
 def missing(session: Session, records: Sequence[dict[str, Any]]) -> int:
-    """How many of the exchanges and ratings among these records are neither in the database nor forgotten."""
+    """How many of the exchanges, ratings and audits among these records are neither in the database nor forgotten."""
     absent = 0
-    for kind, table, key in (("exchange", "exchanges", "id"), ("feedback", "feedback", "exchange_id")):
-        wanted = {str(record[kind]["id"]).lower(): str(record[kind][key]).lower() for record in records if kind in record}
+    for kind, table, one, key in (
+        ("exchange", "exchanges", "id", "id"),
+        ("feedback", "feedback", "id", "exchange_id"),
+        ("outcome", "outcomes", "exchange_id", "exchange_id"),
+    ):
+        wanted = {str(record[kind][one]).lower(): str(record[kind][key]).lower() for record in records if kind in record}
         if wanted:
-            document = json.dumps([{"id": one, "key": about} for one, about in wanted.items()])
+            document = json.dumps([{"id": each, "key": about} for each, about in wanted.items()])
             (row,) = fetch(
                 session,
                 """SELECT count(*) AS n FROM (
                     SELECT unnest(from_json_strict(?, '[{"id":"VARCHAR","key":"VARCHAR"}]'), recursive := true)) AS w """
-                f"WHERE w.id::UUID NOT IN (SELECT id FROM {table}) "
+                f"WHERE w.id::UUID NOT IN (SELECT {one} FROM {table}) "
                 "AND w.key::UUID NOT IN (SELECT exchange_id FROM tombstones)",
                 [document],
             )

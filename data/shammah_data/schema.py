@@ -84,8 +84,21 @@ MIGRATIONS: tuple[str, ...] = (
     -- Files that hold a copy of the log, so that what is forgotten can be taken out of them too.
     CREATE TABLE copies (path VARCHAR PRIMARY KEY, kind VARCHAR NOT NULL, made_at TIMESTAMP NOT NULL, sha256 VARCHAR NOT NULL);
     """,
+    r"""
+    -- What audits found: whether a version's answer to a query agrees with the teacher's, and with which probability it was
+    -- audited. Two versions' answers to the same query are two rows.
+    CREATE TABLE outcomes (
+        exchange_id UUID NOT NULL,
+        version VARCHAR NOT NULL,
+        audited_at TIMESTAMP NOT NULL,
+        probability DOUBLE NOT NULL CHECK (probability > 0 AND probability <= 1),
+        agrees BOOLEAN NOT NULL,
+        reason VARCHAR NOT NULL,
+        PRIMARY KEY (exchange_id, version)
+    );
+    """,
 )
 
 # In the order in which a copy of the log can be filled.
-TABLES = ("exchanges", "attempts", "feedback", "runs", "clock", "tombstones", "copies")
+TABLES = ("exchanges", "attempts", "feedback", "outcomes", "runs", "clock", "tombstones", "copies")
 VERSION = len(MIGRATIONS)

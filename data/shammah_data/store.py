@@ -11,13 +11,15 @@ import shutil
 import stat
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from shammah_data.durable import PRIVATE_FILE, PRIVATE_FOLDER, atomic_write, fsync_file, fsync_folder, private_folder, sha256
 from shammah_data.errors import ArtifactError
+from shammah_data.leases import Lease, leased
 from shammah_data.manifest import NAME, FileEntry, Manifest
 
 _VERSION = re.compile(r"v\d{4,}")
@@ -26,20 +28,27 @@ _LOCK_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Pointer:
-    """Which versions serve. `candidate_share` is the share of queries, from 0 to 1, that the candidate gets."""
+    """Which versions serve. `candidate_share` is the share of queries, from 0 to 1, that the candidate gets.
+
+    `candidate_since`: when its trial began, in ISO format. `pinned`: the champion stays until somebody says otherwise.
+    """
 
     champion: str | None = None
     previous: str | None = None
     candidate: str | None = None
     candidate_share: float = 0.0
+    # Not compared: it says nothing of what serves.
+    candidate_since: str | None = field(default=None, compare=False)
+    pinned: bool = False
 
 
 class ModelStore:
     """The versions below one folder."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._root = root
         self._pointer = root / "pointer.json"
+        self._clock = clock
 
     def pointer(self) -> Pointer:
         """What the pointer says; an absent one names nothing.
@@ -54,6 +63,8 @@ class ModelStore:
                     raise ValueError(f"{name!r} is not a version name")
             if not 0.0 <= pointer.candidate_share <= 1.0:
                 raise ValueError(f"candidate_share {pointer.candidate_share} is not a share")
+            if pointer.candidate_since is not None:
+                datetime.fromisoformat(pointer.candidate_since)
             return pointer
         except FileNotFoundError:
             return Pointer()
@@ -142,31 +153,47 @@ class ModelStore:
     def promote(self, version: str, expected: Pointer | None = None) -> Pointer:
         """Make a verified version the champion; the champion so far becomes `previous`.
 
-        With `expected`, only if the pointer still is that. Raises ArtifactError otherwise, or when the version is bad.
+        With `expected`, only if the pointer still is that. Raises ArtifactError otherwise, when the version is bad, and
+        while another one is pinned.
         """
         self.verify(version)
+        return self._replace(lambda now: self._promoted(now, version), expected)
 
-        def change(now: Pointer) -> Pointer:
-            if now.champion == version:
-                return now
-            if not self.folder(version).is_dir():  # deleted by a `collect` since it was verified
-                raise ArtifactError(f"{version} is gone: promote another version or retrain")
-            return Pointer(champion=version, previous=now.champion)
+    def pin(self, version: str) -> Pointer:
+        """Make a verified version the champion that only `unpin` and another `pin` make replaceable. Raises ArtifactError."""
+        self.verify(version)
+        return self._replace(lambda now: replace(self._promoted(replace(now, pinned=False), version), pinned=True), None)
 
-        return self._replace(change, expected)
+    def unpin(self) -> Pointer:
+        """Let the champion be replaced again. Raises ArtifactError when the pointer cannot be read."""
+        self.pointer()  # one that cannot be read is promote's to write anew
+        return self._replace(lambda now: replace(now, pinned=False), None)
 
-    def rollback(self) -> Pointer:
-        """Make the previous version the champion again. Raises ArtifactError when there is none, or it is damaged."""
+    def _promoted(self, now: Pointer, version: str) -> Pointer:
+        if now.champion == version:
+            return now
+        _unpinned(now)
+        if not self.folder(version).is_dir():  # deleted by a `collect` since it was verified
+            raise ArtifactError(f"{version} is gone: promote another version or retrain")
+        return Pointer(champion=version, previous=now.champion)
+
+    def rollback(self, expected: Pointer | None = None) -> Pointer:
+        """Make the previous version the champion again.
+
+        With `expected`, only if the pointer still is that. Raises ArtifactError otherwise, when there is none, when it is
+        damaged, and while the champion is pinned.
+        """
         now = self.pointer()
+        _unpinned(now)
         if now.previous is None:
             raise ArtifactError("there is no previous version to return to")
         self.verify(now.previous)
 
         def change(was: Pointer) -> Pointer:
             back = replace(was, champion=was.previous, previous=was.champion)
-            return replace(back, candidate=None, candidate_share=0.0) if back.candidate == back.champion else back
+            return _untried(back) if back.candidate == back.champion else back
 
-        return self._replace(change, now)
+        return self._replace(change, expected or now)
 
     def set_candidate(self, version: str, share: float, expected: Pointer | None = None) -> Pointer:
         """Try a verified version on a share of the queries, above 0 and up to 1, beside the champion.
@@ -185,23 +212,23 @@ class ModelStore:
                 raise ArtifactError(f"{version} is the champion: there is nothing to try")
             if not self.folder(version).is_dir():  # deleted by a `collect` since it was verified
                 raise ArtifactError(f"{version} is gone: try another version or retrain")
-            return replace(now, candidate=version, candidate_share=share)
+            since = now.candidate_since if now.candidate == version else self._clock().isoformat(timespec="seconds")
+            return replace(now, candidate=version, candidate_share=share, candidate_since=since)
 
         return self._replace(change, expected)
 
     def clear_candidate(self, expected: Pointer | None = None) -> Pointer:
         """Try no version any longer. With `expected`, only if the pointer still is that; raises ArtifactError otherwise."""
         self.pointer()  # one that cannot be read is promote's to write anew
-        return self._replace(lambda now: replace(now, candidate=None, candidate_share=0.0), expected)
+        return self._replace(_untried, expected)
 
     def discard(self, doomed: Sequence[str]) -> list[str]:
         """Delete these versions, but never the champion; a pointer that names one names none. Returns what was deleted."""
 
         def change(now: Pointer) -> Pointer:
             gone = set(doomed) - {now.champion}
-            candidate = None if now.candidate in gone else now.candidate
-            share = now.candidate_share if candidate else 0.0
-            return Pointer(now.champion, None if now.previous in gone else now.previous, candidate, share)
+            left = _untried(now) if now.candidate in gone else now
+            return replace(left, previous=None) if now.previous in gone else left
 
         champion = self._replace(change, None).champion
         with self._lock():
@@ -216,13 +243,25 @@ class ModelStore:
         (self._root / name).rename(grave)
         shutil.rmtree(grave)
 
+    def lease(self, version: str) -> Lease:
+        """Say that this process uses a version, which `collect` then keeps; ends with `release` or with the process."""
+        self.folder(version)
+        return Lease(private_folder(self._root), version)
+
+    def in_use(self) -> set[str]:
+        """The versions that a living process has leased."""
+        return leased(self._root)
+
     def collect(self, keep: int) -> list[str]:
-        """Delete all but the newest `keep` versions; never one that the pointer names. Returns what was deleted."""
+        """Delete all but the newest `keep` versions; never one that the pointer names or a process uses.
+
+        Returns what was deleted. Raises ArtifactError.
+        """
         with self._lock():
             pointer = self.pointer()
-            named = {pointer.champion, pointer.previous, pointer.candidate}
+            kept = {pointer.champion, pointer.previous, pointer.candidate} | self.in_use()
             versions = self.versions()
-            doomed = [name for name in versions[: max(0, len(versions) - keep)] if name not in named]
+            doomed = [name for name in versions[: max(0, len(versions) - keep)] if name not in kept]
             for name in doomed:
                 self._delete(name)
             for pattern in (".staging-*", ".deleted-*"):
@@ -260,3 +299,12 @@ class ModelStore:
             yield
         finally:
             lock.release()
+
+
+def _untried(pointer: Pointer) -> Pointer:
+    return replace(pointer, candidate=None, candidate_share=0.0, candidate_since=None)
+
+
+def _unpinned(pointer: Pointer) -> None:
+    if pointer.pinned:
+        raise ArtifactError(f"{pointer.champion} is pinned: run `shammah-train unpin` first")

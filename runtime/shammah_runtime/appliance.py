@@ -1,8 +1,8 @@
 """Puts the serving process together from a home and its settings. Knows every part, and does no work of its own."""
 
 import os
-import random
 import threading
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -61,7 +61,8 @@ class Appliance:
         self.store = ModelStore(home.models)
         self.log: ExchangeLog = ExchangeLog(home, settings)
         self.wanted = Wanted(options.provider or serve.provider, options.precision or serve.precision, serve.threads)
-        self.models = ModelKeeper(self.store, self.wanted, start_at=random.random())
+        session = str(uuid.uuid4())
+        self.models = ModelKeeper(self.store, self.wanted, session=session)
         self.index = LearnedIndex()
         self._warn = warn
         self._watch = options.watch
@@ -95,7 +96,8 @@ class Appliance:
         log = None if options.no_log else self.log
         self.auditor = self._make_auditor(settings.audit) if log is not None else None
         forgotten = Announced(home.tombstones)
-        self.conversation = Conversation(cascade, self.index, log, serve.context_turns, warn, forgotten, self.auditor)
+        turns = serve.context_turns
+        self.conversation = Conversation(cascade, self.index, log, turns, warn, forgotten, session, self.auditor)
 
     @property
     def decoding(self) -> Decoding:

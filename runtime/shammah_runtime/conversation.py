@@ -25,7 +25,8 @@ class Conversation:
     """Asks, logs and rates.
 
     `log` None keeps nothing on disk. `warn` gets one line when something could not be written, and no second one until
-    something could: the answer is shown all the same. `forgotten` tells which exchanges another process forgot; `auditor` has answers put to the teacher.
+    something could: the answer is shown all the same. `forgotten` tells which exchanges another process forgot;
+    `auditor` has answers put to the teacher.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Conversation:
         context_turns: int,
         warn: Callable[[str], None],
         forgotten: Announced | None = None,
+        session: str | None = None,
         auditor: "Auditor | None" = None,
     ) -> None:
         self._cascade = cascade
@@ -47,7 +49,7 @@ class Conversation:
         self._forgotten = forgotten
         self._auditor = auditor
         self._private_since: int | None = None
-        self._session = str(uuid.uuid4())
+        self.session = session or str(uuid.uuid4())
         self._turns: list[Message] = []
         self._count = 0
         self.last: tuple[Exchange, Reply] | None = None
@@ -65,9 +67,9 @@ class Conversation:
         for exchange_id in self._forgotten.fresh() if self._forgotten else ():
             self._index.remove(exchange_id)
         kept = self._turns[-2 * self._context_turns :] if self._context_turns else []
-        query = Query(text, tuple(kept))
+        query = Query(text, tuple(kept), self.session)
         reply = self._cascade.answer(query, on_text)
-        exchange = reply.exchange(query, self._session, self._count, self._audit_probability(reply))
+        exchange = reply.exchange(query, self.session, self._count, self._audit_probability(reply))
         self._count += 1
         self._keep(lambda log: log.append(exchange))
         if self._auditor is not None and exchange.tier != "teacher" and exchange.teacher_probability:

@@ -1,6 +1,7 @@
 """Which model version serves: loading in the background, swapping between two queries. Knows the store, no tiers."""
 
 import gc
+import hashlib
 import queue
 import threading
 import time
@@ -17,8 +18,6 @@ from shammah_runtime.engine.model import Model, cuda_usable, open_model
 
 # Where memory allows one engine only, the candidate has the first part of each such period.
 TURNS_SECONDS = 600.0
-# Multiples of it, modulo 1, fall evenly into every interval: each run of queries is split as the share says (Weyl's sequence).
-_GOLDEN_RATIO = 0.6180339887498949
 _LEAVING_SECONDS = 0.02
 
 
@@ -28,9 +27,9 @@ class ModelKeeper:
     A new version is verified, loaded and self-tested on a thread of its own while the old one serves; the next query gets it,
     and one under way ends on the version that it began with. A version that fails is refused, with a note, and never serves.
 
-    A candidate gets its share of the queries where memory allows two engines. Where it does not, it has the first part of
-    every ten minutes to itself; then, as for a new champion that does not fit beside the old one, the one engine is closed
-    before the other is loaded, and queries wait for it.
+    A candidate gets its share of the sessions, chosen by a hash, where memory allows two engines: a conversation is with one
+    version. Where it does not, it has the first part of every ten minutes to itself; then, as for a new champion that does
+    not fit beside the old one, the one engine is closed before the other is loaded, and queries wait for it.
     """
 
     def __init__(
@@ -39,11 +38,11 @@ class ModelKeeper:
         wanted: Wanted,
         opener: Callable[..., Model] = open_model,
         poll_seconds: float = 0.5,
-        start_at: float = 0.0,
+        session: str = "",
         available: Callable[[], int | None] = memory.available,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`start_at`, from 0 to 1: where in the sequence that splits the queries this keeper begins.
+        """`session`: whose query it is where `start` is told that there is only one.
 
         `available` gives the bytes of memory that can still be taken, or None; `clock` gives seconds, the same to all.
         """
@@ -51,7 +50,7 @@ class ModelKeeper:
         self._wanted = wanted
         self._opener = opener
         self._poll_seconds = poll_seconds
-        self._start_at = start_at
+        self._session = session
         self._available = available
         self._clock = clock
         self._notes: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -64,7 +63,6 @@ class ModelKeeper:
         self._serving: str | None = None
         self._trial: str | None = None
         self._settled = False
-        self._asked = 0
         # What only the thread that looks knows.
         self._stamp: tuple[int, int] | None = None
         self._pointer = Pointer()
@@ -87,14 +85,25 @@ class ModelKeeper:
         if self._thread:
             self._thread.join(timeout=5.0)
 
-    def current(self) -> Model | None:
-        """The version for the next query, or None; waits while the first one loads, or no two fit into memory at once."""
+    def current(self, session: str = "") -> Model | None:
+        """The version for the next query of a session, or None.
+
+        Waits while the first one loads, or no two fit into memory at once.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._settled)
-            number, self._asked = self._asked, self._asked + 1
-            if self._trial is not None and self._falls_to_candidate(number):
+            if self._trial is not None and falls_to(self._trial, session, self._pointer.candidate_share):
                 return self._loaded[self._trial]
             return self._loaded.get(self._serving) if self._serving else None
+
+    def rival(self, session: str = "") -> Model | None:
+        """The other one of two versions that are loaded for a trial: what would it have answered? None without a trial."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._settled)
+            if self._trial is None or self._serving is None:
+                return None
+            chosen = falls_to(self._trial, session, self._pointer.candidate_share)
+            return self._loaded.get(self._serving if chosen else self._trial)
 
     def serving(self) -> Model | None:
         """The version that serves, for those who only want to know; waits as `current` does."""
@@ -215,19 +224,16 @@ class ModelKeeper:
             return None
         return None if pointer.candidate in self._refused else pointer.candidate
 
-    def _falls_to_candidate(self, number: int) -> bool:
-        return (self._start_at + number * _GOLDEN_RATIO) % 1.0 < self._pointer.candidate_share
-
     def _turn_of_candidate(self) -> bool:
         if self._one_query:
-            return self._falls_to_candidate(0)
+            return falls_to(str(self._pointer.candidate), self._session, self._pointer.candidate_share)
         return self._clock() % TURNS_SECONDS < self._pointer.candidate_share * TURNS_SECONDS
 
     def _part(self) -> str:
         share = self._pointer.candidate_share
         if self._in_turns:
             return f"in the first {share * TURNS_SECONDS / 60:.1f} of every {TURNS_SECONDS / 60:.0f} minutes"
-        return f"on {share:.0%} of the queries"
+        return f"on {share:.0%} of the sessions"
 
     # -- loading and leaving ------------------------------------------------------------------------------------------
 
@@ -279,7 +285,17 @@ class ModelKeeper:
         return "loaded" if manifest.version in self._loaded else "refused"
 
     def _open(self, manifest: Manifest, room: int | None) -> Model:
-        return self._opener(self._store.folder(manifest.version), manifest, self._wanted, room)
+        try:
+            lease = self._store.lease(manifest.version)
+        except OSError:  # nobody deletes from a store that cannot be written to
+            return self._opener(self._store.folder(manifest.version), manifest, self._wanted, room)
+        try:
+            model = self._opener(self._store.folder(manifest.version), manifest, self._wanted, room)
+        except BaseException:
+            lease.release()
+            raise
+        weakref.finalize(model, lease.release)
+        return model
 
     def _part_with(self, versions: set[str]) -> None:
         """Give engines up; each is gone when the last query on it has ended."""
@@ -307,6 +323,12 @@ class ModelKeeper:
         if self._said.get(version) != self._reason:
             self._said[version] = self._reason
             self._notes.put(f"{self._reason} ({self._serving} goes on answering)" if self._serving else self._reason)
+
+
+def falls_to(candidate: str, session: str, share: float) -> bool:
+    """Whether the candidate answers a session: always the same, for `share` of all sessions, other ones for each version."""
+    digest = hashlib.sha256(f"{candidate}\n{session}".encode("utf-8", "replace")).digest()
+    return int.from_bytes(digest[:7], "big") < share * 2**56
 
 
 def _reason(error: Exception) -> str:

@@ -12,8 +12,9 @@ from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_runtime.engine.confidence import ceiling, confidence, features
 from shammah_runtime.engine.decoder import Decoder, Generated
 from shammah_runtime.engine.decoding import Decoding
+from shammah_runtime.engine.model import Model
 from shammah_runtime.followup import depends_on_context
-from shammah_runtime.models import Model, ModelKeeper
+from shammah_runtime.models import ModelKeeper
 from shammah_runtime.proposal import Proposal, Query, Token, declined
 
 # The confidence is calibrated on questions that stand alone until a version has seen this many that do not.
@@ -44,7 +45,7 @@ class NeuralTier:
 
     def propose(self, query: Query) -> Proposal:
         """The model's answer, or the reason for none."""
-        model = self._models.current()
+        model = self._models.current(query.session)
         if model is None:
             return declined("neural", self._models.reason)
         learned_turns = model.manifest.context_examples
@@ -103,7 +104,6 @@ class NeuralTier:
             others=tuple(other.text for other in answer.others),
             left_out=prompt.left_out,
         )
-
 
     def _held_to(self, model: Model) -> Calibration:
         """The calibration that the version was published with, and the threshold that audits have raised since."""

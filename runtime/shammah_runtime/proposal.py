@@ -9,10 +9,11 @@ from shammah_data.exchange import Attempt, Message, Tier
 
 @dataclass(frozen=True)
 class Query:
-    """What the user asks, and the turns before it."""
+    """What the user asks, and the turns before it; `session` decides which of two versions on trial answers."""
 
     text: str
     context: tuple[Message, ...] = ()
+    session: str = ""
 
 
 @dataclass(frozen=True)

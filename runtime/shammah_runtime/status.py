@@ -49,7 +49,10 @@ def status_lines(appliance: Appliance) -> list[str]:
         lines.append(f"  {tier:<8} {count:>6} ({count / stats.exchanges:.0%}){median}" + (f", ${usd:.4f}" if usd else ""))
     versions = [model.manifest.version] if model else []
     if stats.audits:
-        lines.append(f"  audits   {stats.audits:>6}, asked in the background" + (f", ${stats.audits_usd:.4f}" if stats.audits_usd else ""))
+        lines.append(
+            f"  audits   {stats.audits:>6}, asked in the background"
+            + (f", ${stats.audits_usd:.4f}" if stats.audits_usd else "")
+        )
     lines.append(f"precision  {precision_line(appliance.log.read(lambda session: judged(session, [*versions, 'learned'])))}")
     return lines
 
@@ -58,6 +61,6 @@ def precision_line(answers: Sequence[Judged]) -> str:
     """What audits say of the accepted local answers, in words."""
     found = measured(answers)
     if found.precision is None:
-        return "not measured: no local answer has been put to the teacher yet"
+        return "not measured: no local answer has been put to Claude yet"
     interval = f"95% interval {found.low:.0%} to {found.high:.0%}"
     return f"{found.precision:.0%} of the local answers ({interval}): {found.agreeing} of {found.audited} audited ones agreed"

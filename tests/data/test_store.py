@@ -5,6 +5,7 @@ import random
 import shutil
 import subprocess
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -218,6 +219,67 @@ def test_a_trial_ends_with_the_promotion_of_the_candidate_and_with_the_return_to
     assert store.pointer() == Pointer(first)
 
 
+def test_a_pinned_version_stays_until_it_is_unpinned(store: ModelStore, publish: Publish) -> None:
+    first, second, third = publish(b"1"), publish(b"2"), publish(b"3")
+    store.promote(first)
+    assert store.pin(second) == Pointer(second, first, pinned=True)
+    with pytest.raises(ArtifactError, match=f"{second} is pinned: run `shammah-train unpin` first"):
+        store.promote(third)
+    with pytest.raises(ArtifactError, match=f"{second} is pinned: run `shammah-train unpin` first"):
+        store.rollback()
+    assert store.promote(second) == store.pointer() == Pointer(second, first, pinned=True)
+    assert store.pin(third) == Pointer(third, second, pinned=True)
+    assert store.unpin() == Pointer(third, second)
+    assert store.rollback() == Pointer(second, third)
+
+
+def test_a_trial_remembers_when_it_began(tmp_path: Path, publish: Publish, store: ModelStore) -> None:
+    times = iter([datetime(2030, 1, 1, 8, tzinfo=UTC), datetime(2030, 1, 9, 8, tzinfo=UTC)])
+    clocked = ModelStore(store.folder("v0001").parent, clock=lambda: next(times))
+    first, second, third = publish(b"1"), publish(b"2"), publish(b"3")
+    store.promote(first)
+    clocked.set_candidate(second, 0.1)
+    assert clocked.set_candidate(second, 0.5).candidate_since == "2030-01-01T08:00:00+00:00"
+    assert store.pointer().candidate_since == "2030-01-01T08:00:00+00:00"
+    assert clocked.set_candidate(third, 0.5).candidate_since == "2030-01-09T08:00:00+00:00"
+    assert store.clear_candidate().candidate_since is None
+
+
+def test_a_version_in_use_is_not_collected(store: ModelStore, publish: Publish) -> None:
+    names = [publish(bytes([n])) for n in range(5)]
+    store.promote(names[3])
+    store.promote(names[4])
+    used, also = store.lease(names[0]), store.lease(names[0])
+    assert store.in_use() == {names[0]}
+    assert store.collect(0) == [names[1], names[2]]
+    used.release()
+    used.release()
+    assert store.collect(0) == []
+    also.release()
+    assert store.in_use() == set()
+    assert store.collect(0) == [names[0]]
+    assert not list(store.folder(names[0]).parent.glob(".using-*"))
+
+
+def test_the_lease_of_a_killed_process_keeps_nothing(store: ModelStore, publish: Publish, spawn: Spawn) -> None:
+    names = [publish(bytes([n])) for n in range(3)]
+    store.promote(names[2])
+    code = "import sys; held = store.lease('v0001'); print('leased', flush=True); sys.stdin.read()"
+    root = store.folder(names[0]).parent
+    process = spawn(
+        f"from pathlib import Path; from shammah_data.store import ModelStore; store = ModelStore(Path({str(root)!r})); {code}"
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "leased\n"
+    assert store.in_use() == {"v0001"}
+    assert store.collect(0) == ["v0002"]
+    process.kill()
+    process.communicate()
+    assert store.in_use() == set()
+    assert store.collect(0) == ["v0001"]
+    assert not list(root.glob(".using-*"))
+
+
 def test_an_unreadable_pointer_is_not_cleared(store: ModelStore, publish: Publish) -> None:
     store.promote(publish())
     pointer = store.folder("v0001").parent / "pointer.json"
@@ -229,7 +291,17 @@ def test_an_unreadable_pointer_is_not_cleared(store: ModelStore, publish: Publis
 
 @pytest.mark.parametrize(
     "content",
-    ["", "{", "[]", "[" * 100_000, '{"champion": 5}', '{"champion": "../x"}', '{"unknown": 1}', '{"candidate_share": "x"}'],
+    [
+        "",
+        "{",
+        "[]",
+        "[" * 100_000,
+        '{"champion": 5}',
+        '{"champion": "../x"}',
+        '{"unknown": 1}',
+        '{"candidate_share": "x"}',
+        '{"candidate_since": "x"}',
+    ],
 )
 def test_an_unreadable_pointer_says_its_cure_and_promote_is_it(store: ModelStore, publish: Publish, content: str) -> None:
     name = publish()

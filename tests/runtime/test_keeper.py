@@ -24,7 +24,7 @@ from shammah_runtime.engine.choice import Wanted
 from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.engine.memory import needed
 from shammah_runtime.engine.model import Model, open_model
-from shammah_runtime.models import ModelKeeper
+from shammah_runtime.models import ModelKeeper, falls_to
 from shammah_runtime.status import status_lines
 
 PATIENCE = 30.0
@@ -428,40 +428,53 @@ class Machine:
 
 
 def versions(keeper: ModelKeeper, count: int) -> list[str]:
-    models = [keeper.current() for _ in range(count)]
+    """Which version answers each of so many sessions."""
+    models = [keeper.current(f"session {number}") for number in range(count)]
     return [model.manifest.version for model in models if model is not None]
 
 
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.5, 0.9, 1.0])
-def test_a_candidate_gets_its_share_of_the_queries(
+def test_a_candidate_gets_its_share_of_the_sessions(
     make_keeper: Callable[..., ModelKeeper], tiny: Tiny, other_tiny: Tiny, home: Home, share: float
 ) -> None:
     machine = Machine(2.5)
     machine.publish(home, tiny, other_tiny)
     ModelStore(home.models).set_candidate("v0002", share)
-    keeper = make_keeper(machine.opener, available=machine.available, start_at=0.3)
+    keeper = make_keeper(machine.opener, available=machine.available)
     keeper.look()
-    split = versions(keeper, 100)
-    assert abs(split.count("v0002") - 100 * share) <= 1
-    # Not first the one and then the other.
-    assert abs(split[:20].count("v0002") - 20 * share) <= 1
-    assert keeper.trial() == f"v0002 (int8, cpu) on {share:.0%} of the queries"
+    split = versions(keeper, 1000)
+    # Five standard deviations of 1000 draws, of which the hash is as good as one.
+    assert abs(split.count("v0002") - 1000 * share) <= 5 * (1000 * share * (1 - share)) ** 0.5
+    assert keeper.trial() == f"v0002 (int8, cpu) on {share:.0%} of the sessions"
     assert machine.opened == ["v0001", "v0002"]
     assert keeper.notes() == []
 
 
-def test_the_split_follows_from_where_it_begins(
+def test_a_session_stays_with_its_version_and_the_other_one_is_its_rival(
     make_keeper: Callable[..., ModelKeeper], tiny: Tiny, other_tiny: Tiny, home: Home
 ) -> None:
     tiny.publish(home)
     other_tiny.publish(home, promote=False)
+    keeper = make_keeper()
+    keeper.look()
+    assert keeper.rival("session 0") is None
     ModelStore(home.models).set_candidate("v0002", 0.4)
-    splits = []
-    for start_at in (0.2, 0.2, 0.6):
-        keeper = make_keeper(start_at=start_at)
-        keeper.look()
-        splits.append(versions(keeper, 50))
-    assert splits[0] == splits[1] != splits[2]
+    keeper.look()
+    first = versions(keeper, 20)
+    assert first == versions(keeper, 20)
+    assert set(first) == {"v0001", "v0002"}
+    # In another process, too.
+    again = make_keeper()
+    again.look()
+    assert versions(again, 20) == first
+    for number, version in enumerate(first):
+        rival = keeper.rival(f"session {number}")
+        assert rival is not None
+        assert {version, rival.manifest.version} == {"v0001", "v0002"}
+    # A larger share takes sessions from the champion, and gives none back.
+    ModelStore(home.models).set_candidate("v0002", 0.8)
+    keeper.look()
+    assert all(now == "v0002" for was, now in zip(first, versions(keeper, 20), strict=True) if was == "v0002")
 
 
 def test_every_answer_says_which_version_gave_it(
@@ -471,9 +484,14 @@ def test_every_answer_says_which_version_gave_it(
     other_tiny.publish(home, promote=False)
     ModelStore(home.models).set_candidate("v0002", 0.5)
     appliance = make_appliance(Options(watch=True, offline=True), context_turns=0)
-    told = {(exchange.model_version, exchange.answer) for exchange in (_ask(appliance) for _ in range(8))}
+    told = set()
+    for number in range(8):
+        appliance.conversation.session = f"session {number}"
+        asked = {(exchange.model_version, exchange.answer) for exchange in (_ask(appliance) for _ in range(2))}
+        assert len(asked) == 1
+        told |= asked
     assert told == {("v0001", ANSWER), ("v0002", OTHER_ANSWER)}
-    assert any(line == "candidate  v0002 (int8, cpu) on 50% of the queries" for line in status_lines(appliance))
+    assert any(line == "candidate  v0002 (int8, cpu) on 50% of the sessions" for line in status_lines(appliance))
 
 
 def _ask(appliance: Appliance) -> Exchange:
@@ -482,19 +500,54 @@ def _ask(appliance: Appliance) -> Exchange:
     return appliance.conversation.last[0]
 
 
-@pytest.mark.parametrize(("start_at", "version"), [(0.0, "v0002"), (0.29, "v0002"), (0.31, "v0001"), (0.99, "v0001")])
+@pytest.mark.parametrize("version", ["v0001", "v0002"])
 def test_for_one_query_only_the_version_that_answers_it_is_loaded(
-    make_keeper: Callable[..., ModelKeeper], tiny: Tiny, other_tiny: Tiny, home: Home, start_at: float, version: str
+    make_keeper: Callable[..., ModelKeeper], tiny: Tiny, other_tiny: Tiny, home: Home, version: str
 ) -> None:
     machine = Machine(2.5)
     machine.publish(home, tiny, other_tiny)
     ModelStore(home.models).set_candidate("v0002", 0.3)
-    keeper = make_keeper(machine.opener, start_at=start_at)
+    session = next(name for name in map(str, range(100)) if falls_to("v0002", name, 0.3) == (version == "v0002"))
+    keeper = make_keeper(machine.opener, session=session)
     keeper.start(watch=False)
-    assert versions(keeper, 1) == [version]
+    model = keeper.current(session)
     keeper.close()
+    assert model is not None
+    assert model.manifest.version == version
     assert machine.opened == [version]
     assert keeper.notes() == []
+
+
+def test_a_version_is_in_use_until_its_last_query_has_ended(
+    make_keeper: Callable[..., ModelKeeper], tiny: Tiny, home: Home
+) -> None:
+    store = ModelStore(home.models)
+    tiny.publish(home)
+    keeper = make_keeper()
+    keeper.look()
+    asking = keeper.current()
+    assert store.in_use() == {"v0001"}
+    tiny.publish(home)
+    tiny.publish(home)
+    keeper.look()
+    assert store.in_use() == {"v0001", "v0003"}
+    # Neither champion nor the one before, and not among the newest: only the query under way keeps it.
+    assert store.collect(0) == []
+    del asking
+    keeper.look()
+    assert store.in_use() == {"v0003"}
+    assert store.collect(0) == ["v0001"]
+
+
+def test_a_version_that_fails_to_load_is_not_in_use(make_keeper: Callable[..., ModelKeeper], tiny: Tiny, home: Home) -> None:
+    def fail(*_: object) -> Model:
+        raise MemoryError
+
+    tiny.publish(home)
+    keeper = make_keeper(fail)
+    keeper.look()
+    assert keeper.current() is None
+    assert ModelStore(home.models).in_use() == set()
 
 
 def test_a_candidate_that_is_promoted_need_not_be_loaded_again(
@@ -507,7 +560,7 @@ def test_a_candidate_that_is_promoted_need_not_be_loaded_again(
     keeper.look()
     store.set_candidate("v0002", 0.2)
     keeper.look()
-    assert keeper.notes() == ["trying v0002 (int8, cpu) on 20% of the queries"]
+    assert keeper.notes() == ["trying v0002 (int8, cpu) on 20% of the sessions"]
     store.promote("v0002")
     keeper.look()
     assert set(versions(keeper, 20)) == {"v0002"}
@@ -549,7 +602,7 @@ def test_a_candidate_that_fails_its_self_test_is_not_tried_and_this_is_said_once
     (note,) = keeper.notes()
     assert note.startswith("candidate v0002 is refused: v0002: its answer to golden prompt 1 of 2")
     assert note.endswith("(v0001 goes on answering)")
-    once = make_keeper(start_at=0.1)
+    once = make_keeper()
     once.start(watch=False)
     assert versions(once, 1) == ["v0001"]
 

@@ -12,7 +12,7 @@ from shammah_data.forget import forget
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_data.queries import Selection
-from shammah_data.store import ModelStore
+from shammah_data.store import ModelStore, Pointer
 
 Train = Callable[..., Said]
 
@@ -38,7 +38,7 @@ def test_the_next_run_deletes_what_had_seen_it(after: TinyHome, train: Train) ->
     assert done.out.startswith("published: v0002"), done.err
     assert done.out.rstrip().endswith("deleted v0001, which may have known what was forgotten")
     assert ModelStore(home.models).versions() == ["v0002"]
-    assert after.pointer() == {"champion": "v0002", "previous": None, "candidate": None, "candidate_share": 0.0}
+    assert ModelStore(home.models).pointer() == Pointer("v0002")
     assert train(after).out.startswith("skipped: nothing new since run")
 
 

@@ -1,0 +1,132 @@
+"""Is the version on trial worse, or good enough? Sequential tests on audited answers; pure numbers, no versions, no log.
+
+Each test is a bet against its null hypothesis: the capital is a supermartingale while that holds, so that it ever reaches
+1/error with probability at most `error`, however often one looks (Ville's inequality; Waudby-Smith and Ramdas, "Estimating
+means of bounded random variables by betting", 2024). An audited answer counts with the inverse of the probability with
+which it was audited, relative to the least one so far: all bets stay below the capital. That is exact as long as the
+probabilities take few values, and as long as they say nothing of right and wrong beyond the version's answer itself.
+
+Two kinds of outcomes are told apart. Where both versions' answers to the same query were judged, only their difference
+counts, and no rate has to be known. Where one was judged alone, it is compared with the reference rate.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+# A healthy version is taken for worse, a worse one for good enough, with at most these probabilities.
+WORSE_ERROR = 0.01
+FINE_ERROR = 0.05
+# What a version is suspected of, in wrong answers more per answer given.
+SUSPECTED = 0.15
+# Good enough: shown not to be worse by as much as this.
+MARGIN = 0.10
+# Shares of the capital that are put on each pair of which one is wrong: large for a bad version, small for a slightly bad one.
+_PAIR_BETS = (0.5, 0.85)
+_FINE_BET = 0.8
+# No version is suspected for erring as rarely as this; a faultless record of a few answers promises no more.
+_LEAST_REFERENCE, _MOST_REFERENCE = 0.02, 0.5
+# So many answers at the target stand beside those of the reference that were audited.
+_PRIOR_ANSWERS = 20.0
+# Of the answers that both versions agree on, so many are audited.
+_AGREEING = 0.1
+
+Verdict = Literal["worse", "fine"]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """One audited answer of the version on trial.
+
+    `probability`: that with which it was audited. `rival_wrong`: of the other version's answer to the same query, where that
+    was judged as well.
+    """
+
+    wrong: bool
+    probability: float
+    rival_wrong: bool | None = None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where the tests are. `worse` and `fine`: the capital of each, 1 at the start; `verdict` after `decided` audits."""
+
+    audited: int
+    wrong: int
+    pairs: int
+    worse: float
+    fine: float
+    verdict: Verdict | None
+    decided: int | None
+
+
+def standing(audits: Sequence[Audit], reference: float) -> Standing:
+    """Bet on the audits in the order in which they came; the first verdict stands.
+
+    `reference`: the share of wrong answers of the version that it is compared with, see `reference_rate`.
+    """
+    worse = [math.log(1.0 / len(_PAIR_BETS))] * len(_PAIR_BETS)
+    alone = fine = 0.0
+    pair_least = discordant_least = single_least = 1.0
+    highest_worse = highest_fine = 0.0
+    verdict: Verdict | None = None
+    decided = None
+    suspected = min(reference + SUSPECTED, 0.98)
+    bet = (suspected - reference) / (reference * (1.0 - reference))
+    margin = min(reference + MARGIN, 0.98)
+    fine_bet = (margin - reference) / (margin * (1.0 - margin))
+    for number, audit in enumerate(audits, 1):
+        if audit.rival_wrong is None:
+            single_least = min(single_least, audit.probability)
+            weight = single_least / audit.probability
+            alone += math.log1p(bet * weight * (audit.wrong - reference))
+            fine += math.log1p(fine_bet * weight * (margin - audit.wrong))
+        else:
+            difference = int(audit.wrong) - int(audit.rival_wrong)
+            pair_least = min(pair_least, audit.probability)
+            fine += math.log1p(_FINE_BET * (pair_least / audit.probability) * (MARGIN - difference))
+            if difference:
+                # Where both are right or both wrong the difference is nothing, whatever such answers were audited with.
+                discordant_least = min(discordant_least, audit.probability)
+                weight = discordant_least / audit.probability
+                worse = [held + math.log1p(share * weight * difference) for held, share in zip(worse, _PAIR_BETS, strict=True)]
+        total = alone + max(worse) + math.log(sum(math.exp(held - max(worse)) for held in worse))
+        highest_worse, highest_fine = max(highest_worse, total), max(highest_fine, fine)
+        if verdict is None:
+            if highest_worse >= -math.log(WORSE_ERROR):
+                verdict, decided = "worse", number
+            elif highest_fine >= -math.log(FINE_ERROR):
+                verdict, decided = "fine", number
+    return Standing(
+        audited=len(audits),
+        wrong=sum(audit.wrong for audit in audits),
+        pairs=sum(audit.rival_wrong is not None for audit in audits),
+        worse=math.exp(min(highest_worse, 700.0)),
+        fine=math.exp(min(highest_fine, 700.0)),
+        verdict=verdict,
+        decided=decided,
+    )
+
+
+def reference_rate(audits: Sequence[Audit], target_precision: float) -> float:
+    """The share of wrong answers to compare with: that of these audits, drawn towards the target while they are few.
+
+    Weighted by the inverse of the probabilities (Hajek's estimator), and kept within bounds.
+    """
+    least = min((audit.probability for audit in audits), default=1.0)
+    weights = [least / audit.probability for audit in audits]
+    wrong = sum(weight for weight, audit in zip(weights, audits, strict=True) if audit.wrong)
+    rate = (wrong + _PRIOR_ANSWERS * (1.0 - target_precision)) / (sum(weights) + _PRIOR_ANSWERS)
+    return min(max(rate, _LEAST_REFERENCE), _MOST_REFERENCE)
+
+
+def audit_probability(agree: bool | None, share: float) -> float:
+    """With which probability to audit an answer during a trial, so that few audits decide it.
+
+    `agree`: whether the two versions say the same to the query, None where only one was asked. Only where they do not can an
+    audit tell them apart: those are all audited, and of the others every tenth at most.
+    """
+    if agree is None:
+        return share
+    return min(share, _AGREEING) if agree else 1.0

@@ -1,0 +1,211 @@
+"""Roles change by what audits found: through the store and the log, as both processes do it."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from fakes.processes import Holder
+from shammah_data.errors import ArtifactError, InputError
+from shammah_data.exchange import Audited, Exchange
+from shammah_data.forget import forget
+from shammah_data.home import Home
+from shammah_data.log import ExchangeLog
+from shammah_data.queries import Selection
+from shammah_data.rollout import Plan, decide, named, on_trial
+from shammah_data.store import ModelStore, Pointer
+
+Publish = Callable[..., str]
+NOW = datetime(2030, 1, 10, tzinfo=UTC)
+_ids = (f"00000000-0000-4000-8000-{n:012d}" for n in range(10**9))
+
+
+@pytest.fixture
+def trial(store: ModelStore, publish: Publish) -> ModelStore:
+    """A store with a champion, v0001, and a candidate, v0002."""
+    store.promote(publish(b"1"))
+    store.set_candidate(publish(b"2"), 0.2)
+    return store
+
+
+def audits(version: str, verdicts: str, probability: float = 0.3) -> list[Audited]:
+    """One for each letter: r(ight) or w(rong)."""
+    return [Audited(next(_ids), version, probability, letter == "r") for letter in verdicts]
+
+
+def pairs(verdicts: str, probability: float = 1.0) -> list[Audited]:
+    """Both versions' answers to each query: r(ight) both, w(orse): only the champion's is right, b(etter): only the other."""
+    found = []
+    for letter in verdicts:
+        exchange = next(_ids)
+        found += [
+            Audited(exchange, "v0001", probability, letter in "rw"),
+            Audited(exchange, "v0002", probability, letter in "rb"),
+        ]
+    return found
+
+
+def test_without_a_trial_nothing_is_decided(store: ModelStore, publish: Publish) -> None:
+    assert decide(store, []).action == "none"
+    store.promote(publish())
+    decision = decide(store, audits("v0001", "w" * 100))
+    assert (decision.action, decision.reason) == ("none", "no version is on trial")
+    assert store.pointer() == Pointer("v0001")
+
+
+def test_a_trial_waits_for_audits_and_says_where_it_is(trial: ModelStore) -> None:
+    before = trial.pointer()
+    decision = decide(trial, [])
+    assert decision.action == "wait"
+    assert decision.reason == "none of its answers is audited yet, 0 of v0001's are"
+    decision = decide(trial, [*audits("v0001", "r" * 9 + "w"), *audits("v0002", "rrrw"), *pairs("r")])
+    assert decision.action == "wait"
+    assert decision.version == "v0002"
+    assert "1 of 5 audited answers wrong, 1 of them beside v0001's" in decision.reason
+    assert "(11 audited)" in decision.reason
+    assert trial.pointer() == before
+
+
+def test_a_good_candidate_becomes_champion(trial: ModelStore) -> None:
+    decision = decide(trial, [*audits("v0001", "r" * 57 + "www"), *audits("v0002", "r" * 60)])
+    assert decision.action == "promote"
+    assert decision.reason.startswith("v0002 is as good as v0001: 0 of 60")
+    assert trial.pointer() == Pointer("v0002", "v0001")
+
+
+@pytest.mark.parametrize("found", [audits("v0002", "rw" * 10), pairs("rw" * 10), pairs("rw" * 20, 0.1)])
+def test_a_bad_candidate_goes_back(trial: ModelStore, found: list[Audited]) -> None:
+    decision = decide(trial, found)
+    assert decision.action == "rollback"
+    assert decision.reason.startswith("v0002 is worse than v0001: ")
+    assert len(decision.reason.splitlines()) == 1
+    assert trial.pointer() == Pointer("v0001")
+
+
+def test_a_new_champion_that_fails_goes_back_and_stays_back(store: ModelStore, publish: Publish) -> None:
+    store.promote(publish(b"1"))
+    store.promote(publish(b"2"))
+    assert on_trial(store.pointer()) == ("v0002", "v0001", "champion")
+    found = [*audits("v0001", "r" * 38 + "ww"), *audits("v0002", "rw" * 12)]
+    decision = decide(store, found)
+    assert decision.action == "rollback"
+    assert store.pointer() == Pointer("v0001", "v0002")
+    # The bad one is now the one before, and no reason to go back to.
+    again = decide(store, [*found, *audits("v0001", "w" * 30)])
+    assert again.action == "none"
+    assert store.pointer() == Pointer("v0001", "v0002")
+
+
+def test_a_new_champion_that_has_proved_itself_is_on_trial_no_longer(store: ModelStore, publish: Publish) -> None:
+    store.promote(publish(b"1"))
+    store.promote(publish(b"2"))
+    good = audits("v0002", "r" * 60)
+    assert decide(store, good[:10]).action == "wait"
+    decision = decide(store, [*good, *audits("v0002", "w" * 30)])
+    assert (decision.action, decision.reason) == ("none", "v0002 has proved itself")
+    assert store.pointer() == Pointer("v0002", "v0001")
+
+
+def test_a_pinned_version_is_never_moved(trial: ModelStore) -> None:
+    trial.pin("v0001")
+    decision = decide(trial, [*audits("v0002", "r" * 100), *audits("v0001", "w" * 100)])
+    assert (decision.action, decision.reason) == ("none", "v0001 is pinned")
+    assert trial.pointer() == Pointer("v0001", None, "v0002", 0.2, pinned=True)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "action", "pointer"),
+    [
+        ("", "promote", Pointer("v0002", "v0001")),
+        ("rrrrrrrrrw", "promote", Pointer("v0002", "v0001")),
+        ("rrrw", "rollback", Pointer("v0001")),
+    ],
+)
+def test_a_trial_comes_to_an_end_after_its_days(
+    store: ModelStore, publish: Publish, verdicts: str, action: str, pointer: Pointer
+) -> None:
+    clocked = ModelStore(store.folder("v0001").parent, clock=lambda: NOW)
+    store.promote(publish(b"1"))
+    clocked.set_candidate(publish(b"2"), 0.2)
+    found = audits("v0002", verdicts)
+    assert decide(store, found, Plan(days=3), NOW + timedelta(days=2, hours=23)).action == "wait"
+    decision = decide(store, found, Plan(days=3), NOW + timedelta(days=3))
+    assert decision.action == action
+    assert "not decided within 3 days" in decision.reason
+    assert store.pointer() == pointer
+
+
+def test_a_damaged_candidate_is_not_promoted(trial: ModelStore) -> None:
+    before = trial.pointer()
+    (trial.folder("v0002") / "tokenizer.json").write_bytes(b"[]")
+    with pytest.raises(ArtifactError, match=r"tokenizer\.json: not the bytes"):
+        decide(trial, audits("v0002", "r" * 60))
+    assert trial.pointer() == before
+
+
+def test_two_that_decide_at_once_do_it_once(trial: ModelStore) -> None:
+    found = audits("v0002", "r" * 60)
+
+    class Late(ModelStore):
+        """Another process decides between this one's look and its act."""
+
+        def promote(self, version: str, expected: Pointer | None = None) -> Pointer:
+            decide(trial, found)
+            return super().promote(version, expected)
+
+    decision = decide(Late(trial.folder("v0001").parent), found)
+    assert (decision.action, decision.reason) == ("none", "the versions changed meanwhile: v0002 serves")
+    assert trial.pointer() == Pointer("v0002", "v0001")
+
+
+def test_the_log_keeps_what_audits_found(log: ExchangeLog, home: Home, trial: ModelStore) -> None:
+    asked = [Exchange(f"question {n}", "an answer", "neural") for n in range(40)]
+    log.add_many(asked)
+    for n, exchange in enumerate(asked[:20]):
+        at = NOW + timedelta(minutes=n)
+        assert log.audit(Audited(exchange.id, "v0002", 0.5, False, "number", at))
+        log.audit(Audited(exchange.id, "v0001", 0.5, True, audited_at=at))
+        # The first word stands.
+        log.audit(Audited(exchange.id, "v0002", 0.5, True, audited_at=at))
+    found = log.outcomes(named(trial.pointer()))
+    assert [each.agrees for each in found] == [True, False] * 20
+    assert [each.exchange_id for each in log.outcomes(["v0002"], limit=3)] == [one.id for one in asked[17:20]]
+    assert found[-1] == Audited(asked[19].id, "v0002", 0.5, False, "number", (NOW + timedelta(minutes=19)).replace(tzinfo=None))
+    assert log.outcomes([]) == []
+    # What is forgotten is no evidence either.
+    forget(log, home, Selection(ids=(asked[0].id,)))
+    assert len(log.outcomes(["v0001", "v0002"])) == 38
+    log.audit(Audited(asked[0].id, "v0001", 0.5, True))
+    assert len(log.outcomes(["v0001"])) == 19
+    assert decide(trial, log.outcomes(named(trial.pointer()))).action == "rollback"
+
+
+def test_an_audit_waits_in_the_spool_while_the_log_is_taken(log: ExchangeLog, home: Home) -> None:
+    exchange = Exchange("question", "an answer", "neural")
+    log.append(exchange)
+    holder = Holder(home.log)
+    try:
+        assert not log.audit(Audited(exchange.id, "v0001", 0.3, True))
+    finally:
+        holder.let_go()
+    assert [each.version for each in log.outcomes(["v0001"])] == ["v0001"]
+
+
+def test_a_backup_holds_what_audits_found(log: ExchangeLog, home: Home, tmp_path: Path) -> None:
+    from shammah_data.copies import backup, restore
+
+    exchange = Exchange("question", "an answer", "neural")
+    log.append(exchange)
+    log.audit(Audited(exchange.id, "v0001", 0.3, True))
+    backup(log, tmp_path / "copy.duckdb")
+    other = ExchangeLog(Home(tmp_path / "other").create())
+    restore(other, tmp_path / "copy.duckdb")
+    assert other.outcomes(["v0001"]) == log.outcomes(["v0001"])
+    assert len(other.outcomes(["v0001"])) == 1
+
+
+@pytest.mark.parametrize("probability", [0.0, -0.1, 1.1, float("nan")])
+def test_an_audit_has_a_probability(log: ExchangeLog, probability: float) -> None:
+    with pytest.raises(InputError, match="above 0 and up to 1"):
+        log.audit(Audited(next(_ids), "v0001", probability, True))

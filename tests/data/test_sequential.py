@@ -1,0 +1,146 @@
+"""The tests that decide a trial: exact capitals, and simulated trials."""
+
+import random
+from collections.abc import Callable
+
+import pytest
+
+from shammah_data.sequential import (
+    FINE_ERROR,
+    WORSE_ERROR,
+    Audit,
+    audit_probability,
+    reference_rate,
+    standing,
+)
+
+RUNS = 200
+SHARE = 0.3
+
+
+def paired(rng: random.Random, audits: int, worse_by: float, precision: float = 0.95, apart: float = 0.02) -> list[Audit]:
+    """So many audits of a trial with two engines: both versions answer each query, and are audited as advised.
+
+    `apart`: how often either of two equally good versions errs where the other one does not.
+    """
+    found: list[Audit] = []
+    while len(found) < audits:
+        drawn = rng.random()
+        alone, rival_alone = drawn < apart + worse_by, apart + worse_by <= drawn < 2 * apart + worse_by
+        both = not (alone or rival_alone) and drawn < apart + worse_by + (1 - precision)
+        probability = audit_probability(not (alone or rival_alone or (both and rng.random() < 0.5)), SHARE)
+        if rng.random() < probability:
+            found.append(Audit(alone or both, probability, rival_alone or both))
+    return found
+
+
+def single(rng: random.Random, audits: int, wrong: float) -> list[Audit]:
+    """So many audits of a version that was asked alone, half of its answers audited three times as often."""
+    found: list[Audit] = []
+    while len(found) < audits:
+        probability = rng.choice((SHARE, SHARE / 3))
+        if rng.random() < probability:
+            found.append(Audit(rng.random() < wrong, probability))
+    return found
+
+
+def verdicts(make: Callable[[random.Random], list[Audit]], reference: float, verdict: str, runs: int = RUNS) -> float:
+    return sum(standing(make(random.Random(seed)), reference).verdict == verdict for seed in range(runs)) / runs
+
+
+@pytest.mark.parametrize("precision", [0.9, 0.95, 0.98])
+def test_a_version_15_points_worse_goes_back_within_50_audits(precision: float) -> None:
+    assert verdicts(lambda rng: paired(rng, 50, 0.15, precision), 1 - precision, "worse") >= 0.9
+
+
+@pytest.mark.parametrize("precision", [0.9, 0.95, 0.98])
+def test_a_healthy_version_hardly_ever_goes_back_however_long_it_is_audited(precision: float) -> None:
+    assert verdicts(lambda rng: paired(rng, 400, 0.0, precision), 1 - precision, "worse") <= 0.01
+
+
+def test_a_healthy_version_is_promoted_and_one_15_points_worse_is_not() -> None:
+    assert verdicts(lambda rng: paired(rng, 150, 0.0), 0.05, "fine") >= 0.9
+    assert verdicts(lambda rng: paired(rng, 400, 0.15), 0.05, "fine") <= FINE_ERROR
+
+
+def test_without_the_rival_s_answers_it_takes_more_audits_and_errs_no_more() -> None:
+    assert verdicts(lambda rng: single(rng, 200, 0.2), 0.05, "worse") >= 0.9
+    assert verdicts(lambda rng: single(rng, 400, 0.05), 0.05, "worse") <= WORSE_ERROR
+    assert verdicts(lambda rng: single(rng, 400, 0.05), 0.05, "fine") >= 0.9
+    assert verdicts(lambda rng: single(rng, 400, 0.15), 0.05, "fine") <= FINE_ERROR
+
+
+def test_auditing_risky_answers_more_often_condemns_no_healthy_version() -> None:
+    """Half of the answers are risky, err in 9 of 100 and are audited three times as often: unweighted it looks like 7."""
+
+    def risky(rng: random.Random, audits: int) -> list[Audit]:
+        found: list[Audit] = []
+        while len(found) < audits:
+            wrong, probability = rng.choice(((0.09, SHARE), (0.01, SHARE / 3)))
+            if rng.random() < probability:
+                found.append(Audit(rng.random() < wrong, probability))
+        return found
+
+    assert verdicts(lambda rng: risky(rng, 400), 0.05, "worse") <= WORSE_ERROR
+    many = risky(random.Random(0), 20_000)
+    assert sum(audit.wrong for audit in many) / len(many) == pytest.approx(0.07, abs=0.006)
+    assert reference_rate(many, 0.95) == pytest.approx(0.05, abs=0.006)
+
+
+def test_the_capital_is_that_of_the_bets() -> None:
+    # Alone, each bet is the likelihood ratio of 20% against 5% wrong, and of 5% against 15%.
+    found = standing([Audit(True, 0.3), Audit(False, 0.3)], 0.05)
+    assert found.worse == pytest.approx(0.2 / 0.05)
+    assert found.fine == pytest.approx(1.0)
+    right = standing([Audit(False, 0.3)] * 2, 0.05)
+    assert right.fine == pytest.approx((0.95 / 0.85) ** 2)
+    assert right.worse == pytest.approx(1.0)
+    # Audited twice as often, an answer counts half.
+    assert standing([Audit(False, 0.1), Audit(True, 0.2)], 0.05).worse == pytest.approx(
+        (0.8 / 0.95) * (1 + (0.15 / (0.05 * 0.95)) * 0.5 * 0.95)
+    )
+    pair = standing([Audit(True, 1.0, False)], 0.05)
+    assert pair.worse == pytest.approx((1.5 + 1.85) / 2)
+    assert (pair.audited, pair.wrong, pair.pairs) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("rival", [True, False])
+def test_what_both_got_right_or_wrong_says_nothing_of_which_is_worse(rival: bool) -> None:
+    assert standing([Audit(rival, 0.1, rival)] * 50, 0.05).worse == pytest.approx(1.0)
+
+
+def test_the_first_verdict_stands() -> None:
+    good, bad = [Audit(False, 0.3)] * 40, [Audit(True, 0.3)] * 40
+    first = standing(good, 0.05)
+    assert first.verdict == "fine"
+    later = standing([*good, *bad], 0.05)
+    assert (later.verdict, later.decided) == ("fine", first.decided)
+    assert standing([*bad, *good], 0.05).verdict == "worse"
+    nothing = standing([], 0.05)
+    assert (nothing.verdict, nothing.decided, nothing.worse, nothing.audited) == (None, None, 1.0, 0)
+
+
+def test_a_long_record_does_not_overflow() -> None:
+    assert standing([Audit(True, 0.5)] * 5000, 0.02).verdict == "worse"
+    assert standing([Audit(True, 0.5, False)] * 5000, 0.02).verdict == "worse"
+
+
+@pytest.mark.parametrize(
+    ("audits", "rate"),
+    [
+        ([], 0.05),
+        ([Audit(False, 1.0)] * 1000, 0.02),
+        ([Audit(True, 1.0)] * 1000, 0.5),
+        ([Audit(True, 0.5)] * 4 + [Audit(False, 0.5)] * 16, (4 + 1) / 40),
+        ([Audit(True, 1.0)] * 4 + [Audit(False, 0.5)] * 18, (2 + 1) / 40),
+    ],
+)
+def test_the_reference_is_drawn_to_the_target_and_kept_in_bounds(audits: list[Audit], rate: float) -> None:
+    assert reference_rate(audits, 0.95) == pytest.approx(rate)
+
+
+def test_disagreements_are_audited_and_of_the_rest_a_few() -> None:
+    assert audit_probability(False, 0.02) == 1.0
+    assert audit_probability(True, 0.3) == 0.1
+    assert audit_probability(True, 0.02) == 0.02
+    assert audit_probability(None, 0.3) == 0.3

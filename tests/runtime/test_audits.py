@@ -1,0 +1,229 @@
+"""Audits end to end: a real log, a real model, a real teacher over loopback HTTP."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from fakes.claude import FakeClaude
+from fakes.versions import ACCEPT_ALL, ANSWER, Tiny
+from shammah_data.auditing import is_drawn
+from shammah_data.errors import TeacherError
+from shammah_data.exchange import Exchange
+from shammah_data.guard import Raised
+from shammah_data.home import Home
+from shammah_data.log import ExchangeLog
+from shammah_data.settings import AuditSection, ServeSettings, Settings
+from shammah_runtime.appliance import Appliance, Options
+from shammah_runtime.audits import Auditor
+from shammah_runtime.status import status_lines
+
+ALL = AuditSection(share=1.0, new_share=1.0, per_day=1000)
+UNLIKE = "It is closed on Sundays, and nobody has the key."
+
+
+@pytest.fixture
+def teacher(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[dict[str, str]], FakeClaude]]:
+    """Start a Claude that gives these answers."""
+    running: list[FakeClaude] = []
+
+    def start(answers: dict[str, str]) -> FakeClaude:
+        fake = FakeClaude(answers)
+        fake.__enter__()
+        running.append(fake)
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", fake.url)
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "test")
+        return fake
+
+    yield start
+    for fake in running:
+        fake.__exit__(None, None, None)
+
+
+@pytest.fixture
+def make(home: Home) -> Iterator[Callable[..., Appliance]]:
+    made: list[Appliance] = []
+
+    def start(audit: AuditSection = ALL, **options: Any) -> Appliance:
+        settings = Settings(serve=ServeSettings(threads=1, max_tokens=24), audit=audit)
+        appliance = Appliance(home, settings, Options(watch=False, **options), lambda text: None)
+        appliance.start()
+        made.append(appliance)
+        return appliance
+
+    yield start
+    for appliance in made:
+        appliance.close()
+
+
+def auditor_of(appliance: Appliance) -> Auditor:
+    assert appliance.auditor is not None
+    appliance.auditor.count()
+    return appliance.auditor
+
+
+def ask(appliance: Appliance, *texts: str) -> None:
+    for text in texts:
+        reply = appliance.conversation.ask(text, lambda _: None)
+        assert reply.proposal.attempt.tier == "neural"
+
+
+def rows(home: Home) -> list[dict[str, Any]]:
+    return ExchangeLog(home).recent(100)[::-1]
+
+
+def test_an_accepted_answer_is_put_to_the_teacher_and_judged(
+    make: Callable[..., Appliance], teacher: Any, tiny: Tiny, home: Home
+) -> None:
+    tiny.publish(home, ACCEPT_ALL, context_examples=1000)
+    claude = teacher({"When does it open?": ANSWER})
+    appliance = make()
+    auditor = auditor_of(appliance)
+    ask(appliance, "When does it open?")
+    assert claude.calls == 0
+    assert auditor.run() == 1
+    local, audit = rows(home)
+    assert (local["tier"], local["teacher_probability"]) == ("neural", 1.0)
+    assert (audit["tier"], audit["source"], audit["answer"], audit["query"]) == ("teacher", "audit", ANSWER, local["query"])
+    (found,) = ExchangeLog(home).outcomes(["v0001"])
+    assert (found.exchange_id, found.agrees, found.probability) == (str(local["id"]), True, 1.0)
+    assert auditor.run() == 0
+    assert claude.calls == 1
+
+
+def test_the_status_tells_the_precision_that_audits_found(
+    make: Callable[..., Appliance], teacher: Any, tiny: Tiny, home: Home
+) -> None:
+    tiny.publish(home, ACCEPT_ALL, context_examples=1000)
+    teacher({"one": ANSWER, "two": ANSWER, "three": UNLIKE})
+    appliance = make()
+    auditor = auditor_of(appliance)
+    assert "precision  not measured" in "\n".join(status_lines(appliance))
+    ask(appliance, "one", "two", "three")
+    assert auditor.run() == 3
+    status = "\n".join(status_lines(appliance))
+    assert "precision  67% of the local answers" in status
+    assert "2 of 3 audited ones agreed" in status
+    assert "exchanges  3," in status
+    assert "audits        3, asked in the background" in status
+
+
+def test_only_what_was_drawn_is_asked(make: Callable[..., Appliance], teacher: Any, tiny: Tiny, home: Home) -> None:
+    tiny.publish(home, ACCEPT_ALL, context_examples=1000)
+    claude = teacher({})
+    appliance = make(AuditSection(share=0.3, new_share=0.3, per_day=1000))
+    auditor = auditor_of(appliance)
+    ask(appliance, *(f"question {n}" for n in range(12)))
+    given = rows(home)
+    assert {row["teacher_probability"] for row in given} == {0.3}
+    drawn = [row["query"] for row in given if is_drawn(str(row["id"]), 0.3)]
+    auditor.run()
+    assert [request.body["messages"][-1]["content"] for request in claude.requests] == drawn
+
+
+def test_a_day_has_its_budget(make: Callable[..., Appliance], teacher: Any, tiny: Tiny, home: Home) -> None:
+    tiny.publish(home, ACCEPT_ALL, context_examples=1000)
+    claude = teacher({})
+    appliance = make(dataclasses.replace(ALL, per_day=2))
+    auditor = auditor_of(appliance)
+    ask(appliance, "one", "two", "three", "four")
+    auditor.run()
+    assert claude.calls == 2
+    ask(appliance, "five")
+    assert rows(home)[4]["query"] == "five" or rows(home)[-1]["teacher_probability"] == 0.0
+    again = auditor_of(make(dataclasses.replace(ALL, per_day=2)))
+    assert again.run() == 0
+
+
+def test_nothing_private_and_nothing_offline_is_audited(
+    make: Callable[..., Appliance], teacher: Any, tiny: Tiny, home: Home
+) -> None:
+    tiny.publish(home, ACCEPT_ALL, context_examples=1000)
+    claude = teacher({})
+    assert make(offline=True).auditor is None
+    assert make(AuditSection(share=0.0, new_share=0.0)).auditor is None
+    assert make(no_log=True).auditor is None
+    appliance = make()
+    auditor = auditor_of(appliance)
+    appliance.conversation.set_private(True)
+    ask(appliance, "in private")
+    auditor.run()
+    assert claude.calls == 0
+
+
+def test_a_teacher_that_fails_is_asked_again_later(
+    make: Callable[..., Appliance], teacher: Any, tiny: Tiny, home: Home
+) -> None:
+    tiny.publish(home, ACCEPT_ALL, context_examples=1000)
+    claude = teacher({})
+    appliance = make()
+    auditor = auditor_of(appliance)
+    ask(appliance, "one")
+    claude.fault = "unauthorized"
+    with pytest.raises(TeacherError):
+        auditor.run()
+    assert len(rows(home)) == 1
+    claude.fault = "ok"
+    assert auditor.run() == 1
+
+
+def test_a_version_that_slips_answers_less_at_once(
+    make: Callable[..., Appliance], teacher: Any, tiny: Tiny, home: Home
+) -> None:
+    tiny.publish(home, ACCEPT_ALL, context_examples=1000)
+    teacher({f"question {n}": UNLIKE for n in range(12)})
+    appliance = make()
+    auditor = auditor_of(appliance)
+    ask(appliance, *(f"question {n}" for n in range(12)))
+    auditor.run()
+    assert any("v0001 slipped" in note for note in appliance.models.notes())
+    assert "raised     no answers since" in "\n".join(status_lines(appliance))
+    reply = appliance.conversation.ask("question 1", lambda _: None)
+    assert reply.proposal.attempt.tier == "teacher"
+    assert any("v0001 may not answer" in attempt.reason for attempt in reply.attempts)
+    # Another process minds it too, and so does one that starts tomorrow.
+    assert make().conversation.ask("question 2", lambda _: None).attempts[0].outcome == "declined"
+
+
+def test_a_bad_new_version_goes_back_to_the_one_before(
+    make: Callable[..., Appliance], teacher: Any, tiny: Tiny, other_tiny: Tiny, home: Home
+) -> None:
+    tiny.publish(home, ACCEPT_ALL, context_examples=1000)
+    other_tiny.publish(home, ACCEPT_ALL, context_examples=1000)
+    appliance = make()
+    assert appliance.store.pointer().champion == "v0002"
+    claude = teacher({})
+    appliance = make()
+    auditor = auditor_of(appliance)
+    ask(appliance, *(f"question {n}" for n in range(30)))
+    auditor.run()
+    assert 0 < claude.calls <= 30
+    pointer = appliance.store.pointer()
+    assert (pointer.champion, pointer.previous) == ("v0001", "v0002")
+    assert any("v0002 is worse than v0001" in note for note in appliance.models.notes())
+
+
+def test_the_command_audits_what_waits(
+    make: Callable[..., Appliance], teacher: Any, tiny: Tiny, home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from shammah_runtime.cli import audit
+
+    tiny.publish(home, ACCEPT_ALL, context_examples=1000)
+    ExchangeLog(home).append(
+        Exchange(query="one", answer=ANSWER, tier="neural", model_version="v0001", confidence=0.9, teacher_probability=1.0)
+    )
+    teacher({"one": ANSWER})
+    audit()
+    assert capsys.readouterr().out == (
+        "audited: 1; precision: 100% of the local answers (95% interval 2% to 100%): 1 of 1 audited ones agreed\n"
+    )
+
+
+def test_a_raised_threshold_is_told_with_its_reason(make: Callable[..., Appliance], tiny: Tiny, home: Home) -> None:
+    tiny.publish(home, ACCEPT_ALL, context_examples=1000)
+    appliance = make(offline=True)
+    appliance.guard.raise_to("v0001", Raised(0.995, "3 of 9 disagreed", "2026-01-01T00:00:00+00:00"))
+    assert "raised     answers from 0.99 on since 2026-01-01T00:00:00+00:00: 3 of 9 disagreed" in status_lines(appliance)
+    assert json.loads((home.models / "guard.json").read_text())["v0001"]["threshold"] == 0.995
