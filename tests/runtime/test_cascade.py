@@ -120,7 +120,7 @@ def test_a_sure_model_answers_and_nobody_else_is_asked(
     assert claude.calls == 0
     (row,) = rows(home)
     assert (row["query"], row["answer"], row["tier"], row["model_version"]) == (QUESTION, ANSWER, "neural", "v0001")
-    assert (row["complete"], row["teacher_model"], row["teacher_probability"]) == (True, None, 0.0)
+    assert (row["complete"], row["teacher_model"], row["teacher_probability"]) == (True, None, 0.3)
     assert row["confidence"] == asked.reply.attempts[0].confidence
     assert row["answer_tokens"] == len(tiny.chat.encode(ANSWER)) + 1
     assert row["prompt_tokens"] == len(tiny.chat.prompt(QUESTION))
