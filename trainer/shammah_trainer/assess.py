@@ -114,6 +114,11 @@ def assess(
     reporter.end()
     calibration = calibrate([(outcome.features, outcome.right) for outcome in outcomes], train.target_precision)
     figures["heldout"] = counts(outcomes, calibration)
+    figures["calibration"] = {
+        "threshold": calibration.threshold,
+        "target_precision": calibration.target_precision,
+        "certified": calibration.certified,
+    }
     figures["milliseconds_median"] = round(median(outcome.milliseconds for outcome in outcomes), 1)
     golden = _golden(decoder, outcomes)
     path = f"{train.precision}/model.onnx"
