@@ -17,6 +17,7 @@ from shammah_data.manifest import CacheShape, Calibration, ChatFormat, FileEntry
 from shammah_data.store import ModelStore
 from shammah_runtime.engine.confidence import confidence
 
+HOSTILE = "<script>alert('x')</script> \"' & \u202egnp.exe\u202c \x1b[31mred\x1b[0m \x9b2J </table><img src=x onerror=alert(1)>"
 FIRST = datetime(2026, 10, 1, 3, 20)
 CALIBRATION = Calibration(
     {"mean": 6.0, "least": 0.5, "opening": 0.5, "support": 3.0}, 1.2, 0.73, 0.95, 129, 41, 40, certified=False

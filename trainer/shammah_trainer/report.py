@@ -4,6 +4,7 @@ All text that may come from users is stripped of control characters and directio
 """
 
 import base64
+import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Known:
-    """Everything that the page is made from. `subject` is the run whose answers are shown: the serving version's, if it is known."""
+    """Everything that the page is made from. `subject` is the run whose answers are shown."""
 
     runs: Sequence[Past]
     pointer: Pointer
@@ -89,41 +90,49 @@ def render(known: Known, now: datetime) -> str:
     """The page as text."""
     style = (_FOLDER / "report.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    environment = Environment(
+    subject = known.subject
+    losses = [one for one in (figures.loss_curve(run, n) for n, run in enumerate(known.runs)) if one]
+    threshold = _threshold(known)
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            style=Markup(style),
+            policy=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
+            made=f"{now:%Y-%m-%d %H:%M} UTC",
+            champion=known.pointer.champion,
+            why=_why(known, threshold),
+            tiles=_tiles(known, threshold),
+            learning=figures.learning_curve(known.runs),
+            subject=subject,
+            kinds=subject and figures.by_kind(subject),
+            groups=subject and figures.by_group(subject, known.answers),
+            confidence=[
+                one for one in (figures.reliability_plot(known.answers), figures.risk_plot(known.answers, threshold)) if one
+            ],
+            losses=losses[:_MOST_LOSSES],
+            newest=next((run for run in known.runs if run.at("dataset")), None),
+            left_out=next((figures.left_out(run) for run in known.runs if run.at("dataset")), []),
+            versions=_versions(known),
+            failed=[run for run in known.runs if run.status != "published"][:_MOST_RUNS],
+            runs=_runs(known.runs[:_MOST_RUNS]),
+            total=len(known.runs),
+            bluffed=_wrong("Wrong, and sure enough to be given", [one for one in known.answers if one.bluffed]),
+            missed=_wrong("Wrong, and withheld", [one for one in known.answers if one.missed]),
+            answers=len(known.answers),
+        )
+    )
+
+
+@functools.cache
+def _environment() -> Environment:
+    return Environment(
         loader=FileSystemLoader(_FOLDER),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         finalize=_plain,
-    )
-    subject = known.subject
-    losses = [one for one in (figures.loss_curve(run, n) for n, run in enumerate(known.runs)) if one]
-    threshold = _threshold(known)
-    return environment.get_template("report.html.j2").render(
-        style=Markup(style),
-        policy=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
-        made=f"{now:%Y-%m-%d %H:%M} UTC",
-        champion=known.pointer.champion,
-        why=_why(known, threshold),
-        tiles=_tiles(known, threshold),
-        learning=figures.learning_curve(known.runs),
-        subject=subject,
-        kinds=subject and figures.by_kind(subject),
-        groups=subject and figures.by_group(subject, known.answers),
-        confidence=[
-            one for one in (figures.reliability_plot(known.answers), figures.risk_plot(known.answers, threshold)) if one
-        ],
-        losses=losses[:_MOST_LOSSES],
-        newest=next((run for run in known.runs if run.at("dataset")), None),
-        left_out=next((figures.left_out(run) for run in known.runs if run.at("dataset")), []),
-        versions=_versions(known),
-        failed=[run for run in known.runs if run.status != "published"][:_MOST_RUNS],
-        runs=_runs(known.runs[:_MOST_RUNS]),
-        total=len(known.runs),
-        bluffed=_wrong("Wrong, and sure enough to be given", [one for one in known.answers if one.bluffed]),
-        missed=_wrong("Wrong, and withheld", [one for one in known.answers if one.missed]),
-        answers=len(known.answers),
     )
 
 
