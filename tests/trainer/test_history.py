@@ -10,6 +10,7 @@ import pytest
 from fakes.nights import night
 from fakes.tiny import Night, Said, TinyHome
 from shammah_data.errors import InputError
+from shammah_data.exchange import RunRecord
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_trainer.history import Past, find, heldout_answers, past_runs
@@ -68,6 +69,14 @@ def test_history_as_json(seen: TinyHome, train: Train) -> None:
     assert [one["status"] for one in newest] == ["refused", "published", "published"]
     assert newest[0]["figures"]["snapshot_rows"] == 512
     assert newest[0]["started"].startswith("2026-10-19T03:")
+
+
+def test_a_figure_that_is_no_number_is_null(month: Home, train: Train) -> None:
+    last = past_runs(month, ExchangeLog(month))[0]
+    figures = {**last.figures, "loss_after": float("nan"), "groups": [{"asked": float("inf")}]}
+    ExchangeLog(month).record_run(RunRecord(last.id, last.started, last.started, "failed", "", None, figures))
+    out = train(TinyHome(month.root, month.root), "show", "last", "--json").out
+    assert json.loads(out, parse_constant=pytest.fail)["figures"]["groups"] == [{"asked": None}]
 
 
 @pytest.mark.parametrize("arguments", [("history",), ("show", "last"), ("show", "v0009", "--answers")])

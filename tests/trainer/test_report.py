@@ -13,11 +13,13 @@ import pytest
 
 from fakes.nights import HOSTILE, night
 from fakes.tiny import Night, Said, TinyHome
+from shammah_data.errors import LogError
 from shammah_data.exchange import Exchange
 from shammah_data.forget import forget
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_data.queries import Selection
+from shammah_data.session import Session
 from shammah_trainer.history import Past
 from shammah_trainer.report import gather, render, write_report
 
@@ -206,8 +208,8 @@ def test_odd_figures_are_left_out(home: Home, odd: Any) -> None:
 def test_a_home_without_runs_says_what_to_do(home: Home) -> None:
     page = Page(written(home))
     assert "No version serves" in page.text
-    assert "`shammah-train` starts a run." in page.text
-    assert not page.named("figure")
+    assert "shammah-train starts a run." in page.text
+    assert len(page.named("section")) == 1
 
 
 def test_a_first_night_of_older_days(home: Home) -> None:
@@ -242,6 +244,16 @@ def test_the_file_is_private_and_whole(month: Home) -> None:
     written(month)
     assert month.report.stat().st_mode & 0o777 == 0o600
     assert not list(month.root.glob(".report*"))
+
+
+def test_a_page_that_the_log_could_not_note_is_not_left(month: Home) -> None:
+    class Taken(ExchangeLog):
+        def change(self, work: Callable[[Session], Any]) -> Any:
+            raise LogError("another process has it")
+
+    with pytest.raises(LogError):
+        write_report(month, Taken(month), month.report, NOW)
+    assert not month.report.exists()
 
 
 def test_forgetting_takes_the_report_along(month: Home, tmp_path: Path) -> None:

@@ -117,7 +117,9 @@ def _grown(
     summary: str,
     columns: tuple[tuple[str, Measure], ...],
 ) -> Figure:
-    chart = Chart(name, title, summary, Axis("exchanges known", 0.0, None, "whole"), Axis(label, 0.0, 1.0, "percent"), series)
+    chart = Chart(
+        name, title, summary, Axis("exchanges known", 0.0, _room(runs), "whole"), Axis(label, 0.0, 1.0, "percent"), series
+    )
     legend = tuple((key(one), one.name) for one in series if one.line)
     if any(not one.line for one in series):
         styles = sorted({one.style for one in series if not one.line})
@@ -132,6 +134,12 @@ def _grown(
     return Figure(name, title, summary, line_chart(chart), legend, table)
 
 
+def _room(runs: Sequence[Past]) -> float | None:
+    """Where the axis ends: a lone point stands in the middle."""
+    known = {run.number("snapshot_rows") or 0.0 for run in runs}
+    return 2 * max(known) if len(known) == 1 else None
+
+
 def _from_to(runs: Sequence[Past], what: str, share_of: Measure) -> str:
     """What the published runs show, else all of them, in a sentence."""
     runs = [run for run in runs if run.status == "published"] or runs
@@ -141,7 +149,7 @@ def _from_to(runs: Sequence[Past], what: str, share_of: Measure) -> str:
         told = f"{after.percent} {what} with {last.count('snapshot_rows')} exchanges. " if after else ""
         return told + "The curve begins with the second version."
     known = f"{first.count('snapshot_rows')} exchanges, {after.percent} with {last.count('snapshot_rows')}"
-    return f"{before.percent} {what} with {known}. Upright lines are 95% intervals."
+    return f"{before.percent} {what} with {known}. The lines or the band about it are 95% intervals."
 
 
 def loss_curve(run: Past, number: int) -> Figure | None:

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from shammah_data import copies
 from shammah_data.durable import atomic_write
-from shammah_data.errors import ArtifactError
+from shammah_data.errors import ArtifactError, LogError
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_data.manifest import Calibration, Manifest
@@ -33,6 +33,7 @@ from shammah_trainer.shares import Share
 _FOLDER = Path(__file__).parent
 _MOST_RUNS = 40
 _MOST_LOSSES = 2
+_FIRST_FAILED = 5
 _MOST_ANSWERS = 25
 _LONGEST = 400
 
@@ -66,7 +67,11 @@ def write_report(home: Home, log: ExchangeLog, path: Path, now: datetime) -> Non
     page = render(gather(home, log), now)
     atomic_write(path, page.encode("utf-8", "replace"))
     if log.exists():
-        log.change(lambda session: copies.note(session, path, "report"))
+        try:
+            log.change(lambda session: copies.note(session, path, "report"))
+        except LogError:
+            path.unlink()  # `forget` would never find it
+            raise
 
 
 def gather(home: Home, log: ExchangeLog) -> Known:
@@ -115,6 +120,7 @@ def render(known: Known, now: datetime) -> str:
             left_out=next((figures.left_out(run) for run in known.runs if run.at("dataset")), []),
             versions=_versions(known),
             failed=[run for run in known.runs if run.status != "published"][:_MOST_RUNS],
+            first_failed=_FIRST_FAILED,
             runs=_runs(known.runs[:_MOST_RUNS]),
             total=len(known.runs),
             bluffed=_wrong("Wrong, and sure enough to be given", [one for one in known.answers if one.bluffed]),
@@ -158,9 +164,8 @@ def _why(known: Known, threshold: float | None) -> list[str]:
     """Which version serves and why, in sentences."""
     champion = known.pointer.champion
     if champion is None:
-        said = ["No version serves: every question that needs a model goes to the teacher."]
-        said.append("`shammah-train` starts a run." if not known.runs else f"The last run: {known.runs[0].reason}.")
-        return said
+        last = f"The last run ended so: {known.runs[0].reason.rstrip('.')}." if known.runs else "shammah-train starts a run."
+        return ["Every question that needs a model goes to the teacher.", last]
     said = []
     maker = known.subject if known.subject and known.subject.version == champion else None
     if maker:

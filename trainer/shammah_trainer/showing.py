@@ -1,9 +1,11 @@
 """The commands of shammah-train that show what runs did: history, show, report. Knows options and streams."""
 
 import importlib.util
+import math
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -96,7 +98,17 @@ def _open() -> tuple[Home, ExchangeLog, Settings]:
 
 
 def _plain(run: Past) -> dict[str, Any]:
-    return {**asdict(run), "started": run.started.isoformat(), "finished": run.finished and run.finished.isoformat()}
+    times = {"started": run.started.isoformat(), "finished": run.finished and run.finished.isoformat()}
+    return {**asdict(run), **times, "figures": _without_nan(run.figures)}
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON knows no NaN."""
+    if isinstance(value, Mapping):
+        return {key: _without_nan(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _calibration(store: ModelStore, run: Past) -> Calibration | None:
