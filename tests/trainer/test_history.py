@@ -1,7 +1,8 @@
 import json
+import os
 import re
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ def test_a_semicolon_in_brackets_does_not_split_a_reason(seen: TinyHome, train: 
 def test_a_published_run_tells_its_role(seen: TinyHome, train: Train) -> None:
     out = train(seen, "show", "v0009").out
     assert "version     v0009, champion\n" in out
-    assert "left out    asked again later 41, empty 2, rated bad 11\n" in out
+    assert "left out    asked again later: 41, empty: 2, rated bad: 11\n" in out
     assert "version     v0005\n" in train(seen, "show", "v0005").out
 
 
@@ -157,14 +158,41 @@ def test_a_run_is_found_by_what_people_know_of_it() -> None:
 
 
 def test_a_folder_without_a_record_is_an_unfinished_run(month: Home, train: Train) -> None:
-    (month.root / "runs" / "20261101T031500000Z").mkdir()
-    (month.root / "runs" / "notes").mkdir()
-    line, reason = train(TinyHome(month.root, month.root), "history").out.splitlines()[1:3]
+    home = TinyHome(month.root, month.root)
+    folder = month.runs / "20261101T031500000Z"
+    folder.mkdir()
+    (month.runs / "notes").mkdir()
+    line, reason = train(home, "history").out.splitlines()[1:3]
     assert line.split() == ["2026-11-01", "03:15", "unfinished", *"-----"]
-    assert reason == "  in progress, or cut short: it left no record"
-    assert train(TinyHome(month.root, month.root), "show", "last").out.startswith(
-        "run 20261101T031500000Z: unfinished\n- in progress"
+    assert reason == "  in progress, or cut short: it began at 03:15 UTC"
+    reached = datetime(2026, 11, 1, 3, 31, tzinfo=UTC).timestamp()
+    for name in ("snapshot.parquet", "merged"):
+        (folder / name).touch()
+        os.utime(folder / name, (reached, reached))
+    assert train(home, "show", "last").out == (
+        "run 20261101T031500000Z: unfinished\n"
+        "- in progress, or cut short: it had trained its weights at 03:31 UTC\n"
+        "when        2026-11-01 03:15 UTC\n"
     )
+
+
+def test_what_later_nights_record_of_their_data_and_training() -> None:
+    card = {
+        "sources": {"teacher": 40, "import": 2},
+        "excluded": {"rated bad": 3},
+        "phrasings_of_an_answer": {"1": 12, "2-4": 30},
+        "outdated": [{"id": "aaaaaaaa-1", "replaced_by": "bbbbbbbb-2"}, "odd", {"id": None}],
+    }
+    resumed = {"run": "20261018T032200123Z", "step": 40}
+    told = "\n".join(
+        run_lines(
+            run("20261019T032200123Z", dataset=card, steps=90, kept_step=70, stopped="held-out loss", resumed=resumed), [], 120
+        )
+    )
+    assert "left out    rated bad: 3\ncounts      sources (teacher: 40, import: 2)\n" in told
+    assert "counts      phrasings of an answer (1: 12, 2-4: 30)" in told
+    assert "outdated    replaced by newer facts: aaaaaaaa by bbbbbbbb\n" in told
+    assert "trained     90 steps (ended by held-out loss), weights of step 70 kept, taken up at step 40 of run 20261018" in told
 
 
 def test_an_older_run_is_shown_without_what_it_lacks(empty: TinyHome, train: Train) -> None:

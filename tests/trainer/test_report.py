@@ -233,6 +233,20 @@ def test_who_serves_after_a_rollback_and_beside_a_candidate(month: Home) -> None
     assert "although" not in text
 
 
+def test_what_later_nights_record(home: Home) -> None:
+    night(home, 1, known=60)
+    known = gather(home, ExchangeLog(home))
+    (run,) = known.runs
+    card = {"excluded": {"rated bad": 3}, "outdated": [{"id": "aaaa-1", "replaced_by": "bbbb-2"}]}
+    later = {"dataset": card, "steps": 40, "kept_step": 30, "comparison": {"overall": {"gained": 7, "lost": 2}}}
+    changed = Past(**{**vars(run), "figures": {**run.figures, **later}})
+    page = Page(render(type(known)(**{**vars(known), "runs": [changed], "subject": changed}), NOW))
+    assert "The weights of step 30 were kept." in page.text
+    assert "Outdated: a newer exchange says something else" in page.text
+    assert "bbbb-2" in page.text
+    assert "overall: gained" in page.text
+
+
 def test_a_damaged_version_is_a_row_not_a_failure(month: Home) -> None:
     (month.models / "v0008" / "manifest.json").write_text("{")
     assert "cannot be read" in Page(written(month)).text

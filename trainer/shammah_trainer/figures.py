@@ -176,7 +176,13 @@ def loss_curve(run: Past, number: int) -> Figure | None:
         summary += f" The learning rate peaked at {max(rates):.2g}."
     title = f"Loss of the run of {run.started:%Y-%m-%d %H:%M}"
     x = Axis(f"{unit} of the training", 0.0, None, "whole")
-    chart = Chart(f"loss{number}", title, summary, x, Axis("nats per response token", 0.0, None), tuple(series))
+    kept, steps_taken = run.number("kept_step"), run.number("steps")
+    mark = None
+    if unit == "step" and kept is not None and kept != steps_taken:
+        mark = (kept, "kept")
+        summary += f" The weights of step {kept:g} were kept."
+    y = Axis("nats per response token", 0.0, None)
+    chart = Chart(f"loss{number}", title, summary, x, y, tuple(series), mark=mark)
     held = dict(heldout)
     steps = sorted({x for x, _ in train} | set(held))
     stride = max(1, len(steps) // _MOST_ROWS)
@@ -322,18 +328,21 @@ def by_group(run: Past, answers: Sequence[HeldOut]) -> Bars | None:
 
 
 def left_out(run: Past) -> list[Table]:
-    """The counts of the dataset's card: what was excluded and why first, then whatever else it counts."""
-    card = run.at("dataset")
+    """What was excluded and why, whatever else the dataset's card counts, and whose facts were replaced."""
     tables = []
     total = run.count("snapshot_rows") or 0
-    for name, counts in sorted(card.items(), key=lambda item: item[0] != "excluded") if isinstance(card, dict) else ():
-        numbers = {str(what): finite(n) for what, n in counts.items()} if isinstance(counts, dict) else {}
-        known = sorted(((what, n) for what, n in numbers.items() if n is not None), key=lambda one: (-one[1], one[0]))
-        if known:
-            whole = max(total, max(n for _, n in known), 1)
-            title = "Left out, by reason" if name == "excluded" else f"Exchanges: {str(name).replace('_', ' ')}"
-            rows = tuple((_clipped(what, 120), bar([(n / whole, "held")]), f"{n:g}") for what, n in known)
-            tables.append(Table(title, ("reason" if name == "excluded" else "which", "", "exchanges"), rows, frozenset({2})))
+    for name, counts in run.counted:
+        whole = max(total, *counts.values(), 1)
+        title = "Left out, by reason" if name == "excluded" else f"Counted: {name}"
+        # Reasons and sources by their counts; what has an order of its own keeps it.
+        ordered = (
+            sorted(counts.items(), key=lambda one: (-one[1], one[0])) if name in ("excluded", "sources") else counts.items()
+        )
+        rows = tuple((_clipped(what, 120), bar([(n / whole, "held")]), f"{n:g}") for what, n in ordered)
+        tables.append(Table(title, ("reason" if name == "excluded" else "which", "", "count"), rows, frozenset({2})))
+    if outdated := run.outdated:
+        pairs = tuple((old, new) for old, new in outdated[:_MOST_ROWS])
+        tables.append(Table("Outdated: a newer exchange says something else", ("exchange", "replaced by"), pairs))
     return tables
 
 

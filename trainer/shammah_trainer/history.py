@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,13 @@ from shammah_trainer.shares import Share
 KINDS = ("phrasing", "group", "outside")
 _ID = re.compile(r"\d{8}T\d{6,9}Z")
 _MOST = 100_000
+# What a run leaves in its folder as it goes on.
+_STAGES = (
+    ("snapshot.parquet", "took its snapshot"),
+    ("checkpoint/state.pt", "wrote its last checkpoint"),
+    ("merged", "had trained its weights"),
+    ("heldout.jsonl", "had answered the held-out questions"),
+)
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,25 @@ class Past:
         if isinstance(listed, list) and listed and all(isinstance(one, str) for one in listed):
             return list(listed)
         return _apart(self.reason)
+
+    @property
+    def outdated(self) -> list[tuple[str, str]]:
+        """Ids of exchanges whose facts a newer one replaced, and of that newer one."""
+        found = self.at("dataset", "outdated")
+        pairs = [one for one in (found if isinstance(found, list) else ()) if isinstance(one, dict) and one.get("id")]
+        return [(str(one["id"]), str(one.get("replaced_by") or "-")) for one in pairs]
+
+    @property
+    def counted(self) -> list[tuple[str, dict[str, float]]]:
+        """The counts of the dataset's card by name: what was excluded and why first, then whatever else it counts."""
+        card = self.at("dataset")
+        found = []
+        for name, counts in card.items() if isinstance(card, Mapping) else ():
+            numbers = {str(what): finite(n) for what, n in counts.items()} if isinstance(counts, Mapping) else {}
+            known = {what: n for what, n in numbers.items() if n is not None}
+            if known:
+                found.append((str(name).replace("_", " "), known))
+        return sorted(found, key=lambda one: one[0] != "excluded")
 
     @property
     def groups(self) -> list[dict[str, Any]]:
@@ -138,8 +164,17 @@ def past_runs(home: Home, log: ExchangeLog, limit: int = _MOST) -> list[Past]:
 
 
 def _unfinished(folder: Path) -> Past:
+    """What the files of a run tell that has no record: it is at work, or something ended it."""
     made = datetime.strptime(folder.name[:15], "%Y%m%dT%H%M%S")
-    return Past(folder.name, "unfinished", made, None, "in progress, or cut short: it left no record", None)
+    done = "began"
+    at = made
+    for name, what in _STAGES:
+        try:
+            moment = datetime.fromtimestamp((folder / name).stat().st_mtime, UTC).replace(tzinfo=None)
+        except OSError:
+            continue  # not reached, or tidied away
+        done, at = what, moment
+    return Past(folder.name, "unfinished", made, None, f"in progress, or cut short: it {done} at {at:%H:%M} UTC", None)
 
 
 def find(runs: Sequence[Past], name: str) -> Past:

@@ -27,7 +27,7 @@ from shammah_data.text import printable
 from shammah_trainer import figures
 from shammah_trainer.figures import Table
 from shammah_trainer.history import HeldOut, Past, heldout_answers, past_runs
-from shammah_trainer.screen import KIND_NAMES
+from shammah_trainer.screen import KIND_NAMES, flat
 from shammah_trainer.shares import Share
 
 _FOLDER = Path(__file__).parent
@@ -117,6 +117,7 @@ def render(known: Known, now: datetime) -> str:
             ],
             losses=losses[:_MOST_LOSSES],
             newest=next((run for run in known.runs if run.at("dataset")), None),
+            compared=_compared(known.runs),
             left_out=next((figures.left_out(run) for run in known.runs if run.at("dataset")), []),
             versions=_versions(known),
             failed=[run for run in known.runs if run.status != "published"][:_MOST_RUNS],
@@ -265,6 +266,16 @@ def _runs(runs: Sequence[Past]) -> Table | None:
         )
     heads = ("started (UTC)", "status", "exchanges", "held-out loss", "right", "answered", "version")
     return Table("Runs, newest first", heads, tuple(rows), frozenset({2, 3, 4, 5})) if rows else None
+
+
+def _compared(runs: Sequence[Past]) -> Table | None:
+    """The last comparison with the champion, whatever is in it."""
+    for run in runs:
+        found = run.at("comparison")
+        if isinstance(found, dict) and found:
+            title = f"Compared with the champion, run of {run.started:%Y-%m-%d %H:%M} UTC"
+            return Table(title, ("figure", "value"), tuple(flat(found)))
+    return None
 
 
 def _wrong(title: str, answers: Sequence[HeldOut]) -> Table | None:

@@ -82,11 +82,13 @@ def _data(run: Past) -> list[tuple[str, str]]:
         if phrasings is not None and whole is not None:
             split += f"; held out {phrasings} phrasings and {whole} of whole groups"
         facts.append(("split", split))
-    card = run.at("dataset")
-    for name, counts in card.items() if isinstance(card, dict) else ():
-        if isinstance(counts, dict) and counts:
-            told = ", ".join(f"{one_line(str(key), 60)} {_figure(count)}" for key, count in counts.items())
-            facts.append(("left out" if name == "excluded" else one_line(name, _LABEL - 1), told))
+    for name, counts in run.counted:
+        told = ", ".join(f"{one_line(what, 60)}: {n:g}" for what, n in counts.items())
+        facts.append(("left out", told) if name == "excluded" else ("counts", f"{one_line(name, 40)} ({told})"))
+    if outdated := run.outdated:
+        pairs = ", ".join(f"{old[:8]} by {new[:8]}" for old, new in outdated[:_MOST_GROUPS])
+        more = f" and {len(outdated) - _MOST_GROUPS} more" if len(outdated) > _MOST_GROUPS else ""
+        facts.append(("outdated", f"replaced by newer facts: {pairs}{more}"))
     return facts
 
 
@@ -99,6 +101,13 @@ def _training(run: Past) -> list[tuple[str, str]]:
         parts.append("bf16" if precision == "bf16" else "float32")
     if isinstance(through := run.at("trained_through"), str):
         parts.append(f"through {through}")
+    if (steps := run.count("steps")) is not None:
+        stopped = run.at("stopped")
+        parts.append(f"{steps} steps" + (f" (ended by {stopped})" if stopped in ("time", "held-out loss") else ""))
+    if (kept := run.count("kept_step")) is not None and kept != run.count("steps"):
+        parts.append(f"weights of step {kept} kept")
+    if (resumed := run.count("resumed", "step")) is not None:
+        parts.append(f"taken up at step {resumed} of run {run.at('resumed', 'run')}")
     if isinstance(epochs := run.at("epoch_losses"), list) and epochs:
         parts.append("loss by epoch " + " ".join(_figure(loss) for loss in epochs))
     if parts:
