@@ -165,6 +165,8 @@ def test_a_folder_without_a_record_is_an_unfinished_run(month: Home, train: Trai
     line, reason = train(home, "history").out.splitlines()[1:3]
     assert line.split() == ["2026-11-01", "03:15", "unfinished", *"-----"]
     assert reason == "  in progress, or cut short: it began at 03:15 UTC"
+    # Older runs that are not asked for are not taken for unfinished ones.
+    assert "unfinished" not in "".join(train(home, "history", "-n", "3").out.splitlines()[2:])
     reached = datetime(2026, 11, 1, 3, 31, tzinfo=UTC).timestamp()
     for name in ("snapshot.parquet", "merged"):
         (folder / name).touch()

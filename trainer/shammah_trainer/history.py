@@ -154,7 +154,7 @@ def past_runs(home: Home, log: ExchangeLog, limit: int = _MOST) -> list[Past]:
             row["version"],
             row["figures"] if isinstance(row["figures"], dict) else {},
         )
-        for row in (log.runs(_MOST) if log.exists() else ())
+        for row in (log.runs(limit) if log.exists() else ())
     ]
     known = {run.id for run in runs}
     for folder in home.runs.iterdir() if home.runs.is_dir() else ():
