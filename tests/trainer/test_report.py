@@ -3,6 +3,7 @@ import hashlib
 import itertools
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
 from html.parser import HTMLParser
@@ -11,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from fakes.blocked import block
 from fakes.nights import HOSTILE, night
-from fakes.tiny import Night, Said, TinyHome
+from fakes.tiny import Night, Said, TinyHome, script
 from shammah_data.errors import LogError
 from shammah_data.exchange import Exchange
 from shammah_data.forget import forget
@@ -297,6 +299,20 @@ def test_the_command(month: Home, train: Train, tmp_path: Path) -> None:
         said = train(home, "report", "--out", str(bad))
         assert (said.code, said.out) == (2, "")
         assert len(said.err.splitlines()) == 1
+
+
+def test_looking_needs_none_of_the_training_packages(month: Home, tmp_path: Path) -> None:
+    blocked = block(tmp_path / "blocked", {"torch", "transformers", "onnx", "onnxruntime", "numpy"}, "ModuleNotFoundError")
+    home = TinyHome(month.root, tmp_path)
+    for arguments in (["history"], ["show", "last", "--answers"], ["report"]):
+        done = subprocess.run(
+            [script("shammah-train"), *arguments],
+            env=home.environment | {"PYTHONPATH": str(blocked)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert (done.returncode, done.stderr) == (0, ""), arguments
 
 
 def test_a_real_run_has_its_figures(night: Night, tmp_path: Path) -> None:
