@@ -66,7 +66,8 @@ def learning_curve(runs: Sequence[Past]) -> list[Figure]:
         "held-out phrasings",
         measured,
         (*right, *given),
-        _from_to(measured, "of the held-out phrasings are right", lambda run: run.heldout("right")),
+        _from_to(measured, "of the held-out phrasings are right", lambda run: run.heldout("right"))
+        + _from_to(measured, "are answered at the threshold", lambda run: run.heldout("accepted")),
         (("right", lambda run: run.heldout("right")), ("answered", lambda run: run.heldout("accepted"))),
     )
     answering = [run for run in measured if run.answered]
@@ -117,9 +118,12 @@ def _grown(
     summary: str,
     columns: tuple[tuple[str, Measure], ...],
 ) -> Figure:
-    chart = Chart(
-        name, title, summary, Axis("exchanges known", 0.0, _room(runs), "whole"), Axis(label, 0.0, 1.0, "percent"), series
+    published = sum(run.status == "published" for run in runs)
+    summary += (
+        "The curve begins with the second version." if published < 2 else "Upright lines, or the band, are 95% intervals."
     )
+    x, y = Axis("exchanges known", 0.0, _room(runs), "whole"), Axis(label, 0.0, 1.0, "percent")
+    chart = Chart(name, title, summary, x, y, series)
     legend = tuple((key(one), one.name) for one in series if one.line)
     if any(not one.line for one in series):
         styles = sorted({one.style for one in series if not one.line})
@@ -141,15 +145,16 @@ def _room(runs: Sequence[Past]) -> float | None:
 
 
 def _from_to(runs: Sequence[Past], what: str, share_of: Measure) -> str:
-    """What the published runs show, else all of them, in a sentence."""
+    """What the published runs show, else all of them, in a sentence and a space."""
     runs = [run for run in runs if run.status == "published"] or runs
     first, last = runs[0], runs[-1]
     before, after = share_of(first), share_of(last)
-    if before is None or after is None or first.id == last.id:
-        told = f"{after.percent} {what} with {last.count('snapshot_rows')} exchanges. " if after else ""
-        return told + "The curve begins with the second version."
+    if after is None:
+        return ""
+    if before is None or first.id == last.id:
+        return f"{after.percent} {what} with {last.count('snapshot_rows')} exchanges. "
     known = f"{first.count('snapshot_rows')} exchanges, {after.percent} with {last.count('snapshot_rows')}"
-    return f"{before.percent} {what} with {known}. The lines or the band about it are 95% intervals."
+    return f"{before.percent} {what} with {known}. "
 
 
 def loss_curve(run: Past, number: int) -> Figure | None:

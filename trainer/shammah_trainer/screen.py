@@ -109,7 +109,8 @@ def _training(run: Past) -> list[tuple[str, str]]:
     if (resumed := run.count("resumed", "step")) is not None:
         parts.append(f"taken up at step {resumed} of run {run.at('resumed', 'run')}")
     if isinstance(epochs := run.at("epoch_losses"), list) and epochs:
-        parts.append("loss by epoch " + " ".join(_figure(loss) for loss in epochs))
+        shown = [_figure(loss) for loss in epochs]
+        parts.append("loss by epoch " + " ".join(shown if len(shown) <= 8 else [*shown[:5], "...", *shown[-2:]]))
     if parts:
         facts.append(("trained", ", ".join(parts)))
     before, after = run.number("loss_before"), _loss_after(run)
@@ -139,11 +140,13 @@ def _measured(run: Past) -> list[tuple[str, str]]:
         facts.append(("speed", f"{median:.0f} ms an answer (median)"))
     threshold, target = run.number("calibration", "threshold"), run.number("calibration", "target_precision")
     if threshold is not None:
-        told = "none reaches the target: nothing is answered" if threshold > 1 else f"confidence {threshold:.2f}"
-        if target is not None:
-            told += f", for {target:.0%} right"
-        if run.at("calibration", "certified") is False:
-            told += " (too few answers to promise it)"
+        right = "enough" if target is None else f"{target:.0%}"
+        if threshold > 1:
+            told = f"none: at no confidence were {right} of the answers right, so nothing is answered"
+        else:
+            told = f"confidence {threshold:.2f}, for {right} right"
+            if run.at("calibration", "certified") is False:
+                told += " (too few answers to promise it)"
         facts.append(("threshold", told))
     return facts
 
