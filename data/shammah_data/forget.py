@@ -165,6 +165,12 @@ def _copy(log: ExchangeLog, copy: dict[str, Any], ids: Sequence[str], pairs: set
     if sha256(path) != copy["sha256"]:
         told.remaining.append(f"{path} ({copy['kind']}) was changed since it was made: delete it, or take it out by hand")
         return
+    if copy["kind"] == "report":
+        # It can be made again at any time.
+        path.unlink()
+        told.removed.append(f"the report {path}")
+        log.change(lambda session: copies.drop_note(session, copy["path"]))
+        return
     strip: dict[str, Callable[[Path, Sequence[str], set[Pair]], None]] = {
         "json": _json_without,
         "parquet": _parquet_without,

@@ -89,3 +89,8 @@ class Home:
     def runs(self) -> Path:
         """One folder per training run."""
         return self.root / "runs"
+
+    @property
+    def report(self) -> Path:
+        """Where `shammah-train report` writes its page unless it is told otherwise."""
+        return self.root / "report.html"

@@ -1,12 +1,15 @@
 """The tiny base, made once, and what hangs on it."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from fakes.nights import HOSTILE, a_month
 from fakes.tiny import Night, Said, TinyHome, exchanges, make_tiny_base
+from shammah_data.home import Home
 from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_trainer.base import Base, make_base
 from shammah_trainer.batches import Encoder
@@ -62,6 +65,21 @@ def night(make_home: Callable[..., TinyHome]) -> Night:
     home = make_home(keep_versions=100)
     home.import_(exchanges())
     return Night(home, home.train())
+
+
+@pytest.fixture(scope="session")
+def past(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A home after a month of nights, one of its questions hostile; not to be changed."""
+    home = Home(tmp_path_factory.mktemp("past") / "home").create()
+    a_month(home, HOSTILE)
+    return home
+
+
+@pytest.fixture
+def month(past: Home, tmp_path: Path) -> Home:
+    """A copy of it, to be changed."""
+    shutil.copytree(past.root, tmp_path / "month")
+    return Home(tmp_path / "month")
 
 
 @pytest.fixture

@@ -116,6 +116,11 @@ def assess(
     groups = [-1 - n if outcome.kind == "outside" else outcome.example.group for n, outcome in enumerate(outcomes)]
     calibration = calibrate([(outcome.features, outcome.right) for outcome in outcomes], train.target_precision, groups)
     figures["heldout"] = counts(outcomes, calibration)
+    figures["calibration"] = {
+        "threshold": calibration.threshold,
+        "target_precision": calibration.target_precision,
+        "certified": calibration.certified,
+    }
     figures["milliseconds_median"] = round(median(outcome.milliseconds for outcome in outcomes), 1)
     golden = _golden(decoder, outcomes)
     path = f"{train.precision}/model.onnx"

@@ -1,4 +1,4 @@
-"""shammah-train: one run, the base model, and which version serves."""
+"""shammah-train: one run, the base model, which version serves, and what past runs did."""
 
 import importlib.util
 import os
@@ -13,6 +13,7 @@ from shammah_data.errors import InputError
 from shammah_data.home import Home
 from shammah_data.settings import Precision, Settings
 from shammah_data.store import ModelStore
+from shammah_trainer import showing
 
 app = typer.Typer(
     help="Train on the exchange log and publish the result; without a command: one run, as cron would start it.",
@@ -102,6 +103,9 @@ def versions() -> None:
         print(f"{name} {role}".rstrip())
     if not store.versions():
         print("no version yet: run shammah-train")
+
+
+showing.register(app)
 
 
 def _need_training_packages() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from shammah_data.durable import atomic_write
 from shammah_data.manifest import Calibration
+from shammah_runtime.engine.confidence import confidence
 from shammah_trainer.calibrate import accepts
 from shammah_trainer.evaluate import Outcome
 
@@ -47,6 +48,7 @@ def write_outcomes(path: Path, outcomes: Sequence[Outcome], calibration: Calibra
             "answer": outcome.text,
             "features": outcome.features,
             "right": outcome.right,
+            "confidence": confidence(calibration, outcome.features),
             "accepted": outcome.finished and accepts(calibration, outcome.features),
             "reason": outcome.reason,
         }

@@ -1,0 +1,327 @@
+import base64
+import hashlib
+import itertools
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fakes.blocked import block
+from fakes.nights import HOSTILE, night
+from fakes.tiny import Night, Said, TinyHome, script
+from shammah_data.errors import LogError
+from shammah_data.exchange import Exchange
+from shammah_data.forget import forget
+from shammah_data.home import Home
+from shammah_data.log import ExchangeLog
+from shammah_data.queries import Selection
+from shammah_data.session import Session
+from shammah_trainer.history import Past
+from shammah_trainer.report import gather, render, write_report
+
+Train = Callable[..., Said]
+NOW = datetime(2026, 10, 20, 7, 0, tzinfo=UTC)
+VOID = {"meta", "link", "img", "br", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """The elements of a page in order, its text, and a check that every element is closed where it should be."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self._open:
+            self.text += data
+
+    def named(self, tag: str) -> list[dict[str, str]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home").create()
+
+
+@pytest.fixture(scope="session")
+def text(past: Home) -> str:
+    """The page of the month of nights."""
+    return render(gather(past, ExchangeLog(past)), NOW)
+
+
+def written(home: Home) -> str:
+    write_report(home, ExchangeLog(home), home.report, NOW)
+    return home.report.read_text(encoding="utf-8")
+
+
+def test_a_page_says_it_all(text: str) -> None:
+    page = Page(text)
+    for words in (
+        "v0009 serves",
+        "published v0009: held-out loss",
+        "It answers from a confidence of 0.73 on, set so that 95% of its answers are right.",
+        "the newest was refused: held-out loss did not fall",
+        "Right and answered",
+        "Right when it answers",
+        "The weakest of",
+        "Calibration",
+        "Risk and coverage",
+        "Left out, by reason",
+        "asked again later",
+        "the answers do not follow from the questions",
+        "no space left on the device",
+        "previous",
+    ):
+        assert words in page.text, words
+    assert len([one for one in page.named("svg") if one.get("role") == "img"]) == 6
+
+
+def test_nothing_on_it_runs_or_leads_out(text: str) -> None:
+    page = Page(text)
+    tags = {tag for tag, _ in page.elements}
+    assert not tags & {"script", "img", "iframe", "object", "embed", "link", "base", "form", "image", "use", "foreignobject"}
+    for tag, attributes in page.elements:
+        assert not [name for name in attributes if name.startswith("on") or name in ("style", "src", "srcset")], tag
+        assert attributes.get("href", "#").startswith("#")
+    assert "url(" not in text
+    assert "@import" not in text
+    assert "://" not in text
+
+
+def test_the_policy_allows_the_page_s_own_style_and_nothing_else(text: str) -> None:
+    (policy,) = [one["content"] for one in Page(text).named("meta") if one.get("http-equiv") == "Content-Security-Policy"]
+    (style,) = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert policy == f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+
+
+def test_what_users_wrote_is_only_text(text: str) -> None:
+    assert "<script>alert('x')</script> \"' & gnp.exe [31mred[0m 2J </table><img src=x onerror=alert(1)>" in Page(text).text
+    assert not set(text) & set("\x1b\x9b\u202e\u202c")
+
+
+def test_reasons_and_names_are_only_text_too(home: Home) -> None:
+    night(home, 1, known=60, status="refused", reason=f"refused: {HOSTILE}")
+    known = gather(home, ExchangeLog(home))
+    (run,) = known.runs
+    figures = {**run.figures, "groups": [{"name": HOSTILE, "asked": 3, "right": 1}], "dataset": {"excluded": {HOSTILE: 4}}}
+    changed = Past(**{**vars(run), "figures": figures, "version": HOSTILE})
+    page = Page(render(type(known)(**{**vars(known), "runs": [changed], "subject": changed}), NOW))
+    assert "script" not in {tag for tag, _ in page.elements}
+    assert page.text.count("<script>") >= 4
+
+
+def test_it_can_be_read_by_keyboard_and_by_ear(text: str) -> None:
+    page = Page(text)
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(later <= earlier + 1 for earlier, later in itertools.pairwise(levels))
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for _, attributes in page.elements:
+        for name in attributes.get("aria-labelledby", "").split():
+            assert name in ids
+        if len(attributes.get("href", "")) > 1:
+            assert attributes["href"][1:] in ids
+    for svg in page.named("svg"):
+        assert svg.get("aria-hidden") == "true" or (svg["role"] == "img" and svg["aria-labelledby"])
+    assert page.named("html") == [{"lang": "en"}]
+    assert len(page.named("table")) == len(page.named("caption"))
+    assert len(page.named("figure")) == len(page.named("details")) - len(page.named("figure")[6:]) - 2
+    assert all(one.get("scope") in ("row", "col") for one in page.named("th"))
+    scrolled = [one for one in page.named("div") if one.get("class") == "scroll"]
+    assert scrolled
+    assert all(one["tabindex"] == "0" and one["role"] == "region" and one["aria-label"] for one in scrolled)
+
+
+def test_colours_can_be_told_from_their_grounds() -> None:
+    """WCAG 2.2: 4.5 to 1 for text, 3 to 1 for what is drawn."""
+    style = (Path(__file__).parents[2] / "trainer/shammah_trainer/report.css").read_text()
+    schemes = [
+        dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", block)) for block in style.split("@media (prefers-color-scheme: dark)")
+    ]
+    light, dark = schemes[0], schemes[1]
+    assert len(light) == len(dark) > 10
+    for colours in (light, dark):
+        for ground in ("page", "card"):
+            for text in ("ink", "soft", "link", "s1", "bad"):
+                assert _contrast(colours[text], colours[ground]) >= 4.5, (text, ground)
+        for drawn in ("s0", "s1", "s2", "s3", "good", "bad"):
+            assert _contrast(colours[drawn], colours["card"]) >= 3, drawn
+            assert drawn.startswith("s") or _contrast(colours[drawn], colours["track"]) >= 3, drawn
+
+
+def _contrast(one: str, other: str) -> float:
+    def luminance(colour: str) -> float:
+        parts = [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    darker, lighter = sorted((luminance(one), luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def test_every_class_that_is_drawn_has_a_style(text: str) -> None:
+    style = text[text.index("<style>") : text.index("</style>")]
+    used = {name for _, attributes in Page(text).elements for name in attributes.get("class", "").split()}
+    unstyled = {name for name in used if not re.search(rf"\.{name}\b", style)}
+    assert unstyled <= {"drawn", "figures", "unfinished"}
+
+
+@pytest.mark.parametrize(
+    "odd", [None, "x", [], [None, 3], {}, -1, float("nan"), True, {"asked": "x", "right": None, "a": {"b": []}}]
+)
+def test_odd_figures_are_left_out(home: Home, odd: Any) -> None:
+    night(home, 1, known=60)
+    known = gather(home, ExchangeLog(home))
+    (run,) = known.runs
+    for key in run.figures:
+        changed = Past(**{**vars(run), "figures": {**run.figures, key: odd}})
+        page = Page(render(type(known)(**{**vars(known), "runs": [changed], "subject": changed}), NOW))
+        assert "v0001 serves" in page.text
+        assert "None" not in page.text.replace("None of its", "")
+        assert not re.search(r"\bnan\b", page.text)
+
+
+def test_a_home_without_runs_says_what_to_do(home: Home) -> None:
+    page = Page(written(home))
+    assert "No version serves" in page.text
+    assert "shammah-train starts a run." in page.text
+    assert len(page.named("section")) == 1
+
+
+def test_a_first_night_of_older_days(home: Home) -> None:
+    night(home, 1, known=60, old=True)
+    page = Page(written(home))
+    assert "The curve begins with the second version." in page.text
+    assert "epoch of the training" in page.text
+
+
+def test_who_serves_after_a_rollback_and_beside_a_candidate(month: Home) -> None:
+    from shammah_data.store import ModelStore
+
+    store = ModelStore(month.models)
+    store.rollback()
+    assert "It serves although v0009 came later" in Page(written(month)).text
+    store.set_candidate("v0009", 0.2)
+    text = Page(written(month)).text
+    assert "v0008 serves" in text
+    assert "v0009 is tried on 20% of the questions." in text
+    assert "candidate, 20%" in text
+    assert "although" not in text
+
+
+def test_what_later_nights_record(home: Home) -> None:
+    night(home, 1, known=60)
+    known = gather(home, ExchangeLog(home))
+    (run,) = known.runs
+    card = {"excluded": {"rated bad": 3}, "outdated": [{"id": "aaaa-1", "replaced_by": "bbbb-2"}]}
+    later = {"dataset": card, "steps": 40, "kept_step": 30, "comparison": {"overall": {"gained": 7, "lost": 2}}}
+    changed = Past(**{**vars(run), "figures": {**run.figures, **later}})
+    page = Page(render(type(known)(**{**vars(known), "runs": [changed], "subject": changed}), NOW))
+    assert "The weights of step 30 were kept." in page.text
+    assert "Outdated: a newer exchange says something else" in page.text
+    assert "bbbb-2" in page.text
+    assert "overall: gained" in page.text
+
+
+def test_a_damaged_version_is_a_row_not_a_failure(month: Home) -> None:
+    (month.models / "v0008" / "manifest.json").write_text("{")
+    assert "cannot be read" in Page(written(month)).text
+
+
+def test_the_file_is_private_and_whole(month: Home) -> None:
+    month.report.write_text("an older one")
+    month.report.chmod(0o644)
+    written(month)
+    assert month.report.stat().st_mode & 0o777 == 0o600
+    assert not list(month.root.glob(".report*"))
+
+
+def test_a_page_that_the_log_could_not_note_is_not_left(month: Home) -> None:
+    class Taken(ExchangeLog):
+        def change(self, work: Callable[[Session], Any]) -> Any:
+            raise LogError("another process has it")
+
+    with pytest.raises(LogError):
+        write_report(month, Taken(month), month.report, NOW)
+    assert not month.report.exists()
+
+
+def test_forgetting_takes_the_report_along(month: Home, tmp_path: Path) -> None:
+    log = ExchangeLog(month)
+    log.append(Exchange("where is it?", "there", "teacher"))
+    elsewhere, edited = tmp_path / "page.html", tmp_path / "edited.html"
+    for path in (month.report, elsewhere, edited):
+        write_report(month, log, path, NOW)
+    edited.write_text("changed by hand")
+    told = forget(log, month, Selection(words=("where is it",)))
+    assert not month.report.exists()
+    assert not elsewhere.exists()
+    assert any(str(elsewhere) in one for one in told.removed)
+    assert [one for one in told.remaining if str(edited) in one]
+    # It is asked after only once.
+    log.append(Exchange("where is it?", "there", "teacher"))
+    assert not [one for one in forget(log, month, Selection(words=("where is it",))).removed if "report" in one]
+
+
+def test_the_command(month: Home, train: Train, tmp_path: Path) -> None:
+    home = TinyHome(month.root, tmp_path)
+    assert train(home, "report") == Said(0, f"written: {month.report}\n", "")
+    out = tmp_path / "page.html"
+    assert train(home, "report", "--out", str(out)) == Said(0, f"written: {out}\n", "")
+    assert out.stat().st_mode & 0o777 == 0o600
+    for bad in (tmp_path, tmp_path / "none" / "page.html"):
+        said = train(home, "report", "--out", str(bad))
+        assert (said.code, said.out) == (2, "")
+        assert len(said.err.splitlines()) == 1
+
+
+def test_looking_needs_none_of_the_training_packages(month: Home, tmp_path: Path) -> None:
+    blocked = block(tmp_path / "blocked", {"torch", "transformers", "onnx", "onnxruntime", "numpy"}, "ModuleNotFoundError")
+    home = TinyHome(month.root, tmp_path)
+    for arguments in (["history"], ["show", "last", "--answers"], ["report"]):
+        done = subprocess.run(
+            [script("shammah-train"), *arguments],
+            env=home.environment | {"PYTHONPATH": str(blocked)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert (done.returncode, done.stderr) == (0, ""), arguments
+
+
+def test_a_real_run_has_its_figures(night: Night, tmp_path: Path) -> None:
+    shutil.copytree(night.home.root, tmp_path / "home")
+    home = Home(tmp_path / "home")
+    page = Page(written(home))
+    assert "v0001 serves" in page.text
+    for figure in ("learning", "precision", "loss0", "reliability", "risk"):
+        assert figure in [one.get("id") for one in page.named("figure")]
+    known = gather(home, ExchangeLog(home))
+    assert known.answers
+    assert all(one.confidence is not None for one in known.answers)

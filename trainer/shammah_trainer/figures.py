@@ -1,0 +1,398 @@
+"""From past runs to the figures of the report: charts with the tables behind them. Knows runs and charts, no page."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from shammah_trainer.history import HeldOut, Past, finite
+from shammah_trainer.plots import Axis, Chart, Point, Series, bar, key, line_chart, open_key, thinned
+from shammah_trainer.screen import KIND_NAMES
+from shammah_trainer.shares import Share, calibration_error, reliability, risk_coverage
+
+_MOST_ROWS = 24
+# Below so many judged answers a curve over confidence says nothing.
+FEWEST_ANSWERS = 10
+Measure = Callable[[Past], Share | None]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells are text, or markup made here; `numbers` are the columns that are set to the right."""
+
+    caption: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numbers: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart, what it says in words, its legend and the table behind it."""
+
+    name: str
+    title: str
+    caption: str
+    svg: Markup
+    legend: tuple[tuple[Markup, str], ...]
+    table: Table
+
+
+@dataclass(frozen=True)
+class Bars:
+    """A table whose rows have a bar; `shown` are the rows that are shown at once, `table` all of them."""
+
+    shown: Table
+    table: Table
+
+
+def learning_curve(runs: Sequence[Past]) -> list[Figure]:
+    """What grows with the exchanges known: held-out phrasings right and answered, and how many answers given are right.
+
+    Nothing before the first measured run.
+    """
+    measured = sorted(
+        (run for run in runs if run.count("snapshot_rows") is not None and run.heldout("right") and run.heldout("accepted")),
+        key=lambda run: (run.count("snapshot_rows") or 0, run.id),
+    )
+    if not measured:
+        return []
+    right = _over_runs("right", 0, measured, lambda run: run.heldout("right"), whiskers=True)
+    given = _over_runs("answered at its threshold", 1, measured, lambda run: run.heldout("accepted"))
+    first = _grown(
+        "learning",
+        "Right and answered",
+        "held-out phrasings",
+        measured,
+        (*right, *given),
+        _from_to(measured, "of the held-out phrasings are right", lambda run: run.heldout("right"))
+        + _from_to(measured, "are answered at the threshold", lambda run: run.heldout("accepted")),
+        (("right", lambda run: run.heldout("right")), ("answered", lambda run: run.heldout("accepted"))),
+    )
+    answering = [run for run in measured if run.answered]
+    if not answering:
+        return [first]
+    second = _grown(
+        "precision",
+        "Right when it answers",
+        "answers given",
+        answering,
+        _over_runs("right among the answers given, of every kind of question", 2, answering, _answered, whiskers=True),
+        _from_to(answering, "of the answers given are right", _answered),
+        (("right among those given", _answered),),
+    )
+    return [first, second]
+
+
+def _answered(run: Past) -> Share | None:
+    return run.answered
+
+
+def _over_runs(name: str, style: int, runs: Sequence[Past], share_of: Measure, whiskers: bool = False) -> tuple[Series, ...]:
+    """A line through the published runs and open points for the others."""
+    series = []
+    for published in (True, False):
+        some = [(run, share) for run in runs if (run.status == "published") == published and (share := share_of(run))]
+        if some:
+            series.append(
+                Series(
+                    name,
+                    tuple((run.number("snapshot_rows") or 0.0, share.value) for run, share in some),
+                    style,
+                    tuple(share.interval for _, share in some) if whiskers else (),
+                    tuple(f"{_name(run)}: {_told(share)}" for run, share in some),
+                    frozenset() if published else frozenset(range(len(some))),
+                    line=published,
+                )
+            )
+    return tuple(series)
+
+
+def _grown(
+    name: str,
+    title: str,
+    label: str,
+    runs: Sequence[Past],
+    series: tuple[Series, ...],
+    summary: str,
+    columns: tuple[tuple[str, Measure], ...],
+) -> Figure:
+    published = sum(run.status == "published" for run in runs)
+    summary += (
+        "The curve begins with the second version." if published < 2 else "Upright lines, or the band, are 95% intervals."
+    )
+    x, y = Axis("exchanges known", 0.0, _room(runs), "whole"), Axis(label, 0.0, 1.0, "percent")
+    chart = Chart(name, title, summary, x, y, series)
+    legend = tuple((key(one), one.name) for one in series if one.line)
+    if any(not one.line for one in series):
+        styles = sorted({one.style for one in series if not one.line})
+        legend += ((open_key(styles), "open: not published"),)
+    rows = []
+    for run in runs:
+        shares = [share_of(run) for _, share_of in columns]
+        told = ["-" if share is None else _told(share) for share in shares]
+        rows.append((f"{run.started:%Y-%m-%d %H:%M}", str(run.count("snapshot_rows")), *told, run.version or run.status))
+    heads = ("run (UTC)", "exchanges", *(f"{head} (95% interval)" for head, _ in columns), "came to")
+    table = Table(f"{title}, by run", heads, tuple(rows), frozenset(range(1, 2 + len(columns))))
+    return Figure(name, title, summary, line_chart(chart), legend, table)
+
+
+def _room(runs: Sequence[Past]) -> float | None:
+    """Where the axis ends: a lone point stands in the middle."""
+    known = {run.number("snapshot_rows") or 0.0 for run in runs}
+    return 2 * max(known) if len(known) == 1 else None
+
+
+def _from_to(runs: Sequence[Past], what: str, share_of: Measure) -> str:
+    """What the published runs show, else all of them, in a sentence and a space."""
+    runs = [run for run in runs if run.status == "published"] or runs
+    first, last = runs[0], runs[-1]
+    before, after = share_of(first), share_of(last)
+    if after is None:
+        return ""
+    if before is None or first.id == last.id:
+        return f"{after.percent} {what} with {last.count('snapshot_rows')} exchanges. "
+    known = f"{first.count('snapshot_rows')} exchanges, {after.percent} with {last.count('snapshot_rows')}"
+    return f"{before.percent} {what} with {known}. "
+
+
+def loss_curve(run: Past, number: int) -> Figure | None:
+    """The losses of one training: step by step where they were recorded, else by epoch; None where neither was."""
+    train, heldout, rates = _stepwise(run)
+    unit = "step"
+    if not train:
+        train, heldout = _by_epoch(run)
+        unit = "epoch"
+    if not train and not heldout:
+        return None
+    marked = unit == "epoch"
+    series = []
+    if train:
+        series.append(Series("training", thinned(train), 0, marked=marked))
+    if heldout:
+        series.append(Series("held out", thinned(heldout), 1, marked=len(heldout) < 30, line=not marked))
+    shown = heldout if len(heldout) > 1 else train
+    said = "held-out" if shown is heldout else "training"
+    summary = f"{_name(run)}: the {said} loss went from {shown[0][1]:.3f} to {shown[-1][1]:.3f} nats per token."
+    if len(shown) > 2 and (least := min(shown, key=lambda one: one[1])) != shown[-1]:
+        summary += f" It was least, {least[1]:.3f}, at {unit} {least[0]:g}."
+    if rates:
+        summary += f" The learning rate peaked at {max(rates):.2g}."
+    title = f"Loss of the run of {run.started:%Y-%m-%d %H:%M}"
+    x = Axis(f"{unit} of the training", 0.0, None, "whole")
+    kept, steps_taken = run.number("kept_step"), run.number("steps")
+    mark = None
+    if unit == "step" and kept is not None and kept != steps_taken:
+        mark = (kept, "kept")
+        summary += f" The weights of step {kept:g} were kept."
+    y = Axis("nats per response token", 0.0, None)
+    chart = Chart(f"loss{number}", title, summary, x, y, tuple(series), mark=mark)
+    held = dict(heldout)
+    steps = sorted({x for x, _ in train} | set(held))
+    stride = max(1, len(steps) // _MOST_ROWS)
+    trained = dict(train)
+    rows = tuple(
+        (f"{x:g}", f"{trained[x]:.3f}" if x in trained else "-", f"{held[x]:.3f}" if x in held else "-")
+        for n, x in enumerate(steps)
+        if n % stride == 0 or n == len(steps) - 1 or x in held
+    )
+    table = Table(f"{title}, in nats per token", (unit, "training", "held out"), rows, frozenset({0, 1, 2}))
+    return Figure(
+        f"loss{number}",
+        f"{run.started:%Y-%m-%d %H:%M}, {run.version or run.status}",
+        summary,
+        line_chart(chart),
+        tuple((key(one), one.name) for one in series),
+        table,
+    )
+
+
+def reliability_plot(answers: Sequence[HeldOut]) -> Figure | None:
+    """Confidence against the share right, with the counts at the foot; None for too few answers."""
+    sure = [(one.confidence, one.right) for one in answers if one.confidence is not None]
+    if len(sure) < FEWEST_ANSWERS:
+        return None
+    bins = reliability(sure)
+    error = calibration_error(sure)
+    series = Series(
+        "share right, with its 95% interval",
+        tuple((each.mean, each.right.value) for each in bins),
+        0,
+        tuple(each.right.interval for each in bins),
+        tuple(f"confidence {each.mean:.2f}: {_told(each.right)}" for each in bins),
+        line=False,
+    )
+    summary = (
+        f"Over {len(sure)} held-out answers, confidence and share right differ by {error * 100:.1f} points on average. "
+        "On the dashed line a confidence means what it says; points below it are too sure. The curve was fitted on these "
+        "answers: on new ones expect somewhat more."
+    )
+    chart = Chart(
+        "reliability",
+        "Is a confidence what it says?",
+        summary,
+        Axis("confidence", 0.0, 1.0),
+        Axis("share right", 0.0, 1.0, "percent"),
+        (series,),
+        ((0.0, 0.0), (1.0, 1.0), "a confidence that means what it says"),
+        counts=tuple((each.low, each.high, each.right.total) for each in bins),
+    )
+    rows = tuple(
+        (f"{each.low:.1f} to {each.high:.1f}", str(each.right.total), f"{each.mean:.2f}", _told(each.right)) for each in bins
+    )
+    table = Table(
+        "Reliability", ("confidence", "answers", "mean confidence", "right (95% interval)"), rows, frozenset({1, 2, 3})
+    )
+    legend = ((key(series), series.name), (_count_key(), "answers of this confidence"))
+    return Figure("reliability", "Calibration", summary, line_chart(chart), legend, table)
+
+
+def risk_plot(answers: Sequence[HeldOut], threshold: float | None) -> Figure | None:
+    """How many wrong answers each share of answers given brings; None for too few answers."""
+    sure = [(one.confidence, one.right) for one in answers if one.confidence is not None]
+    if len(sure) < FEWEST_ANSWERS:
+        return None
+    curve = risk_coverage(sure)
+    given = [one for one in curve if threshold is not None and one.threshold >= threshold]
+    summary = f"Were all {len(sure)} held-out questions answered, {curve[-1].wrong.percent} of the answers would be wrong."
+    mark = None
+    if given:
+        mark = (given[-1].answered.value, "threshold")
+        summary += (
+            f" At the threshold {given[-1].answered.percent} are answered, of which {given[-1].wrong.part} of "
+            f"{given[-1].wrong.total} are wrong."
+        )
+    series = Series(
+        "wrong among the answers given", thinned([(r.answered.value, r.wrong.value) for r in curve]), 2, marked=False
+    )
+    chart = Chart(
+        "risk",
+        "Risk and coverage",
+        summary,
+        Axis("share of the questions answered, the surest first", 0.0, 1.0, "percent"),
+        Axis("wrong among them", 0.0, None if curve[-1].wrong.value > 0.02 else 0.05, "percent"),
+        (series,),
+        mark=mark,
+    )
+    stride = max(1, len(curve) // _MOST_ROWS)
+    rows = tuple(
+        (f"{one.threshold:.3f}", _told(one.answered), _told(one.wrong))
+        for n, one in enumerate(curve)
+        if n % stride == 0 or n == len(curve) - 1
+    )
+    heads = ("from confidence", "answered (95% interval)", "wrong among them (95% interval)")
+    table = Table("Risk and coverage", heads, rows, frozenset({0, 1, 2}))
+    return Figure("risk", "Risk and coverage", summary, line_chart(chart), ((key(series), series.name),), table)
+
+
+def by_kind(run: Past) -> Table | None:
+    """What becomes of each kind of held-out question, with a bar."""
+    rows = []
+    for kind, name in KIND_NAMES.items():
+        asked, right = run.count("heldout", kind, "asked"), run.count("heldout", kind, "right")
+        given, correct = run.count("heldout", kind, "accepted"), run.count("heldout", kind, "accepted_right")
+        if not asked or right is None or given is None or correct is None:
+            continue
+        parts = (correct, max(0, right - correct), max(0, given - correct))
+        rest = max(0, asked - sum(parts))
+        drawn = bar([(part / asked, css) for part, css in zip(parts, ("good", "held", "bad"), strict=True)], "rest")
+        rows.append((name, drawn, str(asked), *map(str, parts), str(rest)))
+    heads = ("held-out questions", "", "asked", "right, given", "right, withheld", "wrong, given", "wrong, withheld")
+    return Table("What becomes of held-out questions", heads, tuple(rows), frozenset(range(2, 7))) if rows else None
+
+
+def by_group(run: Past, answers: Sequence[HeldOut]) -> Bars | None:
+    """Right answers by group, the weakest first: as the run recorded them, else by the answer that was expected."""
+    found = [
+        (str(one["name"]), Share(min(int(one.get("right") or 0), int(one["asked"])), int(one["asked"])), one)
+        for one in run.groups
+        if int(one["asked"]) > 0
+    ]
+    if not found:
+        gathered: dict[str, list[HeldOut]] = defaultdict(list)
+        for answer in answers:
+            if answer.kind == "phrasing":
+                gathered[answer.reference].append(answer)
+        for ones in gathered.values():
+            counts = {"accepted": sum(one.accepted for one in ones)}
+            found.append((ones[0].query, Share(sum(one.right for one in ones), len(ones)), counts))
+    if not found:
+        return None
+    found.sort(key=lambda one: (one[1].value, -one[1].total, one[0]))
+    rows = []
+    for name, share, one in found:
+        given = finite(one.get("accepted"))
+        older = " (from earlier nights)" if one.get("older") else ""
+        told = f"{share.part} of {share.total}"
+        rows.append((_clipped(name, 120) + older, bar([(share.value, "good")]), told, "-" if given is None else f"{given:.0f}"))
+    heads = ("group", "", "right", "answered")
+    numbers = frozenset({2, 3})
+    shown = Table(f"The weakest of {len(rows)} groups" if len(rows) > 12 else "Groups", heads, tuple(rows[:12]), numbers)
+    return Bars(shown, Table("All groups", heads, tuple(rows), numbers))
+
+
+def left_out(run: Past) -> list[Table]:
+    """What was excluded and why, whatever else the dataset's card counts, and whose facts were replaced."""
+    tables = []
+    total = run.count("snapshot_rows") or 0
+    for name, counts in run.counted:
+        whole = max(total, *counts.values(), 1)
+        title = "Left out, by reason" if name == "excluded" else f"Counted: {name}"
+        # Reasons and sources by their counts; what has an order of its own keeps it.
+        ordered = (
+            sorted(counts.items(), key=lambda one: (-one[1], one[0])) if name in ("excluded", "sources") else counts.items()
+        )
+        rows = tuple((_clipped(what, 120), bar([(n / whole, "held")]), f"{n:g}") for what, n in ordered)
+        tables.append(Table(title, ("reason" if name == "excluded" else "which", "", "count"), rows, frozenset({2})))
+    if outdated := run.outdated:
+        pairs = tuple((old, new) for old, new in outdated[:_MOST_ROWS])
+        tables.append(Table("Outdated: a newer exchange says something else", ("exchange", "replaced by"), pairs))
+    return tables
+
+
+def _stepwise(run: Past) -> tuple[list[Point], list[Point], list[float]]:
+    listed = run.at("loss_curve")
+    train: list[Point] = []
+    heldout: list[Point] = []
+    rates: list[float] = []
+    for one in listed if isinstance(listed, list) else ():
+        if not isinstance(one, dict) or (step := finite(one.get("step"))) is None:
+            continue
+        for name, points in (("loss", train), ("heldout_loss", heldout)):
+            if (value := finite(one.get(name))) is not None:
+                points.append((step, value))
+        if (rate := finite(one.get("learning_rate"))) is not None:
+            rates.append(rate)
+    return train, heldout, rates
+
+
+def _by_epoch(run: Past) -> tuple[list[Point], list[Point]]:
+    listed = run.at("epoch_losses")
+    losses = [value for one in (listed if isinstance(listed, list) else ()) if (value := finite(one)) is not None]
+    # The mean of an epoch belongs to its middle; before and after belong to its ends.
+    train = [(n + 0.5, value) for n, value in enumerate(losses)]
+    before, after = run.number("loss_before"), run.number("loss_after")
+    if after is None:
+        after = run.number("loss_after_torch")
+    ends = ((0.0, before), (float(max(1, len(losses))), after))
+    return train, [(x, value) for x, value in ends if value is not None]
+
+
+def _name(run: Past) -> str:
+    return run.version or f"{run.status} run of {run.started:%Y-%m-%d}"
+
+
+def _told(share: Share) -> str:
+    return f"{share.percent}, {share.part} of {share.total} ({share.range})"
+
+
+def _clipped(text: str, longest: int) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= longest else flat[: longest - 1] + "…"
+
+
+def _count_key() -> Markup:
+    return Markup(
+        '<svg class="key" viewBox="0 0 28 14" aria-hidden="true"><rect class="count" x="8" y="2" width="12" height="11"/></svg>'
+    )

@@ -1,0 +1,293 @@
+"""One page that shows what the nights did, as HTML without script or network. Knows how a page is put together and written.
+
+All text that may come from users is stripped of control characters and directions, then escaped by the template.
+"""
+
+import base64
+import functools
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from shammah_data import copies
+from shammah_data.durable import atomic_write
+from shammah_data.errors import ArtifactError, LogError
+from shammah_data.home import Home
+from shammah_data.log import ExchangeLog
+from shammah_data.manifest import Calibration, Manifest
+from shammah_data.present import size
+from shammah_data.store import ModelStore, Pointer
+from shammah_data.text import printable
+from shammah_trainer import figures
+from shammah_trainer.figures import Table
+from shammah_trainer.history import HeldOut, Past, heldout_answers, past_runs
+from shammah_trainer.screen import KIND_NAMES, flat
+from shammah_trainer.shares import Share
+
+_FOLDER = Path(__file__).parent
+_MOST_RUNS = 40
+_MOST_LOSSES = 2
+_FIRST_FAILED = 5
+_MOST_ANSWERS = 25
+_LONGEST = 400
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One figure at the top of the page."""
+
+    name: str
+    value: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Known:
+    """Everything that the page is made from. `subject` is the run whose answers are shown."""
+
+    runs: Sequence[Past]
+    pointer: Pointer
+    versions: Sequence[tuple[str, Manifest | str]]
+    subject: Past | None
+    calibration: Calibration | None
+    answers: Sequence[HeldOut]
+
+
+def write_report(home: Home, log: ExchangeLog, path: Path, now: datetime) -> None:
+    """Write the page, whole or not at all, for its owner only; the log notes it, so that `forget` finds it.
+
+    Raises LogError, ArtifactError.
+    """
+    page = render(gather(home, log), now)
+    atomic_write(path, page.encode("utf-8", "replace"))
+    if log.exists():
+        try:
+            log.change(lambda session: copies.note(session, path, "report"))
+        except LogError:
+            path.unlink()  # `forget` would never find it
+            raise
+
+
+def gather(home: Home, log: ExchangeLog) -> Known:
+    """What the log, the store and the folders of the runs tell. Raises LogError, ArtifactError."""
+    runs = past_runs(home, log)
+    store = ModelStore(home.models)
+    pointer = store.pointer()
+    versions = [(name, _manifest(store, name)) for name in store.versions()]
+    manifests = {name: found for name, found in versions if isinstance(found, Manifest)}
+    serving = manifests.get(pointer.champion or "")
+    subject = next((run for run in runs if serving and run.id == serving.run), None)
+    if subject is None:
+        subject = next((run for run in runs if run.heldout("right")), None)
+    made = manifests.get((subject.version if subject else None) or "")
+    calibration = made.graphs[0].calibration if made and subject and made.run == subject.id else None
+    answers = heldout_answers(home, subject, calibration) if subject else []
+    return Known(runs, pointer, versions, subject, calibration, answers)
+
+
+def render(known: Known, now: datetime) -> str:
+    """The page as text."""
+    style = (_FOLDER / "report.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    subject = known.subject
+    losses = [one for one in (figures.loss_curve(run, n) for n, run in enumerate(known.runs)) if one]
+    threshold = _threshold(known)
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            style=Markup(style),
+            policy=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
+            made=f"{now:%Y-%m-%d %H:%M} UTC",
+            champion=known.pointer.champion,
+            why=_why(known, threshold),
+            tiles=_tiles(known, threshold),
+            learning=figures.learning_curve(known.runs),
+            subject=subject,
+            kinds=subject and figures.by_kind(subject),
+            groups=subject and figures.by_group(subject, known.answers),
+            confidence=[
+                one for one in (figures.reliability_plot(known.answers), figures.risk_plot(known.answers, threshold)) if one
+            ],
+            losses=losses[:_MOST_LOSSES],
+            newest=next((run for run in known.runs if run.at("dataset")), None),
+            compared=_compared(known.runs),
+            left_out=next((figures.left_out(run) for run in known.runs if run.at("dataset")), []),
+            versions=_versions(known),
+            failed=[run for run in known.runs if run.status != "published"][:_MOST_RUNS],
+            first_failed=_FIRST_FAILED,
+            runs=_runs(known.runs[:_MOST_RUNS]),
+            total=len(known.runs),
+            bluffed=_wrong("Wrong, and sure enough to be given", [one for one in known.answers if one.bluffed]),
+            missed=_wrong("Wrong, and withheld", [one for one in known.answers if one.missed]),
+            answers=len(known.answers),
+        )
+    )
+
+
+@functools.cache
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_plain,
+    )
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, Markup) or not isinstance(value, str) else printable(value)
+
+
+def _manifest(store: ModelStore, name: str) -> Manifest | str:
+    """The manifest of a version, or what is wrong with it."""
+    try:
+        return Manifest.load(store.folder(name))
+    except ArtifactError as error:
+        return str(error)
+
+
+def _threshold(known: Known) -> float | None:
+    if known.calibration:
+        return known.calibration.threshold
+    return known.subject.number("calibration", "threshold") if known.subject else None
+
+
+def _why(known: Known, threshold: float | None) -> list[str]:
+    """Which version serves and why, in sentences."""
+    champion = known.pointer.champion
+    if champion is None:
+        last = f"The last run ended so: {known.runs[0].reason.rstrip('.')}." if known.runs else "shammah-train starts a run."
+        return ["Every question that needs a model goes to the teacher.", last]
+    said = []
+    maker = known.subject if known.subject and known.subject.version == champion else None
+    if maker:
+        said.append(f"The run of {maker.started:%Y-%m-%d %H:%M} UTC published {maker.reason.rstrip('.')}.")
+    later = [name for name, _ in known.versions if int(name[1:]) > int(champion[1:]) and name != known.pointer.candidate]
+    if later:
+        said.append(f"It serves although {', '.join(later)} came later: somebody chose it, or a rollback returned to it.")
+    if threshold is not None and maker:
+        target = known.calibration.target_precision if known.calibration else None
+        if threshold > 1:
+            said.append("It answers nothing by itself: at no confidence were enough of its held-out answers right.")
+        else:
+            aim = f", set so that {target:.0%} of its answers are right" if target is not None else ""
+            said.append(f"It answers from a confidence of {threshold:.2f} on{aim}.")
+            if known.calibration and not known.calibration.certified:
+                said.append("There were too few held-out answers to promise as much of answers to come.")
+    if known.pointer.candidate:
+        said.append(f"{known.pointer.candidate} is tried on {known.pointer.candidate_share:.0%} of the questions.")
+    since = [run for run in known.runs if maker and run.id > maker.id and run.status in ("refused", "failed")]
+    if since:
+        said.append(
+            f"{len(since)} {'run has' if len(since) == 1 else 'runs have'} not been published since; the newest was "
+            f"{since[0].status}: {since[0].reason.rstrip('.')}."
+        )
+    return said
+
+
+def _tiles(known: Known, threshold: float | None) -> list[Tile]:
+    run = known.subject
+    tiles = [
+        Tile("Serving", known.pointer.champion or "none", "the champion" if known.pointer.champion else "the teacher answers")
+    ]
+    if run is None:
+        return tiles
+    if (learned := run.count("snapshot_rows")) is not None:
+        tiles.append(Tile("Learned from", f"{learned}", "exchanges"))
+    if right := run.heldout("right"):
+        tiles.append(Tile("Right", right.percent, f"{right.part} of {right.total} held-out phrasings ({_to(right)})"))
+    if given := run.heldout("accepted"):
+        at = f", from confidence {threshold:.2f}" if threshold is not None and threshold <= 1 else ""
+        tiles.append(Tile("Answered by itself", given.percent, f"{given.part} of {given.total} held-out phrasings{at}"))
+    if precise := run.answered:
+        tiles.append(
+            Tile("Right when it answers", precise.percent, f"{precise.part} of {precise.total}, all kinds ({_to(precise)})")
+        )
+    return tiles
+
+
+def _to(share: Share) -> str:
+    return share.range.replace("-", " to ")
+
+
+def _versions(known: Known) -> Table | None:
+    roles = {
+        known.pointer.champion: "champion",
+        known.pointer.previous: "previous",
+        known.pointer.candidate: f"candidate, {known.pointer.candidate_share:.0%}",
+    }
+    rows = []
+    for name, found in reversed(known.versions):
+        role = roles.get(name, "kept")
+        if isinstance(found, str):
+            rows.append((name, role, "cannot be read", "-", "-", "-", "-"))
+            continue
+        graph = found.graphs[0]
+        limit = graph.calibration.threshold
+        rows.append(
+            (
+                name,
+                role,
+                found.created[:16].replace("T", " "),
+                found.base,
+                f"{graph.precision}, {size(sum(entry.bytes for entry in found.files))}",
+                str(found.snapshot_rows),
+                "nothing" if limit > 1 else f"{limit:.2f}",
+            )
+        )
+    heads = ("version", "role", "made (UTC)", "base", "graph", "exchanges", "answers from")
+    return Table("Versions and their roles", heads, tuple(rows), frozenset({5, 6})) if rows else None
+
+
+def _runs(runs: Sequence[Past]) -> Table | None:
+    rows = []
+    for run in runs:
+        before, after = run.number("loss_before"), run.number("loss_after")
+        right, given, learned = run.heldout("right"), run.heldout("accepted"), run.count("snapshot_rows")
+        rows.append(
+            (
+                f"{run.started:%Y-%m-%d %H:%M}",
+                run.status,
+                "-" if learned is None else str(learned),
+                f"{before:.2f} → {after:.2f}" if before is not None and after is not None else "-",
+                f"{right.percent} ({right.range})" if right else "-",
+                given.percent if given else "-",
+                run.version or "-",
+            )
+        )
+    heads = ("started (UTC)", "status", "exchanges", "held-out loss", "right", "answered", "version")
+    return Table("Runs, newest first", heads, tuple(rows), frozenset({2, 3, 4, 5})) if rows else None
+
+
+def _compared(runs: Sequence[Past]) -> Table | None:
+    """The last comparison with the champion, whatever is in it."""
+    for run in runs:
+        found = run.at("comparison")
+        if isinstance(found, dict) and found:
+            title = f"Compared with the champion, run of {run.started:%Y-%m-%d %H:%M} UTC"
+            return Table(title, ("figure", "value"), tuple(flat(found)))
+    return None
+
+
+def _wrong(title: str, answers: Sequence[HeldOut]) -> Table | None:
+    rows = []
+    for one in answers[:_MOST_ANSWERS]:
+        sure = "" if one.confidence is None else f"; confidence {one.confidence:.2f}"
+        why = f"{KIND_NAMES.get(one.kind, one.kind)}: {one.reason}{sure}"
+        expected = one.reference or "(nobody here can know)"
+        rows.append((_short(one.query), _short(expected), _short(one.answer) or "(nothing)", _short(why)))
+    count = f"{len(rows)} of {len(answers)}" if len(rows) < len(answers) else str(len(rows))
+    return Table(f"{title} ({count})", ("question", "expected", "answered", "why it is wrong"), tuple(rows)) if rows else None
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
