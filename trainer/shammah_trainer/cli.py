@@ -43,6 +43,7 @@ def train(
     home = Home.find().create()
     settings = Settings.load(home.settings)
     _need_training_packages()
+    _step_back(settings.train.nice)
     chosen = replace(settings.train, epochs=epochs or settings.train.epochs, precision=precision or settings.train.precision)
     reporter = Reporter()
     result = train_once(home, replace(settings, train=chosen), reporter, force)
@@ -102,6 +103,12 @@ def versions() -> None:
         print(f"{name} {role}".rstrip())
     if not store.versions():
         print("no version yet: run shammah-train")
+
+
+def _step_back(nice: int) -> None:
+    """Let everything else on the machine go first; one that has stepped back further stays there."""
+    if hasattr(os, "setpriority"):
+        os.setpriority(os.PRIO_PROCESS, 0, max(nice, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
 def _need_training_packages() -> None:
