@@ -63,6 +63,9 @@ def forget(log: ExchangeLog, home: Home, selection: Selection) -> Forgotten:
     _torn(home, ids, told)
     if vectors := embeddings.forget(home, ids):
         told.removed.append(f"{vectors} vectors of questions, for the search by likeness")
+    if (answers := home.cache / "heldout").exists():
+        shutil.rmtree(answers)
+        told.removed.append("what versions answered to held-out questions; the next run asks them again")
     for copy in log.read(copies.noted, wait=_WAIT):
         _copy(log, copy, ids, pairs, told)
     if home.damaged.exists():

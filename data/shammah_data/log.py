@@ -286,6 +286,10 @@ class ExchangeLog:
         found = self._read(lambda session: fetch(session, sql, [limit]))
         return [{**row, "figures": json.loads(row["figures"])} for row in found]
 
+    def news(self, since: datetime) -> int:
+        """How many exchanges that may be learned from, and ratings, came after a time (UTC where it names no zone)."""
+        return self._read(lambda session: queries.news(session, since))
+
     def outcomes(self, versions: Sequence[str], limit: int = 1000) -> list[Audited]:
         """What audits of these versions found: the newest, at most `limit` of each version; oldest first. Raises LogError."""
         return self._read(lambda session: queries.outcomes(session, versions, limit))

@@ -117,6 +117,18 @@ def learnable_count(session: Session, since: datetime | None) -> int:
     return int(fetch(session, "SELECT count(*) AS n FROM learnable WHERE logged_at > ?::TIMESTAMP", [after])[0]["n"])
 
 
+def news(session: Session, since: datetime) -> int:
+    """How many exchanges that may be learned from, and ratings, came after a time."""
+    after = since.isoformat() if since.tzinfo is None else rows.utc(since)
+    (row,) = fetch(
+        session,
+        "SELECT (SELECT count(*) FROM learnable WHERE logged_at > ?::TIMESTAMP) "
+        "+ (SELECT count(*) FROM feedback WHERE created_at > ?::TIMESTAMP) AS n",
+        [after, after],
+    )
+    return int(row["n"])
+
+
 def outcomes(session: Session, versions: Sequence[str], limit: int) -> list[Audited]:
     """What audits of these versions found: the newest, at most `limit` of each version; oldest first."""
     found = fetch(

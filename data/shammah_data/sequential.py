@@ -26,7 +26,7 @@ MARGIN = 0.10
 _PAIR_BETS = (0.5, 0.85)
 _FINE_BET = 0.8
 # No version is suspected for erring as rarely as this; a faultless record of a few answers promises no more.
-_LEAST_REFERENCE, _MOST_REFERENCE = 0.02, 0.5
+LEAST_REFERENCE, _MOST_REFERENCE = 0.02, 0.5
 # So many answers at the target stand beside those of the reference that were audited.
 _PRIOR_ANSWERS = 20.0
 # Of the answers that both versions agree on, so many are audited.
@@ -118,7 +118,7 @@ def reference_rate(audits: Sequence[Audit], target_precision: float) -> float:
     weights = [least / audit.probability for audit in audits]
     wrong = sum(weight for weight, audit in zip(weights, audits, strict=True) if audit.wrong)
     rate = (wrong + _PRIOR_ANSWERS * (1.0 - target_precision)) / (sum(weights) + _PRIOR_ANSWERS)
-    return min(max(rate, _LEAST_REFERENCE), _MOST_REFERENCE)
+    return min(max(rate, LEAST_REFERENCE), _MOST_REFERENCE)
 
 
 def audit_probability(agree: bool | None, share: float) -> float:

@@ -68,7 +68,12 @@ class AuditSection:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """What a night does."""
+    """What a night does, when one is due, and how a version that passes comes to serve.
+
+    A run is due with `new_examples` exchanges or ratings since the last one, or fewer after `max_age_days`, or when the share
+    of local answers fell by `local_share_drop`. `candidate_share`: the share of sessions that a new version answers until
+    audits have decided, for at most `trial_days`; 0 lets it serve at once. `nice`: how much the run steps back for others.
+    """
 
     min_examples: int = field(default=100, metadata={"least": 1, "most": 10_000_000})
     base: str = "smollm2-135m-instruct"
@@ -87,6 +92,12 @@ class TrainSettings:
     seed: int = field(default=0, metadata={"least": 0, "most": 2**31 - 1})
     target_precision: float = field(default=0.95, metadata={"least": 0.5, "most": 1.0})
     keep_versions: int = field(default=3, metadata={"least": 2, "most": 1000})
+    new_examples: int = field(default=20, metadata={"least": 1, "most": 10_000_000})
+    max_age_days: float = field(default=7.0, metadata={"least": 0.0, "most": 3650.0})
+    local_share_drop: float = field(default=0.15, metadata={"least": 0.01, "most": 1.0})
+    candidate_share: float = field(default=0.0, metadata={"least": 0.0, "most": 1.0})
+    trial_days: int = field(default=7, metadata={"least": 1, "most": 3650})
+    nice: int = field(default=10, metadata={"least": 0, "most": 19})
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from shammah_runtime.engine.session import GraphSession
 from shammah_trainer.base import Base
 from shammah_trainer.batches import Encoder
 from shammah_trainer.dataset import Example
-from shammah_trainer.evaluate import MOST_MATCHED, Kind, answer_all, heldout_loss, match_answers
+from shammah_trainer.evaluate import MOST_MATCHED, Kind, answer_all, heldout_losses, match_answers, mean_of
 from shammah_trainer.finetune import Progress, Recipe, finetune, load_model, mean_loss
 from shammah_trainer.gate import LEAST_WINS
 
@@ -68,14 +68,14 @@ def test_a_model_that_knows_matches_answers_and_queries(trained: Decoder, encode
     found = match_answers(trained, encoder, EXAMPLES, 0, no_count)
     assert found.wins == 1.0
     assert found.p_value < 0.001
-    assert heldout_loss(trained, encoder, EXAMPLES, no_count) < 0.1
+    assert mean_of(heldout_losses(trained, encoder, EXAMPLES, no_count)) < 0.1
 
 
 def test_a_model_that_does_not_know_matches_no_better_than_chance(untrained: Decoder, encoder: Encoder) -> None:
     found = match_answers(untrained, encoder, EXAMPLES, 0, no_count)
     assert found.queries == len(EXAMPLES)
     assert found.p_value > 0.001
-    assert heldout_loss(untrained, encoder, EXAMPLES, no_count) > 5.0
+    assert mean_of(heldout_losses(untrained, encoder, EXAMPLES, no_count)) > 5.0
 
 
 def test_a_model_that_knows_does_not_match_exchanged_answers(trained: Decoder, encoder: Encoder) -> None:
@@ -91,7 +91,7 @@ def test_the_loss_is_that_of_torch(folders: dict[str, Path], trained: Decoder, e
     wrong = [replace(EXAMPLES[0], target="Beans hands 27."), replace(EXAMPLES[9], target="Lock wheels near the gate.")]
     in_torch = mean_loss(load_model(folders["trained"]), encoder, wrong, base.stop_ids[0])
     # torch computes in bfloat16 here.
-    assert heldout_loss(trained, encoder, wrong, no_count) == pytest.approx(in_torch, rel=0.02)
+    assert mean_of(heldout_losses(trained, encoder, wrong, no_count)) == pytest.approx(in_torch, rel=0.02)
 
 
 def test_what_cannot_be_compared_matches_nothing(trained: Decoder, encoder: Encoder) -> None:
@@ -99,7 +99,7 @@ def test_what_cannot_be_compared_matches_nothing(trained: Decoder, encoder: Enco
     assert match_answers(trained, encoder, [], 0, no_count).queries == 0
     long = replace(EXAMPLES[4], target="word " * 300)
     assert match_answers(trained, encoder, [*EXAMPLES[:4], EXAMPLES[8], long], 0, no_count).queries == 5
-    assert math.isnan(heldout_loss(trained, encoder, [], no_count))
+    assert math.isnan(mean_of(heldout_losses(trained, encoder, [], no_count)))
 
 
 def test_one_of_each_group_is_matched_before_a_second(trained: Decoder, encoder: Encoder) -> None:

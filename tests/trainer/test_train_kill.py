@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fakes.tiny import Night, Said, TinyHome, exchanges
+from fakes.tiny import Night, Said, TinyHome, exchanges, other_phrasings
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_data.store import ModelStore
@@ -58,7 +58,10 @@ def kill(process: "subprocess.Popen[str]") -> None:
 def home(night: Night, tmp_path: Path) -> TinyHome:
     """A copy of a home that has published once."""
     shutil.copytree(night.home.root, tmp_path / "home")
-    return TinyHome(tmp_path / "home", night.home.base)
+    home = TinyHome(tmp_path / "home", night.home.base)
+    # Without them a new version would be no better than the one that is there.
+    home.import_(other_phrasings())
+    return home
 
 
 def complete(home: TinyHome, before: State, train: Callable[..., Said]) -> None:

@@ -2,6 +2,7 @@ import json
 import random
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 from filelock import FileLock
 
 from fakes.blocked import block
-from fakes.tiny import Asked, Night, Said, TinyHome, exchanges, script
+from fakes.tiny import Asked, Night, Said, TinyHome, exchanges, other_phrasings, script
+from shammah_data.exchange import Audited, Exchange
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_data.store import ModelStore
@@ -126,7 +128,10 @@ def test_a_second_run_without_news_is_skipped(after: TinyHome, train: Train) -> 
     before = content(after.root / "models")
     (record,) = records(after)
     said = train(after)
-    assert (said.code, said.out) == (0, f"skipped: nothing new since run {record['id']}\n")
+    assert (said.code, said.out) == (
+        0,
+        f"skipped: nothing new since run {record['id']}: waits for 20 exchanges or ratings\n",
+    )
     assert content(after.root / "models") == before
     assert len(run_folders(after)) == len(records(after)) == 1
 
@@ -157,7 +162,7 @@ def test_permuted_answers_are_refused_and_the_pointer_stays(after: TinyHome, tra
     dealt = sum(one.response != other.response for one, other in zip(exchanges(), permuted(), strict=True))
     assert refused["figures"]["dataset"]["excluded"] == {"asked again later": dealt}
     # A refusal is an answer, too: the same data need not be tried again.
-    assert train(after).out == f"skipped: nothing new since run {refused['id']}\n"
+    assert train(after).out.startswith(f"skipped: nothing new since run {refused['id']}: ")
 
 
 def test_too_few_exchanges_are_skipped(few: TinyHome, train: Train) -> None:
@@ -252,6 +257,88 @@ def test_versions_promote_and_rollback(after: TinyHome, train: Train) -> None:
     assert said.code == 2
     assert "weights.bin: not the bytes that were published" in said.err
     assert train(after, "versions").out.startswith("v0001 champion")
+
+
+def test_pins_and_trials_by_hand(after: TinyHome, train: Train) -> None:
+    shutil.copytree(after.root / "models" / "v0001", after.root / "models" / "v0002")
+    assert train(after, "try", "v0002", "--share", "0.25").out == (
+        "champion: v0001, previous: none, candidate: v0002 for 25% of the sessions\n"
+    )
+    assert train(after, "versions").out == (
+        "v0001 champion\nv0002 candidate for 25% of the sessions: none of its answers is audited yet, 0 of v0001's are\n"
+    )
+    assert train(after, "pin", "v0001").out == (
+        "champion: v0001, pinned, previous: none, candidate: v0002 for 25% of the sessions\n"
+    )
+    said = train(after, "promote", "v0002")
+    assert (said.code, said.err) == (2, "shammah-train: v0001 is pinned: run `shammah-train unpin` first\n")
+    assert train(after, "versions").out.startswith("v0001 champion, pinned\n")
+    train(after, "unpin")
+    assert train(after, "drop").out == "champion: v0001, previous: none\n"
+    assert train(after, "promote", "v0002").out == "champion: v0002, previous: v0001\n"
+    with_lease = ModelStore(after.root / "models").lease("v0001")
+    assert train(after, "versions").out == "v0001 previous, in use\nv0002 champion\n"
+    with_lease.release()
+
+
+def audited(home: TinyHome, version: str, verdicts: str) -> None:
+    log = ExchangeLog(Home(home.root))
+    for number, letter in enumerate(verdicts):
+        exchange = Exchange(f"asked of {version}, {number}", "an answer", "neural", trainable=False)
+        log.append(exchange)
+        log.audit(Audited(exchange.id, version, 0.3, letter == "r"))
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "line", "roles"),
+    [
+        ("r" * 60, "promoted: v0002 is as good as v0001: 0 of 60", "v0001 previous\nv0002 champion: 0 of 60"),
+        ("rw" * 10, "rolled back: v0002 is worse than v0001: 10 of 20", "v0001 champion\nv0002\n"),
+    ],
+)
+def test_a_run_first_decides_a_trial_by_its_audits(after: TinyHome, train: Train, verdicts: str, line: str, roles: str) -> None:
+    shutil.copytree(after.root / "models" / "v0001", after.root / "models" / "v0002")
+    train(after, "try", "v0002")
+    said = train(after)
+    assert said.out == "skipped: waits for the end of a trial: v0002, none of its answers is audited yet, 0 of v0001's are\n"
+    audited(after, "v0002", verdicts)
+    said = train(after)
+    assert (said.code, said.out.split(" since")[0]) == (0, "skipped: nothing new")
+    assert said.err.startswith(line)
+    assert train(after, "versions").out.startswith(roles)
+
+
+def test_a_new_version_is_tried_where_the_settings_say_so(after: TinyHome, train: Train) -> None:
+    after.configure(candidate_share=0.3)
+    after.import_(other_phrasings())
+    said = train(after)
+    assert said.out.rstrip().endswith("; on trial beside v0001 in 30% of the sessions")
+    pointer = ModelStore(after.root / "models").pointer()
+    assert (pointer.champion, pointer.candidate, pointer.candidate_share) == ("v0001", "v0002", 0.3)
+    assert pointer.candidate_since is not None
+
+
+def test_a_run_publishes_beside_a_pinned_version(after: TinyHome, train: Train) -> None:
+    train(after, "pin", "v0001")
+    after.import_(other_phrasings())
+    said = train(after)
+    assert said.out.startswith("published: v0002: ")
+    assert said.out.rstrip().endswith("; v0001 is pinned and goes on serving")
+    assert train(after, "versions").out == "v0001 champion, pinned\nv0002\n"
+
+
+def test_without_anything_due_it_ends_before_torch_is_read(after: TinyHome, tmp_path: Path) -> None:
+    """Nothing that takes long may be imported to find out that there is nothing to do."""
+    watched = (
+        "import sys; from shammah_trainer import cli\n"
+        "try:\n    sys.argv = ['shammah-train']; cli.main()\n"
+        "except SystemExit as ending:\n    assert not ending.code\n"
+        "print(sorted(set(sys.modules) & {'torch', 'transformers', 'onnx', 'onnxruntime', 'peft', 'anthropic'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", watched], env=after.environment, capture_output=True, text=True, timeout=60)
+    told, modules = done.stdout.splitlines()
+    assert told.startswith("skipped: nothing new since run")
+    assert modules == "[]"
 
 
 def test_a_home_without_versions(make_home: Callable[..., TinyHome], train: Train) -> None:

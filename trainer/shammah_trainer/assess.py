@@ -1,8 +1,8 @@
 """From trained weights to a measured graph: export, parity, likelihoods, answers, calibration. Publishes nothing."""
 
+import hashlib
 import json
-import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -12,7 +12,7 @@ from shammah_data.exchange import Message
 from shammah_data.manifest import CacheShape, Golden, GraphEntry
 from shammah_data.settings import TrainSettings
 from shammah_data.similarity import Support
-from shammah_export.export import export_model
+from shammah_export.export import ExportReport, export_model
 from shammah_export.parity import LIMITS, measure_parity, within_limits
 from shammah_export.precision import BITS, LARGEST_BLOCK, Precision
 from shammah_export.shape import ModelShape
@@ -25,11 +25,12 @@ from shammah_trainer.batches import Encoder
 from shammah_trainer.calibrate import calibrate
 from shammah_trainer.dataset import Dataset, Example
 from shammah_trainer.duplicates import near_duplicates
-from shammah_trainer.evaluate import Kind, Outcome, answer_all, heldout_loss, match_answers
+from shammah_trainer.evaluate import Kind, Outcome, answer_all, heldout_losses, match_answers, mean_of
+from shammah_trainer.footprint import measure_footprint
 from shammah_trainer.matching import Matching
 from shammah_trainer.outside import QUERIES
 from shammah_trainer.progress import Reporter
-from shammah_trainer.record import counts
+from shammah_trainer.record import counts, intervals
 
 _GOLDEN_TOKENS = 8
 _GOLDEN_PROMPTS = 4
@@ -40,15 +41,24 @@ _GOLDEN_LOGPROB = -0.1
 _ANSWER_TOKENS = 160
 _PARITY_EXAMPLES = 8
 _FEWEST_PHRASINGS = 8
+# Earlier turns of held-out questions come from so few exchanges that they rarely change from night to night.
+_CONTEXTS = 8
 
 
 @dataclass(frozen=True)
 class Assessment:
-    """All that was measured of one graph."""
+    """All that was measured of one graph.
+
+    `losses`: (nats, tokens) of the held-out phrasings, then of the held-out groups; None for what does not fit. `support`
+    holds what was trained on, `most_tokens` is the longest answer that was allowed.
+    """
 
     graph: GraphEntry
     shape: CacheShape
     outcomes: tuple[Outcome, ...]
+    losses: tuple[tuple[float, int] | None, ...]
+    support: Support
+    most_tokens: int
     matching: Matching
     parity_reasons: tuple[str, ...]
     figures: dict[str, Any]
@@ -62,6 +72,7 @@ def assess(
     train: TrainSettings,
     through: Precision | None,
     reporter: Reporter,
+    export: Callable[..., ExportReport] = export_model,
 ) -> Assessment:
     """Export the weights in `merged` into `staging` and measure the graph with the engine that will serve it.
 
@@ -71,7 +82,7 @@ def assess(
     config = json.loads((merged / "config.json").read_text(encoding="utf-8"))
     context = min(train.context, ModelShape.from_config(config).context)
     folder = staging / train.precision
-    exported = export_model(merged, folder, train.precision, context=context)
+    exported = export(merged, folder, train.precision, context=context)
     reporter.say(f"exported {train.precision}: {exported.bytes / 1e6:.0f} MB in {exported.seconds:.0f} s")
     stored = {"bits": BITS.get(train.precision, 32), "largest_block": LARGEST_BLOCK.get(train.precision)}
     figures: dict[str, Any] = {
@@ -98,7 +109,8 @@ def assess(
 
     session = GraphSession(folder / "model.onnx", shape, "cpu", train.threads or 2)
     decoder = Decoder(session, tokenizer, base.stop_ids)
-    figures["loss_after"] = heldout_loss(decoder, encoder, heldout, reporter.counter("score"))
+    losses = heldout_losses(decoder, encoder, heldout, reporter.counter("score"))
+    figures["loss_after"] = mean_of(losses)
     # Groups that were never trained on say little about which answer belongs to which question; they are the judge only
     # where no group has phrasings to spare.
     phrasings = dataset.heldout_phrasings
@@ -121,11 +133,14 @@ def assess(
         "target_precision": calibration.target_precision,
         "certified": calibration.certified,
     }
+    figures["intervals"] = intervals(figures["heldout"])
     figures["milliseconds_median"] = round(median(outcome.milliseconds for outcome in outcomes), 1)
     golden = _golden(decoder, outcomes)
     path = f"{train.precision}/model.onnx"
     graph = GraphEntry(path, "cpu", train.precision, golden, calibration, agreement)
-    return Assessment(graph, shape, tuple(outcomes), matching, tuple(reasons), figures)
+    prompts = [one.prompt_ids for one in golden]
+    figures["footprint"] = measure_footprint(folder / "model.onnx", shape, prompts, train.threads or 2)
+    return Assessment(graph, shape, tuple(outcomes), tuple(losses), support, most, matching, tuple(reasons), figures)
 
 
 def _golden(decoder: Decoder, outcomes: Sequence[Outcome]) -> tuple[Golden, ...]:
@@ -153,11 +168,17 @@ def _questions(dataset: Dataset, seed: int) -> list[tuple[Kind, Example]]:
     questions += [("group", example) for example in dataset.heldout_groups]
     questions += [("outside", Example(f"outside-{n}", query, "")) for n, query in enumerate(unanswerable)]
     # A session is more often under way than at its beginning: half of the questions come after an unrelated exchange.
-    rng = random.Random(seed)
+    # Which ones, and after which, does not change from night to night where it need not: answers are remembered.
+    before = sorted(dataset.train, key=lambda other: _draw(seed, other.query))[:_CONTEXTS]
     asked: list[tuple[Kind, Example]] = []
-    for n, (kind, example) in enumerate(questions):
-        if n % 2 and dataset.train and not example.context:
-            other = rng.choice(dataset.train)
+    for kind, example in questions:
+        if _draw(seed, example.query) % 2 and before and not example.context:
+            other = min(before, key=lambda other: _draw(seed, f"{example.query}\n{other.query}"))
             example = replace(example, context=(Message("user", other.query), Message("assistant", other.target)))
         asked.append((kind, example))
     return asked
+
+
+def _draw(seed: int, text: str) -> int:
+    """A number that the text alone decides, as good as drawn."""
+    return int.from_bytes(hashlib.sha256(f"{seed}\n{text}".encode("utf-8", "replace")).digest()[:8], "big")

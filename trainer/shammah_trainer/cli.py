@@ -12,7 +12,7 @@ from shammah_data import command
 from shammah_data.errors import InputError
 from shammah_data.home import Home
 from shammah_data.settings import Precision, Settings
-from shammah_data.store import ModelStore
+from shammah_data.store import ModelStore, Pointer
 from shammah_trainer import showing
 
 app = typer.Typer(
@@ -44,6 +44,7 @@ def train(
     home = Home.find().create()
     settings = Settings.load(home.settings)
     _need_training_packages()
+    _step_back(settings.train.nice)
     chosen = replace(settings.train, epochs=epochs or settings.train.epochs, precision=precision or settings.train.precision)
     reporter = Reporter()
     result = train_once(home, replace(settings, train=chosen), reporter, force)
@@ -79,30 +80,70 @@ def embedder(
     print(f"ready: {made.name} (shammah-serve similar TEXT)")
 
 
+Version = Annotated[str, typer.Argument(help="A version such as v0003.")]
+
+
 @app.command()
-def promote(version: Annotated[str, typer.Argument(help="A version such as v0003.")]) -> None:
+def promote(version: Version) -> None:
     """Make a version the one that serves, after checking every byte of it."""
-    pointer = ModelStore(Home.find().models).promote(version)
-    print(f"champion: {pointer.champion}, previous: {pointer.previous or 'none'}")
+    _print_roles(ModelStore(Home.find().models).promote(version))
 
 
 @app.command()
 def rollback() -> None:
     """Return to the version that served before."""
-    pointer = ModelStore(Home.find().models).rollback()
-    print(f"champion: {pointer.champion}, previous: {pointer.previous or 'none'}")
+    _print_roles(ModelStore(Home.find().models).rollback())
+
+
+@app.command("try")
+def try_(
+    version: Version,
+    share: Annotated[float, typer.Option("--share", min=0.001, max=1.0, help="The share of sessions that it answers.")] = 0.2,
+) -> None:
+    """Try a version on a share of the sessions until audits have decided; `promote` and `drop` end it by hand."""
+    _print_roles(ModelStore(Home.find().models).set_candidate(version, share))
+
+
+@app.command()
+def drop() -> None:
+    """End a trial: the candidate answers nobody any longer."""
+    _print_roles(ModelStore(Home.find().models).clear_candidate())
+
+
+@app.command()
+def pin(version: Version) -> None:
+    """Make a version the one that serves, whatever runs and audits say, until `unpin`."""
+    _print_roles(ModelStore(Home.find().models).pin(version))
+
+
+@app.command()
+def unpin() -> None:
+    """Let the version that serves be replaced again."""
+    _print_roles(ModelStore(Home.find().models).unpin())
 
 
 @app.command()
 def versions() -> None:
-    """List the versions and which one serves."""
-    store = ModelStore(Home.find().models)
-    pointer = store.pointer()
-    for name in store.versions():
-        role = "champion" if name == pointer.champion else "previous" if name == pointer.previous else ""
-        print(f"{name} {role}".rstrip())
-    if not store.versions():
-        print("no version yet: run shammah-train")
+    """List the versions, their roles, and where a trial is."""
+    from shammah_data.log import ExchangeLog
+    from shammah_trainer.roles import role_lines
+
+    home = Home.find()
+    settings = Settings.load(home.settings)
+    lines = role_lines(ModelStore(home.models), ExchangeLog(home, settings), settings.train)
+    print("\n".join(lines) if lines else "no version yet: run shammah-train")
+
+
+def _print_roles(pointer: Pointer) -> None:
+    pinned = ", pinned" if pointer.pinned else ""
+    tried = f", candidate: {pointer.candidate} for {pointer.candidate_share:.0%} of the sessions" if pointer.candidate else ""
+    print(f"champion: {pointer.champion or 'none'}{pinned}, previous: {pointer.previous or 'none'}{tried}")
+
+
+def _step_back(nice: int) -> None:
+    """Let everything else on the machine go first; one that has stepped back further stays there."""
+    if hasattr(os, "setpriority"):
+        os.setpriority(os.PRIO_PROCESS, 0, max(nice, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
 showing.register(app)

@@ -30,7 +30,10 @@ MOST_MATCHED = 24
 
 @dataclass(frozen=True)
 class Outcome:
-    """The model's own answer to a held-out query, and whether it is right; `milliseconds` from query to end."""
+    """The model's own answer of so many tokens to a held-out query, and whether it is right.
+
+    `milliseconds` from query to end.
+    """
 
     example: Example
     kind: Kind
@@ -40,6 +43,7 @@ class Outcome:
     right: bool
     reason: str
     milliseconds: float
+    tokens: int = 0
 
 
 def answer_all(
@@ -77,22 +81,33 @@ def answer_all(
                 kind != "outside" and verdict.right and answer.finished,
                 verdict.reason if answer.finished else "did not end",
                 (clock() - began) * 1000.0,
+                len(answer.ids),
             )
         )
         report(done + 1, len(examples))
     return outcomes
 
 
-def heldout_loss(decoder: Decoder, encoder: "Encoder", examples: Sequence[Example], report: Report) -> float:
-    """Mean negative log-likelihood per response token, in nats; NaN when no example fits."""
-    total, count = 0.0, 0
+def heldout_losses(
+    decoder: Decoder, encoder: "Encoder", examples: Sequence[Example], report: Report
+) -> list[tuple[float, int] | None]:
+    """(nats, tokens) of each example's answer after its query; None for one that does not fit."""
+    found: list[tuple[float, int] | None] = []
     for done, example in enumerate(examples):
         report(done + 1, len(examples))
         encoded = encoder.encode(example)
-        if encoded is not None:
-            (scores,) = decoder.score(encoded.prompt, [encoded.response])
-            total, count = total - sum(scores), count + len(scores)
-    return total / count if count else float("nan")
+        if encoded is None:
+            found.append(None)
+            continue
+        (scores,) = decoder.score(encoded.prompt, [encoded.response])
+        found.append((-sum(scores), len(scores)))
+    return found
+
+
+def mean_of(losses: Sequence[tuple[float, int] | None]) -> float:
+    """Mean negative log-likelihood per response token, in nats; NaN when no example fits."""
+    count = sum(loss[1] for loss in losses if loss is not None)
+    return sum(loss[0] for loss in losses if loss is not None) / count if count else float("nan")
 
 
 def match_answers(decoder: Decoder, encoder: "Encoder", examples: Sequence[Example], seed: int, report: Report) -> Matching:

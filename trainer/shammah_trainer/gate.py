@@ -1,38 +1,178 @@
-"""May a version be published? Pure numbers in, reasons out. Knows no model.
+"""May a version be published? Pure numbers in, checks with their reasons out. Knows no model.
 
 The loss of a model that has learned only the tone of the answers falls too; so the held-out answers must also be more
-likely after their own queries than other groups' answers are, and more so than chance could bring about.
+likely after their own queries than other groups' answers are, and more so than chance could bring about. Beside a champion
+a version must be better at the same questions, and must not have forgotten what was known before.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from shammah_data.binomial import lower_bound
+from shammah_trainer.compare import LossDifference, Paired
 from shammah_trainer.matching import Matching
 
 LEAST_WINS = 0.75
 MOST_P_VALUE = 0.001
+# Perplexity of the graph over that of the weights it was made from, on the held-out answers.
+MOST_PERPLEXITY_RATIO = 1.05
+# Of unanswerable questions so many may surely be answered; the 95% lower bound counts, for there are few of them.
+MOST_OUTSIDE = 0.02
+# A version is worse when it is by more than the tolerance and as bad a count would come of chance at most this often.
+TOLERANCE = 0.02
+CHANCE = 0.2
+# An older group is judged by itself from so many held-out questions on; the smaller ones are judged together.
+LEAST_GROUP = 20
+# With fewer questions than this that the champion was not trained on, the two cannot be compared.
+LEAST_COMPARED = 8
+
+
+@dataclass(frozen=True)
+class Against:
+    """The new version beside the champion, on held-out phrasings that neither was trained on.
+
+    `older`: those of groups that the champion's snapshot had, `groups`: the large ones of these by name. `answered_right`:
+    right answers above the own threshold, (new, champion). `left_out`: questions that the champion was trained on.
+    """
+
+    version: str
+    overall: Paired
+    older: Paired
+    groups: Sequence[tuple[str, Paired]]
+    answered_right: tuple[int, int]
+    loss: LossDifference
+    left_out: int
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What the gate looks at; losses are mean negative log-likelihoods per response token, in nats."""
+    """What the gate looks at; losses are mean negative log-likelihoods per response token, in nats.
+
+    `loss_torch`: of the trained weights before they were quantized, `loss_after`: of the graph. `outside`: (answered, asked)
+    of the unanswerable questions.
+    """
 
     loss_before: float
     loss_after: float
     matching: Matching
     parity_reasons: Sequence[str] = ()
+    loss_torch: float | None = None
+    leaks: Sequence[str] = ()
+    outside: tuple[int, int] = (0, 0)
+    against: Against | None = None
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at, told in one line; `reason` says why it refuses, where it does."""
+
+    name: str
+    told: str
+    reason: str | None = field(default=None)
+
+    @property
+    def passed(self) -> bool:
+        """Whether it allows the publication."""
+        return self.reason is None
+
+
+def checks(figures: Figures) -> list[Check]:
+    """Everything that was looked at, in the order in which it matters."""
+    found = [_split(figures), _quantized(figures), _loss(figures), _matching(figures), _outside(figures)]
+    if figures.against is not None:
+        found += _beside(figures.against)
+    return found
 
 
 def refusals(figures: Figures) -> list[str]:
     """Why a version must not be published; empty when it may."""
+    return [check.reason for check in checks(figures) if check.reason is not None]
+
+
+def _split(figures: Figures) -> Check:
+    told = "nothing held out was trained on"
+    if not figures.leaks:
+        return Check("split", told)
+    reason = f"the split leaks: {'; '.join(figures.leaks)}"
+    return Check("split", reason, reason)
+
+
+def _quantized(figures: Figures) -> Check:
     reasons = [f"parity: {reason}" for reason in figures.parity_reasons]
-    if not figures.loss_after < figures.loss_before:
-        reasons.append(f"held-out loss did not fall: {figures.loss_before:.3f} before, {figures.loss_after:.3f} after")
+    told = "the graph agrees with the weights it was made from"
+    if figures.loss_torch is not None:
+        ratio = math.exp(min(figures.loss_after - figures.loss_torch, 50.0))
+        told += f"; perplexity ratio {ratio:.3f}, at most {MOST_PERPLEXITY_RATIO}"
+        if not ratio <= MOST_PERPLEXITY_RATIO:
+            reasons.append(
+                f"quantization: perplexity on held-out answers is {ratio:.3f} times that of the weights, above "
+                f"{MOST_PERPLEXITY_RATIO}"
+            )
+    return Check("quantization", told, "; ".join(reasons) or None)
+
+
+def _loss(figures: Figures) -> Check:
+    told = f"{figures.loss_before:.3f} before, {figures.loss_after:.3f} after"
+    fell = figures.loss_after < figures.loss_before
+    return Check("held-out loss", told, None if fell else f"held-out loss did not fall: {told}")
+
+
+def _matching(figures: Figures) -> Check:
     found = figures.matching
-    if not (found.wins >= LEAST_WINS and found.p_value <= MOST_P_VALUE):
-        reasons.append(
-            f"held-out answers outscore other groups' answers in only {found.wins:.0%} of comparisons over {found.queries} "
-            f"queries (p = {found.p_value:.4f}; {LEAST_WINS:.0%} and p <= {MOST_P_VALUE} are needed, style alone gives 50%): "
-            "the answers do not follow from the questions"
+    told = f"{found.wins:.0%} of comparisons over {found.queries} queries (p = {found.p_value:.4f})"
+    if found.wins >= LEAST_WINS and found.p_value <= MOST_P_VALUE:
+        return Check("answers follow from questions", told)
+    return Check(
+        "answers follow from questions",
+        told,
+        f"held-out answers outscore other groups' answers in only {found.wins:.0%} of comparisons over {found.queries} "
+        f"queries (p = {found.p_value:.4f}; {LEAST_WINS:.0%} and p <= {MOST_P_VALUE} are needed, style alone gives 50%): "
+        "the answers do not follow from the questions",
+    )
+
+
+def _outside(figures: Figures) -> Check:
+    answered, asked = figures.outside
+    told = f"{answered} of {asked} unanswerable questions answered"
+    if asked and lower_bound(answered, asked) > MOST_OUTSIDE:
+        return Check("unanswerable", told, f"{told}: surely more than {MOST_OUTSIDE:.0%}")
+    return Check("unanswerable", told)
+
+
+def _beside(against: Against) -> list[Check]:
+    version, overall = against.version, against.overall
+    if overall.asked < LEAST_COMPARED:
+        told = (
+            f"only {overall.asked} held-out questions that {version} was not trained on, {LEAST_COMPARED} are needed to "
+            "compare: judged as a first version"
         )
-    return reasons
+        return [Check(f"against {version}", told)]
+    now, before = against.answered_right
+    fair = f"; {against.left_out} left out that {version} was trained on" if against.left_out else ""
+    told = f"{_counts(overall, version)}{fair}; answered right at the own threshold: {now}, {version} {before}"
+    surely_likelier = against.loss.high < 0.0
+    if _worse(overall):
+        first = Check(f"against {version}", told, f"worse than {version}: {_counts(overall, version)}")
+    elif overall.difference > 0.0 or now > before or surely_likelier:
+        first = Check(f"against {version}", told)
+    else:
+        loss = f"held-out loss {against.loss.now:.3f}, {version} {against.loss.before:.3f}"
+        first = Check(f"against {version}", told, f"no better than {version}: {told}; {loss}")
+    older = [(name, found) for name, found in (*against.groups, ("older groups", against.older)) if found.asked]
+    forgot = [f"{name}: {_counts(found, version)}" for name, found in older if _worse(found)]
+    reason = f"forgot more than {TOLERANCE:.0%}: {'; '.join(forgot)}" if forgot else None
+    return [first, Check("older groups", _counts(against.older, version), reason)]
+
+
+def _worse(found: Paired) -> bool:
+    return found.difference < -TOLERANCE and found.p_worse <= CHANCE
+
+
+def _counts(found: Paired, version: str) -> str:
+    if not found.asked:
+        return "none"
+    return (
+        f"{found.right} right, {version} {found.before}, of {found.asked} ({100 * found.difference:+.1f} points, 95% "
+        f"{100 * found.low:+.1f} to {100 * found.high:+.1f}; p = {min(found.p_worse, found.p_better):.2f})"
+    )

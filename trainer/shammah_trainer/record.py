@@ -1,7 +1,9 @@
 """What a run writes down about its held-out answers: a line for people, a file for a closer look. Measures nothing."""
 
 import json
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from shammah_data.durable import atomic_write
 from shammah_data.manifest import Calibration
 from shammah_runtime.engine.confidence import confidence
 from shammah_trainer.calibrate import accepts
+from shammah_trainer.compare import Share
 from shammah_trainer.evaluate import Outcome
 
 
@@ -38,11 +41,55 @@ def counts(outcomes: Sequence[Outcome], calibration: Calibration) -> dict[str, d
     return found
 
 
-def write_outcomes(path: Path, outcomes: Sequence[Outcome], calibration: Calibration) -> None:
-    """One JSON line per held-out query: what was asked, expected and answered, and whether it was right and accepted."""
+def intervals(heldout: dict[str, dict[str, int]]) -> dict[str, dict[str, float]]:
+    """The shares behind the counts, each with its exact 95% interval."""
+    phrasing, group, outside = (heldout[kind] for kind in ("phrasing", "group", "outside"))
+    accepted = sum(kind["accepted"] for kind in heldout.values())
+    accepted_right = sum(kind["accepted_right"] for kind in heldout.values())
+    shares = {
+        "phrasings right": Share.of(phrasing["right"], phrasing["asked"]),
+        "phrasings answered": Share.of(phrasing["accepted"], phrasing["asked"]),
+        "answers given right": Share.of(accepted_right, accepted),
+        "never trained on answered": Share.of(group["accepted"], group["asked"]),
+        "unanswerable answered": Share.of(outside["accepted"], outside["asked"]),
+    }
+    return {name: asdict(share) for name, share in shares.items() if share.total}
+
+
+def by_group(outcomes: Sequence[Outcome], older: Collection[int]) -> dict[str, int]:
+    """Held-out phrasings by trained group, and how many of the groups had all of theirs right, older ones apart."""
+    groups: dict[int, list[bool]] = defaultdict(list)
+    for outcome in outcomes:
+        if outcome.kind == "phrasing":
+            groups[outcome.example.group].append(outcome.right)
+    old = {group: rights for group, rights in groups.items() if group in older}
+    return {
+        "groups": len(groups),
+        "groups_all_right": sum(all(rights) for rights in groups.values()),
+        "groups_none_right": sum(not any(rights) for rights in groups.values()),
+        "older_groups": len(old),
+        "older_asked": sum(map(len, old.values())),
+        "older_right": sum(map(sum, old.values())),
+    }
+
+
+def write_outcomes(
+    path: Path,
+    outcomes: Sequence[Outcome],
+    calibration: Calibration,
+    before: Sequence[Outcome | None] = (),
+    older: Collection[int] = (),
+) -> None:
+    """One JSON line per held-out query: what was asked, expected and answered, and whether it was right and accepted.
+
+    `before`: the champion's answers to the same queries, None where it had been trained on one; `older`: groups it knew.
+    """
     lines = [
         {
             "kind": outcome.kind,
+            "group": outcome.example.group,
+            "older": outcome.example.group in older,
+            "champion_right": champion.right if champion is not None else None,
             "query": outcome.example.query,
             "reference": outcome.example.target,
             "answer": outcome.text,
@@ -52,7 +99,7 @@ def write_outcomes(path: Path, outcomes: Sequence[Outcome], calibration: Calibra
             "accepted": outcome.finished and accepts(calibration, outcome.features),
             "reason": outcome.reason,
         }
-        for outcome in outcomes
+        for outcome, champion in zip(outcomes, before or [None] * len(outcomes), strict=True)
     ]
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     atomic_write(path, text.encode("utf-8", "replace"))

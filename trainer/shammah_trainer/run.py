@@ -5,11 +5,11 @@ and the published versions as they were.
 """
 
 import dataclasses
-import hashlib
 import json
+import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -28,11 +28,13 @@ from shammah_data.settings import Precision, Settings, TrainSettings
 from shammah_data.store import ModelStore
 from shammah_data.tombstones import tombstones, versions_that_saw
 from shammah_trainer.base import DEFAULT, Base, make_base
+from shammah_trainer.before import recipe_of, settle, state_of
 from shammah_trainer.dataset import Dataset, Example, build_dataset
-from shammah_trainer.gate import Figures, refusals
+from shammah_trainer.gate import Check, Figures, checks
 from shammah_trainer.progress import Reporter
 from shammah_trainer.record import summary, write_outcomes
 from shammah_trainer.replay import replayed
+from shammah_trainer.triggers import State, due
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,15 @@ class Result:
     figures: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def train_once(home: Home, settings: Settings, reporter: Reporter, force: bool) -> Result:
+@dataclass(frozen=True)
+class Stages:
+    """What a run leaves to others, and a test may have done otherwise: how the rows are split, how weights become a graph."""
+
+    split: Callable[..., Dataset] = build_dataset
+    export: Callable[..., Any] | None = None
+
+
+def train_once(home: Home, settings: Settings, reporter: Reporter, force: bool, stages: Stages = Stages()) -> Result:
     """Run one night.
 
     `force` trains below min_examples and without news. Raises ShammahError when the run cannot go on; its record says so.
@@ -57,22 +67,31 @@ def train_once(home: Home, settings: Settings, reporter: Reporter, force: bool) 
     except Timeout:
         return Result("skipped", "another run is in progress")
     try:
-        return _locked(home, settings, reporter, force)
+        return _locked(home, settings, reporter, force, stages)
     finally:
         lock.release()
 
 
-def _locked(home: Home, settings: Settings, reporter: Reporter, force: bool) -> Result:
+def _locked(home: Home, settings: Settings, reporter: Reporter, force: bool, stages: Stages) -> Result:
     log = ExchangeLog(home, settings, wait=10.0)
-    count = log.learnable_count()
-    if count < settings.train.min_examples and not force:
-        return Result("skipped", f"{count} of {settings.train.min_examples} exchanges{_stale(home, log)}")
-    if not count:
-        return Result("skipped", f"0 exchanges to learn from{_stale(home, log)}")
+    store = ModelStore(home.models)
+    trial = settle(store, log, settings.train, reporter.say)
+    found = state_of(store, log, settings.train, trial)
+    if not found.learnable:
+        return Result("skipped", f"0 exchanges to learn from{_stale(found)}" if force else due(found, settings.train).waits)
+    told = due(found, settings.train)
+    if not (told.reasons or force):
+        return Result("skipped", told.waits)
+    if told.reasons:
+        reporter.say(f"due: {'; '.join(told.reasons)}")
+    train = settings.train
+    if not train.threads and store.in_use():
+        # Somebody is being answered meanwhile.
+        train = dataclasses.replace(train, threads=max(1, (os.cpu_count() or 2) // 2))
     started = datetime.now(UTC)
     run_id = started.strftime("%Y%m%dT%H%M%S") + f"{started.microsecond // 1000:03d}Z"
     folder = private_folder(home.runs / run_id)
-    run = _Run(home, settings.train, reporter, log, run_id, folder, started)
+    run = _Run(home, train, reporter, log, run_id, folder, started, stages)
     try:
         result = run.execute(force)
     except Exception as error:
@@ -84,10 +103,9 @@ def _locked(home: Home, settings: Settings, reporter: Reporter, force: bool) -> 
     return result
 
 
-def _stale(home: Home, log: ExchangeLog) -> str:
+def _stale(found: State) -> str:
     """What to say beside a skipped run where a version still knows what was forgotten."""
-    known = versions_that_saw(ModelStore(home.models), log.read(tombstones))
-    return f"; {', '.join(known)} may know what was forgotten: --force trains without it" if known else ""
+    return f"; {', '.join(found.stale)} may know what was forgotten: --force trains without it" if found.stale else ""
 
 
 class _Run:
@@ -100,6 +118,7 @@ class _Run:
         run_id: str,
         folder: Path,
         started: datetime,
+        stages: Stages,
     ) -> None:
         self._home = home
         self._train = train
@@ -108,14 +127,15 @@ class _Run:
         self._id = run_id
         self._folder = folder
         self._started = started
+        self._stages = stages
         self._store = ModelStore(home.models)
         self._trained_on: set[str] = set()
         self.figures: dict[str, Any] = {}
 
     def execute(self, force: bool) -> Result:
         sha256, rows, until = self._log.snapshot(self._folder / "snapshot.parquet")
-        recipe = hashlib.sha256(json.dumps(asdict(self._train), sort_keys=True).encode()).hexdigest()
-        self.figures |= {"snapshot_sha256": sha256, "snapshot_rows": rows, "recipe_sha256": recipe}
+        self.figures |= {"snapshot_sha256": sha256, "snapshot_rows": rows, "recipe_sha256": recipe_of(self._train)}
+        self.figures["snapshot_until"] = until.isoformat()
         stale = versions_that_saw(self._store, self._log.read(tombstones))
         if not force and not stale and (earlier := self._same_run_before()):
             shutil.rmtree(self._folder)
@@ -123,7 +143,7 @@ class _Run:
         say = self._reporter.say
         found = read_snapshot(self._folder / "snapshot.parquet")
         self._trained_on = {str(row["id"]) for row in found}
-        dataset = build_dataset(found, self._train.seed)
+        dataset = self._stages.split(found, self._train.seed)
         replay = replayed(dataset) if self._train.replay else ()
         self.figures["dataset"] = {**dataset.card, "replay": len(replay)}
         say(
@@ -136,7 +156,7 @@ class _Run:
         self._tune(base, dataset, replay, merged)
         staging = self._store.staging()
         try:
-            return self._finish(base, dataset, merged, staging, until)
+            return self._finish(base, dataset, found, merged, staging, until)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 
@@ -197,35 +217,70 @@ class _Run:
         for name in ("tokenizer.json", "base.json"):
             shutil.copyfile(base.folder / name, merged / name)
 
-    def _finish(self, base: Base, dataset: Dataset, merged: Path, staging: Path, until: datetime) -> Result:
+    def _finish(
+        self, base: Base, dataset: Dataset, rows: list[dict[str, Any]], merged: Path, staging: Path, until: datetime
+    ) -> Result:
         from shammah_trainer.assess import assess
+        from shammah_trainer.beside import beside_champion, remember
+        from shammah_trainer.leak import leaks
 
-        found = assess(base, dataset, merged, staging, self._train, self.figures["trained_through"], self._reporter)
+        stages = [] if self._stages.export is None else [self._stages.export]
+        found = assess(base, dataset, merged, staging, self._train, self.figures["trained_through"], self._reporter, *stages)
         self.figures |= found.figures
-        write_outcomes(self._folder / "heldout.jsonl", found.outcomes, found.graph.calibration)
-        reasons = refusals(
-            Figures(self.figures["loss_before"], self.figures["loss_after"], found.matching, found.parity_reasons)
+        stale = versions_that_saw(self._store, self._log.read(tombstones, wait=10.0))
+        beside = beside_champion(self._home, self._store, self._train, dataset, rows, found, stale, self._reporter)
+        self.figures |= beside.figures
+        write_outcomes(self._folder / "heldout.jsonl", found.outcomes, found.graph.calibration, beside.before, beside.older)
+        outside = self.figures["heldout"]["outside"]
+        looked_at = checks(
+            Figures(
+                self.figures["loss_before"],
+                self.figures["loss_after"],
+                found.matching,
+                found.parity_reasons,
+                self.figures["loss_after_torch"],
+                leaks(dataset),
+                (outside["accepted"], outside["asked"]),
+                beside.against,
+            )
         )
         forgotten = self._log.read(tombstones, wait=10.0)
         if meanwhile := sum(each.exchange_id in self._trained_on for each in forgotten):
-            reasons.append(f"{meanwhile} of its exchanges were forgotten while it ran: run again")
+            reason = f"{meanwhile} of its exchanges were forgotten while it ran: run again"
+            looked_at.append(Check("forgotten", reason, reason))
+        self.figures["gate"] = [asdict(check) for check in looked_at]
+        for check in looked_at:
+            self._reporter.say(f"{'ok    ' if check.passed else 'REFUSE'} {check.name}: {check.reason or check.told}")
         status: Literal["published", "refused"] = "refused"
         version = None
-        if reasons:
-            reason = "; ".join(reasons)
-        else:
+        reason = "; ".join(check.reason for check in looked_at if check.reason is not None)
+        if not reason:
             shutil.copyfile(merged / "tokenizer.json", staging / "tokenizer.json")
             describe = self._describe(base, found.graph, found.shape, until)
             version = self._store.publish(staging, describe)
-            self._store.promote(version)
-            status, reason = "published", f"{version}: {summary(self.figures)}"
-            if gone := self._store.discard(versions_that_saw(self._store, forgotten)):
+            remember(self._home, self._store, version, dataset, found)
+            stale = versions_that_saw(self._store, forgotten)
+            role = self._roll_out(version, stale)
+            status, reason = "published", f"{version}: {summary(self.figures)}{role}"
+            if gone := self._store.discard(stale):
                 reason += f"; deleted {', '.join(gone)}, which may have known what was forgotten"
             self._store.collect(self._train.keep_versions)
         record = RunRecord(self._id, self._started, datetime.now(UTC), status, reason, version, self.figures)
         atomic_write(self._folder / "run.json", json.dumps(asdict(record), default=str, indent=1).encode())
         self._log.record_run(record)
         return Result(status, reason, version, self.figures)
+
+    def _roll_out(self, version: str, stale: Sequence[str]) -> str:
+        """Give a version that passed its role; what there is to say of it."""
+        pointer = self._store.pointer()
+        if pointer.pinned:
+            return f"; {pointer.champion} is pinned and goes on serving"
+        # A champion that knows what was forgotten must go now, not after a trial.
+        if self._train.candidate_share and pointer.champion is not None and pointer.champion not in stale:
+            self._store.set_candidate(version, self._train.candidate_share)
+            return f"; on trial beside {pointer.champion} in {self._train.candidate_share:.0%} of the sessions"
+        self._store.promote(version)
+        return ""
 
     def _describe(
         self, base: Base, graph: GraphEntry, shape: CacheShape, until: datetime

@@ -1,0 +1,47 @@
+from dataclasses import replace
+
+import pytest
+
+from fakes.tiny import exchanges
+from shammah_trainer.dataset import Dataset, Example, build_dataset
+from shammah_trainer.leak import leaks
+
+
+@pytest.fixture
+def clean() -> Dataset:
+    rows = [
+        {"id": str(n), "query": e.query, "target": e.response, "context": "[]", "weight": 1.0}
+        for n, e in enumerate(exchanges())
+    ]
+    return build_dataset(rows, 0)
+
+
+def test_the_split_of_the_project_does_not_leak(clean: Dataset) -> None:
+    assert clean.heldout_phrasings
+    assert clean.heldout_groups
+    assert leaks(clean) == []
+
+
+def test_held_out_questions_that_were_trained_on_are_found(clean: Dataset) -> None:
+    seen = clean.heldout_phrasings[:3]
+    heldout = len(clean.heldout_phrasings) + len(clean.heldout_groups)
+    assert leaks(replace(clean, train=(*clean.train, *seen))) == [f"3 of {heldout} held-out questions were trained on"]
+    near = tuple(replace(one, query=f"{one.query}!!") for one in seen)
+    assert leaks(replace(clean, train=(*clean.train, *near))) == [f"3 of {heldout} held-out questions were trained on"]
+
+
+def test_nearly_the_same_words_are_found(clean: Dataset) -> None:
+    query = "What do I do when the large printer on the third floor is out of paper"
+    told = Example("a", query, "Fill it.", group=900)
+    asked = Example("b", f"{query} again", "Fill it.", group=900)
+    split = replace(clean, train=(*clean.train, told), heldout_phrasings=(*clean.heldout_phrasings, asked))
+    (reason,) = leaks(split)
+    assert "1 of " in reason
+    assert "in nearly the same words" in reason
+
+
+def test_answers_of_held_out_groups_that_were_trained_on_are_found(clean: Dataset) -> None:
+    other = Example("a", "Something else entirely?", clean.heldout_groups[0].target, group=901)
+    (reason,) = leaks(replace(clean, train=(*clean.train, other)))
+    same = sum(one.target == clean.heldout_groups[0].target for one in clean.heldout_groups)
+    assert reason == f"the answers of {same} of {len(clean.heldout_groups)} exchanges of held-out groups were trained on"

@@ -1,0 +1,89 @@
+"""What a run finds when it starts: trials settled, news counted, the recipe. Reads the log and the store."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from shammah_data.log import ExchangeLog
+from shammah_data.rollout import Plan, decide, named
+from shammah_data.sequential import LEAST_REFERENCE, WORSE_ERROR, Audit, standing
+from shammah_data.settings import TrainSettings
+from shammah_data.store import ModelStore
+from shammah_data.tombstones import tombstones, versions_that_saw
+from shammah_trainer.triggers import WATCHED_ANSWERS, WATCHED_AUDITS, LastRun, State
+
+# They say when and how quietly to run and what becomes of the result, not what is trained.
+_NO_RECIPE = frozenset(
+    "min_examples new_examples max_age_days local_share_drop candidate_share trial_days nice threads keep_versions".split()
+)
+
+
+def plan_of(train: TrainSettings) -> Plan:
+    """How trials are decided by these settings."""
+    return Plan(train.target_precision, train.trial_days)
+
+
+def recipe_of(train: TrainSettings) -> str:
+    """A digest of the settings that change what is trained, and of the base where it is a folder or a file."""
+    kept = {name: value for name, value in asdict(train).items() if name not in _NO_RECIPE}
+    base = Path(train.base)
+    if base.exists():
+        # Not its bytes, which may be gigabytes: when they were written.
+        files = [base] if base.is_file() else sorted(path for path in base.iterdir() if path.is_file())
+        kept["base_files"] = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+def settle(store: ModelStore, log: ExchangeLog, train: TrainSettings, say: Callable[[str], None]) -> str | None:
+    """Decide what audits can decide. Returns what is still on trial as a candidate, in words."""
+    pointer = store.pointer()
+    if pointer.champion is None or not log.exists():
+        return None
+    decision = decide(store, log.outcomes(named(pointer)), plan_of(train))
+    if decision.action in ("promote", "rollback"):
+        say(f"{'promoted' if decision.action == 'promote' else 'rolled back'}: {decision.reason}")
+        return None
+    if decision.action == "wait" and decision.trial is not None and decision.trial.role == "candidate":
+        return f"{decision.version}, {decision.reason}"
+    return None
+
+
+def state_of(store: ModelStore, log: ExchangeLog, train: TrainSettings, trial: str | None) -> State:
+    """Everything that `due` looks at."""
+    now = datetime.now(UTC).replace(tzinfo=None)
+    learnable = log.learnable_count()
+    last = None
+    new, gone = learnable, False
+    for row in log.runs(1):
+        figures = row["figures"]
+        last = LastRun(str(row["id"]), row["status"] == "failed", row["finished"], figures.get("recipe_sha256"))
+        since = figures.get("snapshot_until")
+        new = log.news(datetime.fromisoformat(since) if since else row["started"])
+        gone = row["status"] == "published" and row["version"] not in store.versions()
+    return State(
+        learnable=learnable,
+        new=new,
+        last=last,
+        local=log.local_share(WATCHED_ANSWERS),
+        slipped=_slipped(store, log, train),
+        recipe=recipe_of(train),
+        gone=gone,
+        stale=versions_that_saw(store, log.read(tombstones)),
+        trial=trial,
+        now=now,
+    )
+
+
+def _slipped(store: ModelStore, log: ExchangeLog, train: TrainSettings) -> str | None:
+    """What audits say of the champion where they are evidence enough that its precision is below the target."""
+    champion = store.pointer().champion
+    if champion is None:
+        return None
+    audits = [Audit(not each.agrees, each.probability) for each in log.outcomes([champion], WATCHED_AUDITS)]
+    found = standing(audits, max(1.0 - train.target_precision, LEAST_REFERENCE))
+    if found.worse < 1.0 / WORSE_ERROR:
+        return None
+    return f"{found.wrong} of the newest {found.audited} audited answers of {champion} were wrong"

@@ -1,0 +1,39 @@
+"""Which version has which role, and where its trial is, in lines for people."""
+
+from datetime import UTC, datetime
+
+from shammah_data.log import ExchangeLog
+from shammah_data.rollout import Decision, judge_trial, named
+from shammah_data.settings import TrainSettings
+from shammah_data.store import ModelStore, Pointer
+from shammah_trainer.before import plan_of
+
+
+def role_lines(store: ModelStore, log: ExchangeLog, train: TrainSettings) -> list[str]:
+    """One line for each version, oldest first."""
+    pointer = store.pointer()
+    used = store.in_use()
+    decision = None
+    if pointer.champion is not None and log.exists():
+        decision = judge_trial(pointer, log.outcomes(named(pointer)), plan_of(train), datetime.now(UTC))
+    return [_line(name, pointer, name in used, decision) for name in store.versions()]
+
+
+def _line(name: str, pointer: Pointer, used: bool, decision: Decision | None) -> str:
+    told = []
+    if name == pointer.champion:
+        told.append("champion")
+        if pointer.pinned:
+            told.append("pinned")
+    elif name == pointer.previous:
+        told.append("previous")
+    if name == pointer.candidate:
+        told.append(f"candidate for {pointer.candidate_share:.0%} of the sessions")
+    if used:
+        told.append("in use")
+    line = f"{name} {', '.join(told)}".rstrip()
+    trial = decision.trial if decision is not None and decision.version == name else None
+    if decision is None or trial is None or not (trial.standing.audited or trial.role == "candidate"):
+        return line
+    verdict = {"promote": "; to be promoted", "rollback": "; to be rolled back", "none": "; has proved itself", "wait": ""}
+    return f"{line}: {trial.told}{verdict[decision.action]}"
