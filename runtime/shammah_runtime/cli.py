@@ -11,6 +11,7 @@ from shammah_data import command
 from shammah_data.errors import InputError
 from shammah_data.home import Home
 from shammah_data.settings import Provider, Settings, WantedPrecision
+from shammah_data.text import printable
 
 app = typer.Typer(
     help="Answer questions, locally where it is sure and through Claude where it is not.",
@@ -48,8 +49,6 @@ LengthPenalty = Annotated[float | None, typer.Option("--length-penalty", help="O
 
 
 def _warn(text: str) -> None:
-    from shammah_data.text import printable
-
     print(f"shammah-serve: {printable(text)}", file=sys.stderr)
 
 
@@ -198,7 +197,7 @@ def ask(
 
 
 def _told(token: Any) -> dict[str, Any]:
-    told = {"id": token.id, "text": token.text, "logprob": round(token.logprob, 6)}
+    told = {"id": token.id, "text": printable(token.text), "logprob": round(token.logprob, 6)}
     return told | ({"top": [_told(one) for one in token.top]} if token.top else {})
 
 
@@ -242,7 +241,7 @@ def doctor() -> None:
 
     checks = examine(Home.find())
     for check in checks:
-        print(check)
+        print(printable(str(check)))
     if any(check.level == "fail" for check in checks):
         sys.exit(1)
 

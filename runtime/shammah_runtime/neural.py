@@ -14,9 +14,12 @@ from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.followup import depends_on_context
 from shammah_runtime.models import ModelKeeper
 from shammah_runtime.proposal import Proposal, Query, Token, declined
+from shammah_runtime.stopping import NEVER, Stop
 
 # The confidence is calibrated on questions that stand alone until a version has seen this many that do not.
 _LEAST_CONTEXT_EXAMPLES = 20
+# How often one looks whether an answer is still wanted.
+_STOP_SECONDS = 0.02
 
 
 class NeuralTier:
@@ -52,8 +55,9 @@ class NeuralTier:
         # A version that learned from single questions only has never seen more than one exchange before a question.
         context = query.context if learned_turns >= _LEAST_CONTEXT_EXAMPLES else query.context[-2:]
         calibration = model.graph.calibration
-        budget = min(self.decoding.max_tokens, model.manifest.shape.context // 2)
-        decoding = replace(self.decoding, max_tokens=budget)
+        decoding = query.decoding or self.decoding
+        budget = min(decoding.max_tokens, model.manifest.shape.context // 2)
+        decoding = replace(decoding, max_tokens=budget)
         seen: list[float] = []
         try:
             prompt = model.prompt(query.text, context, budget)
@@ -67,7 +71,10 @@ class NeuralTier:
                     cancelled=lambda: _hopeless(seen, calibration, budget),
                     answers=drafts,
                 ),
+                query.stop,
             )
+            if query.stop.asked():
+                return declined("neural", "stopped by the user")
             sure = confidence(calibration, features(answer.logprobs, self._support(query.text, answer.text)))
         except ShammahError as error:
             return declined("neural", str(error))
@@ -114,8 +121,8 @@ def _tokens(answer: Generated, tokenizer: ChatTokenizer) -> tuple[Token, ...]:
     )
 
 
-def interruptible(decoder: Decoder, work: Callable[[], Generated]) -> Generated:
-    """Run on a thread of its own what a Ctrl-C must end at once: a signal is not handled while the graph runs."""
+def interruptible(decoder: Decoder, work: Callable[[], Generated], stop: Stop = NEVER) -> Generated:
+    """Run on a thread of its own what a Ctrl-C or `stop` must end at once: a signal is not handled while the graph runs."""
     outcome: list[Generated | BaseException] = []
     # An event, since a thread whose join was interrupted counts as ended in Python 3.11.
     done, given_up = threading.Event(), threading.Event()
@@ -133,7 +140,9 @@ def interruptible(decoder: Decoder, work: Callable[[], Generated]) -> Generated:
     try:
         # A signal may come as early as here.
         thread.start()
-        done.wait()
+        while not done.wait(None if stop is NEVER else _STOP_SECONDS):
+            if stop.asked():
+                decoder.cancel()
     except BaseException:
         given_up.set()
         while thread.ident is not None and not done.is_set():

@@ -13,6 +13,7 @@ from shammah_data.errors import InputError
 from shammah_data.home import Home
 from shammah_data.settings import Precision, Settings
 from shammah_data.store import ModelStore
+from shammah_data.text import printable
 
 app = typer.Typer(
     help="Train on the exchange log and publish the result; without a command: one run, as cron would start it.",
@@ -47,7 +48,7 @@ def train(
     reporter = Reporter()
     result = train_once(home, replace(settings, train=chosen), reporter, force)
     reporter.end()
-    print(f"{result.status}: {result.reason}")
+    print(printable(f"{result.status}: {result.reason}"))
 
 
 @app.command()
@@ -61,7 +62,7 @@ def base(
     from shammah_trainer.base import make_base
 
     made = make_base(source, Home.find().create().bases, print)
-    print(f'ready: {made.folder} (base = "{source or made.name}" below [train] in config.toml)')
+    print(printable(f'ready: {made.folder} (base = "{source or made.name}" below [train] in config.toml)'))
 
 
 @app.command()
