@@ -25,7 +25,7 @@ class Sanitizer:
     """
 
     def __init__(self) -> None:
-        # "": plain text; "escape", "intermediate": behind ESC, and the characters that may follow it; else inside of a sequence.
+        # "": plain text; "escape", "intermediate": behind ESC and what may follow it; else inside of a sequence.
         self._inside = ""
         self._high = ""
 

@@ -22,11 +22,12 @@ from shammah_runtime.learned import LearnedIndex, LearnedTier
 from shammah_runtime.models import ModelKeeper
 from shammah_runtime.neural import NeuralTier
 from shammah_runtime.template import TemplateTier
+from shammah_runtime.turns import OneAtATime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from shammah_runtime.proposal import Proposal, Query
+    from shammah_runtime.proposal import LocalTier, Proposal, Query
 
 _RETRY_SECONDS = 1.0
 # Below this an earlier answer is rarely the one that the model gives.
@@ -35,13 +36,17 @@ _DRAFT_SIMILARITY = 0.5
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line may override; `decoding`: fields of `Decoding` by name."""
+    """What the command line may override; `decoding`: fields of `Decoding` by name.
+
+    `engine_wait`: seconds that one of many threads waits for the engine before the next tier is asked; None for one thread.
+    """
 
     provider: Provider | None = None
     precision: WantedPrecision | None = None
     offline: bool = False
     no_log: bool = False
     watch: bool = True
+    engine_wait: float | None = None
     decoding: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -59,6 +64,7 @@ class Appliance:
         self.wanted = Wanted(options.provider or serve.provider, options.precision or serve.precision, serve.threads)
         self.models = ModelKeeper(self.store, self.wanted, start_at=random.random())
         self.index = LearnedIndex()
+        self.context_turns = serve.context_turns
         self._warn = warn
         self._watch = options.watch
         self._filled = threading.Event()
@@ -77,9 +83,13 @@ class Appliance:
                 ),
                 os.environ.get("ANTHROPIC_API_KEY"),
             )
+        neural: LocalTier = self._neural
+        self._turns: OneAtATime | None = None
+        if options.engine_wait is not None:
+            neural = self._turns = OneAtATime(self._neural, self.models.wait, options.engine_wait)
         cascade = Cascade(
             local=(
-                self._neural,
+                neural,
                 _Filled(LearnedTier(self.index, serve.learned_threshold), self._filled),
                 TemplateTier(),
             ),
@@ -107,6 +117,8 @@ class Appliance:
     def close(self) -> None:
         """Stop the threads that watch."""
         self._closed.set()
+        if self._turns is not None:
+            self._turns.close()
         self.models.close()
 
     def _support(self, query: str, answer: str) -> float:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 import typer
@@ -232,6 +232,39 @@ def similar(
         print(told(one))
     if not found:
         print("the log is empty: ask something with shammah-serve, or run `shammah-log import FILE`")
+
+
+@app.command()
+def http(
+    host: Annotated[str | None, typer.Option("--host", help="Where to listen (default: config.toml, else 127.0.0.1).")] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", min=0, max=65535, help="The port (default: config.toml, else 8484; 0: any).")
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="Let other machines reach it.")] = False,
+    provider: ProviderOption = None,
+    precision: PrecisionOption = None,
+    offline: Offline = False,
+    no_log: NoLog = False,
+) -> None:
+    """Serve OpenAI's and Anthropic's APIs (pip install 'shammah[http]')."""
+    try:
+        from shammah_runtime.http.server import serve as serve_http
+    except ModuleNotFoundError as error:
+        raise InputError(f"{error.name} is not installed: pip install 'shammah[http]'") from error
+    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    settings = replace(Settings.load(Home.find().settings).http, **given)  # type: ignore[arg-type]
+    appliance = _appliance(
+        provider=provider,
+        precision=precision,
+        offline=offline,
+        no_log=no_log,
+        watch=True,
+        engine_wait=settings.busy_wait_ms / 1000.0,
+    )
+    try:
+        serve_http(appliance, settings, public, no_log, _warn)
+    finally:
+        appliance.close()
 
 
 @app.command()

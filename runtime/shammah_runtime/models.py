@@ -102,10 +102,10 @@ class ModelKeeper:
             self._changed.wait_for(lambda: self._settled)
             return self._loaded.get(self._serving) if self._serving else None
 
-    def wait(self) -> None:
-        """Return once the first version has been loaded or refused."""
+    def wait(self, seconds: float | None = None) -> bool:
+        """Return once the first version has been loaded or refused, or after so long; whether it has."""
         with self._changed:
-            self._changed.wait_for(lambda: self._settled)
+            return self._changed.wait_for(lambda: self._settled, seconds)
 
     @property
     def reason(self) -> str:

@@ -164,7 +164,8 @@ class Teacher:
         """Put a conversation to Claude and hand on each piece of text as it arrives, in the caller's thread.
 
         Raises TeacherError, with the text so far in `partial`, when no whole answer came within the deadline.
-        KeyboardInterrupt and whatever `on_text` raises close the stream and pass through; InterruptedError after a wish to stop.
+        KeyboardInterrupt, whatever `on_text` raises, and InterruptedError after a wish to stop close the stream and pass
+        through.
         """
         if self.unavailable_reason is not None:
             raise TeacherError(f"Claude cannot be asked, {self.unavailable_reason}: set it and start again")
@@ -231,7 +232,7 @@ class Teacher:
             return _Failure("Claude declined to answer this (refusal): ask it differently")
         if end.stop_reason == "max_tokens":
             return _Failure(
-                "Claude used all the tokens that it may before it said anything: raise teacher.max_tokens, or max_tokens of the request"
+                "Claude used all the tokens that it may before it said anything: raise max_tokens of [teacher] or the request"
             )
         return _Failure(f"Claude's answer holds no text ({end.stop_reason}): ask again")
 
