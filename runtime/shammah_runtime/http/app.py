@@ -70,7 +70,7 @@ class Server:
             Route("/metrics", self._metrics),
             Route("/openapi.json", self._openapi),
         ]
-        handlers: dict[Any, Any] = {HTTPException: _not_found}
+        handlers: dict[Any, Any] = {HTTPException: _not_found, Exception: _fault}
         inner = Starlette(routes=routes, lifespan=self._lifespan, exception_handlers=handlers)
         self.app = Guard(self._counted(inner), rules, _refusal, lambda kind: self.figures.refused.labels(kind).inc(), warn)
 
@@ -240,6 +240,10 @@ def _failed(api: Api, wrong: Problem) -> Response:
 
 def _refusal(path: str, wrong: Problem) -> bytes:
     return json.dumps(api_of(path).error(wrong)).encode()
+
+
+async def _fault(request: Request, _: Exception) -> Response:
+    return _failed(api_of(request.url.path), telling.FAULT)
 
 
 async def _not_found(request: Request, error: HTTPException) -> Response:

@@ -25,7 +25,7 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 OPEN_PATHS = frozenset({"/healthz"})
 # So much of a refused body is read, that the client may still see why: a closed connection would hide the answer.
 _DRAINED_BYTES = 16 * 2**20
-_DRAIN_SECONDS = 2.0
+_DRAIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,8 @@ class Guard:
                     body += message.get("body", b"")
                     more = message.get("more_body", False)
                     if len(body) > self._rules.body_bytes:
-                        await _drain(receive)
+                        if more:
+                            await _drain(receive)
                         return _too_large(self._rules), b""
         except TimeoutError:
             return Problem(408, "too_slow", f"the body took longer than {self._rules.body_seconds:g} s"), b""

@@ -44,18 +44,20 @@ class Job:
         self.id = str(uuid.uuid4())
         self.wanted = wanted
         self.stop = Stop()
-        self._loop = loop
+        self.loop = loop
         self._events: asyncio.Queue[str | Outcome] = asyncio.Queue()
 
     async def next(self) -> str | Outcome:
         """The next piece of text, or the outcome."""
         return await self._events.get()
 
-    def tell(self, event: str | Outcome) -> None:
-        """Hand something on, from the query's own thread."""
-        # The loop is closed where the server was ended by force.
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+    def put(self, event: str | Outcome) -> None:
+        """Hand something on, on the event loop."""
+        self._events.put_nowait(event)
+
+    def say(self, piece: str) -> None:
+        """Hand a piece of text on, from the query's own thread."""
+        self.loop.call_soon_threadsafe(self.put, piece)
 
 
 class Service:
@@ -84,8 +86,7 @@ class Service:
         loop = asyncio.get_running_loop()
         job = Job(loop, wanted)
         self._jobs.add(job)
-        work = loop.run_in_executor(self._threads, self._work, job)
-        work.add_done_callback(lambda done: self._ended(job, done.result()))
+        self._threads.submit(self._work, job)
         return job
 
     def stop_all(self) -> None:
@@ -131,7 +132,7 @@ class Service:
         )
         return exchange, None, False
 
-    def _work(self, job: Job) -> Outcome:
+    def _work(self, job: Job) -> None:
         """Answer, on a thread of its own; whatever happens, somebody waits for the outcome."""
         wanted = job.wanted
         query = replace(wanted.query, stop=job.stop)
@@ -139,7 +140,7 @@ class Service:
             if job.stop.asked():
                 raise InterruptedError
             turn = len(query.context) // 2
-            exchange, reply = self._desk.answer(query, job.tell, job.id, turn, wanted.private, id=job.id, source=SOURCE)
+            exchange, reply = self._desk.answer(query, job.say, job.id, turn, wanted.private, id=job.id, source=SOURCE)
             outcome = Outcome(exchange, reply)
         except InterruptedError:
             outcome = Outcome()
@@ -148,11 +149,13 @@ class Service:
             if os.environ.get("SHAMMAH_DEBUG"):
                 traceback.print_exc(file=sys.stderr)
             outcome = Outcome(fault=True)
-        job.tell(outcome)
-        return outcome
+        # The loop is closed where the server was ended by force.
+        with contextlib.suppress(RuntimeError):
+            job.loop.call_soon_threadsafe(self._ended, job, outcome)
 
     def _ended(self, job: Job, outcome: Outcome) -> None:
         self._jobs.discard(job)
+        job.put(outcome)
         if outcome.exchange is None or outcome.reply is None:
             return
         # Without its tokens: a thousand of them are kept.

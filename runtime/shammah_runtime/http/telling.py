@@ -24,8 +24,6 @@ class Problem:
 
 FULL = Problem(503, "busy", "as many queries as may be are under way: ask again in a second", again=True)
 FAULT = Problem(500, "internal_error", "an internal error: the server's own output says more")
-# Nobody waits for it any longer.
-GONE = Problem(499, "cancelled", "the query was cancelled")
 ENDING = Problem(503, "ending", "the server is ending", again=True)
 
 
