@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from shammah_runtime.proposal import LocalTier, Proposal, Query
 
 _RETRY_SECONDS = 1.0
+_CLOSING_SECONDS = 10.0
+_CLOSING_LOOK_SECONDS = 0.2
 # Below this an earlier answer is rarely the one that the model gives.
 _DRAFT_SIMILARITY = 0.5
 
@@ -69,6 +71,7 @@ class Appliance:
         self._watch = options.watch
         self._filled = threading.Event()
         self._closed = threading.Event()
+        self._filler = threading.Thread(target=self._fill, name="learned-index", daemon=True)
         self._neural = NeuralTier(self.models, Decoding.of(serve, options.decoding), self._support, self._likely)
         offline = options.offline or section.offline
         self._teacher: Teacher | None = None
@@ -112,7 +115,7 @@ class Appliance:
         """Begin to load the model, the learned answers and, where there is a key, the teacher's SDK."""
         memory.keep_together()
         self.models.start(self._watch)
-        threading.Thread(target=self._fill, name="learned-index", daemon=True).start()
+        self._filler.start()
 
     def close(self) -> None:
         """Stop the threads that watch."""
@@ -120,6 +123,9 @@ class Appliance:
         if self._turns is not None:
             self._turns.close()
         self.models.close()
+        # A thread that is inside a native library when the interpreter ends would take the process down with it.
+        if self._filler.is_alive():
+            self._filler.join(_CLOSING_SECONDS)
 
     def _support(self, query: str, answer: str) -> float:
         self._filled.wait()
@@ -142,8 +148,10 @@ class Appliance:
             self._filled.set()
         if self._teacher is not None and self._teacher.available:
             # After the model: importing the SDK takes more than a second of one core.
-            self.models.wait()
-            self._teacher.warm()
+            while not self.models.wait(_CLOSING_LOOK_SECONDS) and not self._closed.is_set():
+                pass
+            if not self._closed.is_set():
+                self._teacher.warm()
         # Whoever holds the log lets go of it some time; until then one answers without what was learned from it.
         while taken and self._watch and not self._closed.wait(_RETRY_SECONDS):
             try:

@@ -250,7 +250,7 @@ def http(
     try:
         from shammah_runtime.http.server import serve as serve_http
     except ModuleNotFoundError as error:
-        raise InputError(f"{error.name} is not installed: pip install 'shammah[http]'") from error
+        raise InputError(f"the HTTP server is not installed ({error}): pip install 'shammah[http]'") from error
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     settings = replace(Settings.load(Home.find().settings).http, **given)  # type: ignore[arg-type]
     appliance = _appliance(

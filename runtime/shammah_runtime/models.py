@@ -85,7 +85,7 @@ class ModelKeeper:
         """Stop watching."""
         self._stop.set()
         if self._thread:
-            self._thread.join(timeout=5.0)
+            self._thread.join(timeout=10.0)
 
     def current(self) -> Model | None:
         """The version for the next query, or None; waits while the first one loads, or no two fit into memory at once."""

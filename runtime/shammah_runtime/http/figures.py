@@ -25,7 +25,7 @@ from shammah_runtime.turns import BUSY
 
 LATENCY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 LAG_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5)
-_READ_SECONDS = 0.25
+_READ_SECONDS = 2.0
 _BUCKETS = ", ".join(f"count(*) FILTER (latency_ms <= {1000 * most}) AS le{n}" for n, most in enumerate(LATENCY_SECONDS))
 # (name, help, labels, SQL whose columns are the labels and then the value)
 _GAUGES: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
