@@ -48,7 +48,7 @@ def import_(
 
         def progress(seen: int, name: str = name) -> None:
             if sys.stderr.isatty():
-                print(f"\r{name}: {seen} exchanges", end="", file=sys.stderr, flush=True)
+                print(f"\r{printable(name)}: {seen} exchanges", end="", file=sys.stderr, flush=True)
 
         past = read_past(path, bad)
         new, known = log.count_new(past, progress) if dry_run else log.add_many(past, progress)
@@ -59,9 +59,9 @@ def import_(
         )
         if not as_json:
             would = " (nothing was written)" if dry_run else ""
-            print(f"{name}: {new} new, {known} already there, {bad.count} unusable{would}")
+            print(f"{printable(name)}: {new} new, {known} already there, {bad.count} unusable{would}")
         for line in bad.named:
-            print(f"  {name} {line}", file=sys.stderr)
+            print(printable(f"  {name} {line}"), file=sys.stderr)
         unusable += bad.count
     if as_json:
         print_json(done)
@@ -110,9 +110,11 @@ def show(exchange: OneId, as_json: AsJson = False) -> None:
         if value is not None and value != "" and name != "context":
             print(f"{name:<20} {printable(str(value))}")
     for turn in json.loads(row["context"]):
-        print(f"{'before':<20} {turn['role']}: {one_line(turn['content'], 80)}")
+        told = f"{turn['role']}: {turn['content']}"
+        print(f"{'before':<20} {one_line(told, 90)}")
     for attempt in attempts:
-        print(f"{'tried':<20} {attempt['tier']}: {attempt['outcome']}, {one_line(attempt['reason'], 120)}")
+        told = f"{attempt['tier']}: {attempt['outcome']}, {attempt['reason']}"
+        print(f"{'tried':<20} {one_line(told, 140)}")
 
 
 @app.command()
@@ -128,7 +130,7 @@ def stats(as_json: AsJson = False) -> None:
     print(f"{figures.exchanges} exchanges, {figures.learnable} to learn from, {figures.feedback} ratings, {figures.runs} runs")
     for tier, (n, ms, usd) in figures.per_tier.items():
         latency = "" if ms is None else f"  median {ms:.0f} ms"
-        print(f"  {tier:<9} {n:>7}  {n / figures.exchanges:5.1%}{latency}" + (f"  ${usd:.4f}" if usd else ""))
+        print(f"  {printable(tier):<9} {n:>7}  {n / figures.exchanges:5.1%}{latency}" + (f"  ${usd:.4f}" if usd else ""))
     if figures.spooled:
         print(f"{figures.spooled} more wait in the spool for the database to be free")
     if figures.forgotten:
@@ -202,7 +204,7 @@ def export(
     if as_json:
         print_json({"file": str(path), "exchanges": count})
     else:
-        print(f"{count} exchanges in {path}")
+        print(f"{count} exchanges in {printable(str(path))}")
 
 
 def _done(told: str, figures: dict[str, Any], as_json: bool) -> None:

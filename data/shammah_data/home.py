@@ -66,6 +66,11 @@ class Home:
         return self.root / "log-token"
 
     @property
+    def http_token(self) -> Path:
+        """The token of the HTTP server."""
+        return self.root / "http-token"
+
+    @property
     def models(self) -> Path:
         """The model store."""
         return self.root / "models"

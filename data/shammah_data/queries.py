@@ -147,7 +147,7 @@ def local_share(session: Session, last: int) -> list[tuple[int, int]]:
         session,
         "SELECT n // ? AS part, count(*) AS answers, count(*) FILTER (tier <> 'teacher') AS local FROM ("
         "SELECT tier, row_number() OVER (ORDER BY logged_at DESC, turn DESC, id) - 1 AS n FROM exchanges "
-        "WHERE source = 'serve' AND complete AND trim(answer) <> '') WHERE n < 2 * ? GROUP BY part ORDER BY part",
+        "WHERE source IN ('serve', 'http') AND complete AND trim(answer) <> '') WHERE n < 2 * ? GROUP BY part ORDER BY part",
         [last, last],
     )
     return [(int(row["answers"]), int(row["local"])) for row in found]

@@ -9,6 +9,7 @@ from typing import Any
 from shammah_data.exchange import Attempt, Audited, Exchange, Feedback
 from shammah_data.secrets import redact
 from shammah_data.session import Session, fetch, transaction
+from shammah_data.text import printable
 
 _EXCHANGES = {
     "id": "UUID",
@@ -64,11 +65,17 @@ Clean = Callable[[str], str]
 
 
 def exchange_record(exchange: Exchange, clean: Clean = redact) -> dict[str, Any]:
-    """One exchange with its attempts, JSON-able, as `insert` and the spool take it; `clean` takes out what must not be kept."""
+    """One exchange with its attempts, JSON-able, as `insert` and the spool take it; `clean` takes out what must not be kept.
+
+    What a model or a service said is kept as it may be shown; what the user said is kept as it was said.
+    """
     row = {name: getattr(exchange, name) for name in _EXCHANGES if name != "logged_at"}
     row["created_at"] = utc(exchange.created_at)
-    row["query"], row["answer"] = clean(exchange.query), clean(exchange.answer)
-    context = [{"role": message.role, "content": clean(message.content)} for message in exchange.context]
+    row["query"], row["answer"] = clean(exchange.query), clean(printable(exchange.answer))
+    context = [
+        {"role": turn.role, "content": clean(turn.content if turn.role == "user" else printable(turn.content))}
+        for turn in exchange.context
+    ]
     row["context"] = json.dumps(context, ensure_ascii=False)
     attempts = [_attempt_row(exchange.id, n, each, clean) for n, each in enumerate(exchange.attempts)]
     return {"exchange": row, "attempts": attempts}
@@ -165,7 +172,7 @@ def utc(moment: datetime) -> str:
 
 
 def _attempt_row(exchange_id: str, position: int, attempt: Attempt, clean: Clean) -> dict[str, Any]:
-    return {"exchange_id": exchange_id, "position": position, **asdict(attempt), "reason": clean(attempt.reason)}
+    return {"exchange_id": exchange_id, "position": position, **asdict(attempt), "reason": clean(printable(attempt.reason))}
 
 
 def _has(row: Any, columns: Iterable[str]) -> bool:

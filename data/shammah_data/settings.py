@@ -67,6 +67,31 @@ class AuditSection:
 
 
 @dataclass(frozen=True)
+class HttpSettings:
+    """How `shammah-serve http` listens and what it bears.
+
+    `hosts`: names under which others reach a public server. `busy_wait_ms`: how long a query waits for the engine before the
+    next tier is asked. `queue`: queries under way at once; one more is refused with 503. `plain_systems`: system messages
+    that change nothing, so that local tiers may answer ("*": any). `header_seconds`, `body_seconds`, `write_seconds`: how
+    long a client may take to send a request's head, its body, and to take in what is sent. `grace_seconds`: how long what
+    is under way may go on once the server is told to end.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = field(default=8484, metadata={"least": 0, "most": 65535})
+    hosts: tuple[str, ...] = ()
+    busy_wait_ms: int = field(default=1000, metadata={"least": 0, "most": 600_000})
+    queue: int = field(default=64, metadata={"least": 1, "most": 1024})
+    connections: int = field(default=512, metadata={"least": 1, "most": 65_536})
+    body_bytes: int = field(default=2**20, metadata={"least": 1024, "most": 2**30})
+    header_seconds: float = field(default=10.0, metadata={"least": 0.01, "most": 600.0})
+    body_seconds: float = field(default=30.0, metadata={"least": 0.01, "most": 600.0})
+    write_seconds: float = field(default=30.0, metadata={"least": 0.01, "most": 600.0})
+    grace_seconds: float = field(default=3.0, metadata={"least": 0.0, "most": 600.0})
+    plain_systems: tuple[str, ...] = ("You are a helpful assistant.",)
+
+
+@dataclass(frozen=True)
 class TrainSettings:
     """What a night does, when one is due, and how a version that passes comes to serve.
 
@@ -118,6 +143,7 @@ class Settings:
     """All of config.toml: one table per section, and `log`, the server that keeps the log ("": a file in the home)."""
 
     log: str = ""
+    http: HttpSettings = HttpSettings()
     privacy: PrivacySettings = PrivacySettings()
     serve: ServeSettings = ServeSettings()
     teacher: TeacherSection = TeacherSection()

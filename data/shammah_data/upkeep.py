@@ -11,6 +11,7 @@ from shammah_data.choosing import Before, Ids, Search, Since, Source, TeacherMod
 from shammah_data.errors import InputError
 from shammah_data.home import Home
 from shammah_data.present import print_exchanges, print_json, size
+from shammah_data.text import printable
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -59,9 +60,9 @@ def forget(
     if told.quoted:
         print(f"taken out of what {told.quoted} later turns quoted")
     for line in told.removed:
-        print(f"removed: {line}")
+        print(f"removed: {printable(line)}")
     for line in told.remaining:
-        print(f"still there: {line}")
+        print(f"still there: {printable(line)}")
     if told.versions:
         print(
             f"{', '.join(told.versions)}: trained before this, may know it. The next run of shammah-train starts again from "
@@ -86,7 +87,7 @@ def verify(as_json: AsJson = False) -> None:
         print_json([asdict(finding) for finding in findings])
     else:
         for finding in findings:
-            print(f"{finding.level:<8}{finding.name:<10} {finding.told}")
+            print(f"{finding.level:<8}{finding.name:<10} {printable(finding.told)}")
     if any(finding.level == "problem" for finding in findings):
         sys.exit(1)
 
@@ -101,7 +102,7 @@ def backup(path: Annotated[Path, typer.Argument(help="The file to write.")], as_
     if as_json:
         print_json({"file": str(path), "exchanges": count, "bytes": path.stat().st_size})
     else:
-        print(f"{count} exchanges in {path} ({size(path.stat().st_size)})")
+        print(f"{count} exchanges in {printable(str(path))} ({size(path.stat().st_size)})")
 
 
 def restore(path: Annotated[Path, typer.Argument(help="A file that `backup` wrote.")], as_json: AsJson = False) -> None:
@@ -112,7 +113,7 @@ def restore(path: Annotated[Path, typer.Argument(help="A file that `backup` wrot
     if as_json:
         print_json({"file": str(path), "new": new, "known": known})
     else:
-        print(f"{path.name}: {new} exchanges restored, {known} already there or forgotten")
+        print(f"{printable(path.name)}: {new} exchanges restored, {known} already there or forgotten")
 
 
 def compact(as_json: AsJson = False) -> None:
@@ -125,7 +126,7 @@ def compact(as_json: AsJson = False) -> None:
     if as_json:
         print_json({"file": str(home.log), "bytes_before": before, "bytes_after": after})
     else:
-        print(f"{home.log}: {size(before)} -> {size(after)}")
+        print(f"{printable(str(home.log))}: {size(before)} -> {size(after)}")
 
 
 def repair(as_json: AsJson = False) -> None:
@@ -137,7 +138,7 @@ def repair(as_json: AsJson = False) -> None:
     if as_json:
         print_json(asdict(told))
         return
-    print(f"set aside: {told.aside}; {told.saved} exchanges saved")
+    print(f"set aside: {printable(str(told.aside))}; {told.saved} exchanges saved")
     if told.wal_bytes:
         print(f"of the write-ahead log, {told.wal_read} of {told.wal_bytes} bytes could be read")
     print("if you have a backup, `shammah-log restore FILE` adds what is missing")
@@ -154,4 +155,4 @@ def serve(
     home = Home.find().create()
     if Settings.load(home.settings).log:
         raise InputError(f"{home.settings}: log names a server already; the home of the server itself must not")
-    run(home, host, port, lambda line: print(line, flush=True))
+    run(home, host, port, lambda line: print(printable(line), flush=True))

@@ -26,26 +26,33 @@ from shammah_runtime.learned import LearnedIndex, LearnedTier
 from shammah_runtime.models import ModelKeeper
 from shammah_runtime.neural import NeuralTier
 from shammah_runtime.template import TemplateTier
+from shammah_runtime.turns import OneAtATime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from shammah_runtime.proposal import Proposal, Query
+    from shammah_runtime.proposal import LocalTier, Proposal, Query
 
 _RETRY_SECONDS = 1.0
+_CLOSING_SECONDS = 10.0
+_CLOSING_LOOK_SECONDS = 0.2
 # Below this an earlier answer is rarely the one that the model gives.
 _DRAFT_SIMILARITY = 0.5
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line may override; `decoding`: fields of `Decoding` by name."""
+    """What the command line may override; `decoding`: fields of `Decoding` by name.
+
+    `engine_wait`: seconds that one of many threads waits for the engine before the next tier is asked; None for one thread.
+    """
 
     provider: Provider | None = None
     precision: WantedPrecision | None = None
     offline: bool = False
     no_log: bool = False
     watch: bool = True
+    engine_wait: float | None = None
     decoding: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -64,10 +71,12 @@ class Appliance:
         session = str(uuid.uuid4())
         self.models = ModelKeeper(self.store, self.wanted, session=session)
         self.index = LearnedIndex()
+        self.context_turns = serve.context_turns
         self._warn = warn
         self._watch = options.watch
         self._filled = threading.Event()
         self._closed = threading.Event()
+        self._filler = threading.Thread(target=self._fill, name="learned-index", daemon=True)
         self.why_no_audits = ""
         self.guard = Guard(home.models)
         self._neural = NeuralTier(self.models, Decoding.of(serve, options.decoding), self._support, self._likely, self.guard)
@@ -84,9 +93,13 @@ class Appliance:
                 ),
                 os.environ.get("ANTHROPIC_API_KEY"),
             )
+        neural: LocalTier = self._neural
+        self._turns: OneAtATime | None = None
+        if options.engine_wait is not None:
+            neural = self._turns = OneAtATime(self._neural, self.models.wait, options.engine_wait)
         cascade = Cascade(
             local=(
-                self._neural,
+                neural,
                 _Filled(LearnedTier(self.index, serve.learned_threshold), self._filled),
                 TemplateTier(),
             ),
@@ -112,7 +125,7 @@ class Appliance:
         """Begin to load the model, the learned answers and, where there is a key, the teacher's SDK."""
         memory.keep_together()
         self.models.start(self._watch)
-        threading.Thread(target=self._fill, name="learned-index", daemon=True).start()
+        self._filler.start()
 
     def _make_auditor(self, section: AuditSection) -> Auditor | None:
         """None where nothing may be asked: then precision is not measured, and no figure for it is made up."""
@@ -142,7 +155,12 @@ class Appliance:
         self._closed.set()
         if self.auditor is not None:
             self.auditor.close()
+        if self._turns is not None:
+            self._turns.close()
         self.models.close()
+        # A thread that is inside a native library when the interpreter ends would take the process down with it.
+        if self._filler.is_alive():
+            self._filler.join(_CLOSING_SECONDS)
 
     def _support(self, query: str, answer: str) -> float:
         self._filled.wait()
@@ -167,10 +185,12 @@ class Appliance:
             self._filled.set()
         if self._teacher is not None and self._teacher.available:
             # After the model: importing the SDK takes more than a second of one core.
-            self.models.wait()
-            self._teacher.warm()
-            if self.auditor is not None and self._watch:
-                self.auditor.start()
+            while not self.models.wait(_CLOSING_LOOK_SECONDS) and not self._closed.is_set():
+                pass
+            if not self._closed.is_set():
+                self._teacher.warm()
+                if self.auditor is not None and self._watch:
+                    self.auditor.start()
         # Whoever holds the log lets go of it some time; until then one answers without what was learned from it.
         while taken and self._watch and not self._closed.wait(_RETRY_SECONDS):
             try:

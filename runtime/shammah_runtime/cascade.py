@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 from shammah_data.errors import TeacherError
 from shammah_data.exchange import Attempt, Exchange, Message
-from shammah_data.text import printable
+from shammah_data.text import Sanitizer, printable
 from shammah_runtime.proposal import LocalTier, OnText, Proposal, Query, declined
-from shammah_runtime.teacher import Teacher
+from shammah_runtime.teacher import Asking, Teacher
 
 
 @dataclass(frozen=True)
@@ -80,46 +80,53 @@ class Cascade:
         """Answer a query; `on_text` gets a local answer whole, once accepted, and the teacher's as it streams.
 
         KeyboardInterrupt passes through from a local tier, which has shown nothing; an interrupted teacher's answer is
-        returned as far as it came.
+        returned as far as it came. The same goes for InterruptedError, which is how the query's `stop` is met.
         """
         began = self._clock()
         attempts: list[Attempt] = []
 
         def timed(proposal: Proposal, since: float) -> Proposal:
-            attempt = replace(proposal.attempt, latency_ms=(self._clock() - since) * 1000.0)
+            reason = printable(proposal.attempt.reason)
+            attempt = replace(proposal.attempt, reason=reason, latency_ms=(self._clock() - since) * 1000.0)
             attempts.append(attempt)
             return replace(proposal, attempt=attempt, text=printable(proposal.text))
 
         def reply(proposal: Proposal, error: str | None = None, interrupted: bool = False) -> Reply:
             return Reply(proposal, tuple(attempts), (self._clock() - began) * 1000.0, error, interrupted)
 
-        for tier in self._local:
+        for tier in self._local if query.asked != "teacher" and not query.system else ():
             since = self._clock()
             proposal = timed(tier.propose(query), since)
+            if query.stop.asked():
+                raise InterruptedError
             if proposal.accepted:
                 on_text(proposal.text)
                 return reply(proposal)
         since = self._clock()
-        if self._teacher is None or self._teacher.unavailable_reason is not None:
-            reason = self._no_teacher_reason if self._teacher is None else str(self._teacher.unavailable_reason)
+        if (reason := self._not_asked(query)) is not None:
             failed = timed(declined("teacher", reason), since)
             return reply(failed, f"no local answer is sure enough, and Claude was not asked: {reason}")
+        assert self._teacher is not None
         arrived: list[str] = []
+        sanitizer = Sanitizer()
 
         def show(piece: str) -> None:
             arrived.append(piece)
-            on_text(printable(piece))
+            if shown := sanitizer.push(piece):
+                on_text(shown)
 
         messages = [*query.context, Message("user", query.text)]
         model = self._teacher.settings.model
         try:
-            answer = self._teacher.ask(messages, show)
+            answer = self._teacher.ask(messages, show, Asking(query.system, query.most_tokens, query.stop))
         except TeacherError as error:
             failed = Proposal(Attempt("teacher", "failed", str(error)), error.partial, complete=False, teacher_model=model)
             return reply(timed(failed, since), str(error))
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, InterruptedError):
             stopped = Proposal(Attempt("teacher", "failed", "stopped by the user"), "".join(arrived), False, None, model)
             return reply(timed(stopped, since), interrupted=True)
+        if rest := sanitizer.close():
+            on_text(rest)
         told = "asked" if answer.complete else f"cut short: {answer.stop_reason}"
         proposal = Proposal(
             Attempt("teacher", "accepted", told),
@@ -131,3 +138,11 @@ class Cascade:
             cost_usd=answer.cost_usd,
         )
         return reply(timed(proposal, since))
+
+    def _not_asked(self, query: Query) -> str | None:
+        """Why the teacher is not asked, or None."""
+        if query.asked == "local":
+            return "only a local answer was asked for"
+        if self._teacher is None:
+            return self._no_teacher_reason
+        return self._teacher.unavailable_reason

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +11,7 @@ from shammah_data import command
 from shammah_data.errors import InputError
 from shammah_data.home import Home
 from shammah_data.settings import Provider, Settings, WantedPrecision
+from shammah_data.text import printable
 
 app = typer.Typer(
     help="Answer questions, locally where it is sure and through Claude where it is not.",
@@ -48,8 +49,6 @@ LengthPenalty = Annotated[float | None, typer.Option("--length-penalty", help="O
 
 
 def _warn(text: str) -> None:
-    from shammah_data.text import printable
-
     print(f"shammah-serve: {printable(text)}", file=sys.stderr)
 
 
@@ -198,7 +197,7 @@ def ask(
 
 
 def _told(token: Any) -> dict[str, Any]:
-    told = {"id": token.id, "text": token.text, "logprob": round(token.logprob, 6)}
+    told = {"id": token.id, "text": printable(token.text), "logprob": round(token.logprob, 6)}
     return told | ({"top": [_told(one) for one in token.top]} if token.top else {})
 
 
@@ -253,13 +252,46 @@ def similar(
 
 
 @app.command()
+def http(
+    host: Annotated[str | None, typer.Option("--host", help="Where to listen (default: config.toml, else 127.0.0.1).")] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", min=0, max=65535, help="The port (default: config.toml, else 8484; 0: any).")
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="Let other machines reach it.")] = False,
+    provider: ProviderOption = None,
+    precision: PrecisionOption = None,
+    offline: Offline = False,
+    no_log: NoLog = False,
+) -> None:
+    """Serve OpenAI's and Anthropic's APIs (pip install 'shammah[http]')."""
+    try:
+        from shammah_runtime.http.server import serve as serve_http
+    except ModuleNotFoundError as error:
+        raise InputError(f"the HTTP server is not installed ({error}): pip install 'shammah[http]'") from error
+    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    settings = replace(Settings.load(Home.find().settings).http, **given)  # type: ignore[arg-type]
+    appliance = _appliance(
+        provider=provider,
+        precision=precision,
+        offline=offline,
+        no_log=no_log,
+        watch=True,
+        engine_wait=settings.busy_wait_ms / 1000.0,
+    )
+    try:
+        serve_http(appliance, settings, public, no_log, _warn)
+    finally:
+        appliance.close()
+
+
+@app.command()
 def doctor() -> None:
     """Check the installation: ONNX Runtime, home, settings, log, base, model, API key."""
     from shammah_runtime.doctor import examine
 
     checks = examine(Home.find())
     for check in checks:
-        print(check)
+        print(printable(str(check)))
     if any(check.level == "fail" for check in checks):
         sys.exit(1)
 

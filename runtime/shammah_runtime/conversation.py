@@ -1,33 +1,26 @@
-"""One session: earlier turns, the log, ratings. Knows the cascade and the log, no terminal."""
+"""One session: earlier turns, ratings, what is private. Knows the desk, no terminal."""
 
 import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from shammah_data.errors import InputError, LogError
-from shammah_data.exchange import Exchange, Feedback, Message, Rating
+from shammah_data.errors import InputError
+from shammah_data.exchange import Exchange, Message, Rating
 from shammah_data.log import ExchangeLog, context_of
 from shammah_data.tombstones import Announced
 from shammah_runtime.cascade import Cascade, Reply
+from shammah_runtime.desk import Desk, asked, encodable
 from shammah_runtime.learned import Known, LearnedIndex
 from shammah_runtime.proposal import OnText, Query
 
 if TYPE_CHECKING:
     from shammah_runtime.audits import Auditor
 
-_LONGEST_QUERY = 100_000
-# A template is a fixed sentence: there is nothing to measure.
-AUDITED = frozenset({"neural", "learned"})
 _FILL_WAIT = 0.25
 
 
 class Conversation:
-    """Asks, logs and rates.
-
-    `log` None keeps nothing on disk. `warn` gets one line when something could not be written, and no second one until
-    something could: the answer is shown all the same. `forgotten` tells which exchanges another process forgot;
-    `auditor` has answers put to the teacher.
-    """
+    """Asks and rates, with what was said before. `log`, `warn`, `forgotten` and `auditor` are those of its `desk`."""
 
     def __init__(
         self,
@@ -40,14 +33,8 @@ class Conversation:
         session: str | None = None,
         auditor: "Auditor | None" = None,
     ) -> None:
-        self._cascade = cascade
-        self._index = index
-        self._log = log
+        self.desk = Desk(cascade, index, log, warn, forgotten, auditor)
         self._context_turns = context_turns
-        self._warn = warn
-        self._warned = False
-        self._forgotten = forgotten
-        self._auditor = auditor
         self._private_since: int | None = None
         self.session = session or str(uuid.uuid4())
         self._turns: list[Message] = []
@@ -59,36 +46,16 @@ class Conversation:
 
         Raises InputError for an empty or oversized query, KeyboardInterrupt when stopped before anything was shown.
         """
-        text = _encodable(text).strip()
-        if not text:
-            raise InputError("the question is empty")
-        if len(text) > _LONGEST_QUERY:
-            raise InputError(f"the question has {len(text)} characters; the most is {_LONGEST_QUERY}")
-        for exchange_id in self._forgotten.fresh() if self._forgotten else ():
-            self._index.remove(exchange_id)
+        text = asked(text)
         kept = self._turns[-2 * self._context_turns :] if self._context_turns else []
         query = Query(text, tuple(kept), self.session)
-        reply = self._cascade.answer(query, on_text)
-        exchange = reply.exchange(query, self.session, self._count, self._audit_probability(reply))
+        exchange, reply = self.desk.answer(query, on_text, self.session, self._count, self.private)
         self._count += 1
-        self._keep(lambda log: log.append(exchange))
-        if self._auditor is not None and exchange.tier != "teacher" and exchange.teacher_probability:
-            self._auditor.nudge()
         self.last = (exchange, reply)
         if reply.answered:
             self._turns += [Message("user", text), Message("assistant", reply.text)]
             self._drop_old_turns()
-            # An answer to a follow-up means nothing without what it follows.
-            if exchange.tier == "teacher" and not query.context and not self.private:
-                self._index.add(self._known(exchange.id, exchange.query, exchange.answer))
         return reply
-
-    def _audit_probability(self, reply: Reply) -> float:
-        """With which probability an answer is put to the teacher as well: what is not kept never is."""
-        tier = reply.proposal.attempt.tier
-        if self._auditor is None or self._log is None or self.private or not reply.answered or tier not in AUDITED:
-            return 0.0
-        return self._auditor.probability(reply.proposal.model_version or tier)
 
     def _drop_old_turns(self) -> None:
         """A session that goes on for weeks holds no more than what a query may see."""
@@ -113,45 +80,14 @@ class Conversation:
 
     def rate(self, rating: Rating, correction: str | None = None) -> Exchange:
         """Rate the last answer, with what it should have been where that is given. Raises InputError without one."""
-        correction = None if correction is None else _encodable(correction)
+        correction = None if correction is None else encodable(correction)
         if self.last is None:
             raise InputError("there is no answer to rate yet")
         exchange, reply = self.last
-        self._keep(lambda log: log.rate(Feedback(exchange.id, rating, correction=correction)))
-        repeated = reply.proposal.repeats
-        if rating == "bad" and repeated is not None and reply.proposal.same_query:
-            # Else the answer would be learned again from where it came.
-            self._keep(lambda log: log.rate(Feedback(repeated, "bad")))
-        if correction is not None:
-            if not exchange.context and not self.private:
-                self._index.add(self._known(exchange.id, exchange.query, correction))
-            if self._turns and self._turns[-1].content == exchange.answer:
-                self._turns[-1] = Message("assistant", correction)
-        elif rating == "bad":
-            self._index.forget_answer(exchange.query, exchange.answer)
+        self.desk.rate(exchange, reply, rating, correction, private=self.private)
+        if correction is not None and self._turns and self._turns[-1].content == exchange.answer:
+            self._turns[-1] = Message("assistant", correction)
         return exchange
-
-    def _keep(self, write: Callable[[ExchangeLog], bool]) -> None:
-        if self._log is None or self.private:
-            return
-        try:
-            write(self._log)
-            self._warned = False
-        except LogError as error:
-            if not self._warned:
-                self._warn(str(error))
-            self._warned = True
-
-    def _known(self, exchange_id: str, query: str, answer: str) -> Known:
-        """As the log has it: what a secret was told for is repeated without it, now and after a restart."""
-        if self._log is None:
-            return Known(exchange_id, query, answer)
-        return Known(exchange_id, self._log.clean(query), self._log.clean(answer))
-
-
-def _encodable(text: str) -> str:
-    # Bytes that are no UTF-8 come from a command line as lone surrogates, which no file and no request can hold.
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def fill(index: LearnedIndex, log: ExchangeLog) -> None:

@@ -83,7 +83,7 @@ class ModelKeeper:
         """Stop watching."""
         self._stop.set()
         if self._thread:
-            self._thread.join(timeout=5.0)
+            self._thread.join(timeout=10.0)
 
     def current(self, session: str = "") -> Model | None:
         """The version for the next query of a session, or None.
@@ -111,10 +111,10 @@ class ModelKeeper:
             self._changed.wait_for(lambda: self._settled)
             return self._loaded.get(self._serving) if self._serving else None
 
-    def wait(self) -> None:
-        """Return once the first version has been loaded or refused."""
+    def wait(self, seconds: float | None = None) -> bool:
+        """Return once the first version has been loaded or refused, or after so long; whether it has."""
         with self._changed:
-            self._changed.wait_for(lambda: self._settled)
+            return self._changed.wait_for(lambda: self._settled, seconds)
 
     @property
     def reason(self) -> str:

@@ -16,9 +16,12 @@ from shammah_runtime.engine.model import Model
 from shammah_runtime.followup import depends_on_context
 from shammah_runtime.models import ModelKeeper
 from shammah_runtime.proposal import Proposal, Query, Token, declined
+from shammah_runtime.stopping import NEVER, Stop
 
 # The confidence is calibrated on questions that stand alone until a version has seen this many that do not.
 _LEAST_CONTEXT_EXAMPLES = 20
+# How often one looks whether an answer is still wanted.
+_STOP_SECONDS = 0.02
 
 
 class NeuralTier:
@@ -60,8 +63,9 @@ class NeuralTier:
             calibration = self._held_to(model)
         except ShammahError as error:
             return declined("neural", str(error))
-        budget = min(self.decoding.max_tokens, model.manifest.shape.context // 2)
-        decoding = replace(self.decoding, max_tokens=budget)
+        decoding = query.decoding or self.decoding
+        budget = min(decoding.max_tokens, model.manifest.shape.context // 2)
+        decoding = replace(decoding, max_tokens=budget)
         seen: list[float] = []
         try:
             prompt = model.prompt(query.text, context, budget)
@@ -75,7 +79,10 @@ class NeuralTier:
                     cancelled=lambda: _hopeless(seen, calibration, budget),
                     answers=drafts,
                 ),
+                query.stop,
             )
+            if query.stop.asked():
+                return declined("neural", "stopped by the user")
             sure = confidence(calibration, features(answer.logprobs, self._support(query.text, answer.text)))
         except ShammahError as error:
             return declined("neural", str(error))
@@ -130,8 +137,8 @@ def _tokens(answer: Generated, tokenizer: ChatTokenizer) -> tuple[Token, ...]:
     )
 
 
-def interruptible(decoder: Decoder, work: Callable[[], Generated]) -> Generated:
-    """Run on a thread of its own what a Ctrl-C must end at once: a signal is not handled while the graph runs."""
+def interruptible(decoder: Decoder, work: Callable[[], Generated], stop: Stop = NEVER) -> Generated:
+    """Run on a thread of its own what a Ctrl-C or `stop` must end at once: a signal is not handled while the graph runs."""
     outcome: list[Generated | BaseException] = []
     # An event, since a thread whose join was interrupted counts as ended in Python 3.11.
     done, given_up = threading.Event(), threading.Event()
@@ -149,7 +156,9 @@ def interruptible(decoder: Decoder, work: Callable[[], Generated]) -> Generated:
     try:
         # A signal may come as early as here.
         thread.start()
-        done.wait()
+        while not done.wait(None if stop is NEVER else _STOP_SECONDS):
+            if stop.asked():
+                decoder.cancel()
     except BaseException:
         given_up.set()
         while thread.ident is not None and not done.is_set():

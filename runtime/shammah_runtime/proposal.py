@@ -1,19 +1,33 @@
-"""What tiers take and give: a query with its earlier turns in, a proposal out. Pure values."""
+"""What tiers take and give: a query with its earlier turns in, a proposal out. Values, but for the wish to stop."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
 from shammah_data.exchange import Attempt, Message, Tier
+from shammah_runtime.engine.decoding import Decoding
+from shammah_runtime.stopping import NEVER, Stop
+
+Asked = Literal["all", "local", "teacher"]
 
 
 @dataclass(frozen=True)
 class Query:
-    """What the user asks, and the turns before it; `session` decides which of two versions on trial answers."""
+    """What the user asks, and the turns before it; `session` decides which of two versions on trial answers.
+
+    `system`: what an answer is to mind beside the question; no local tier has learned to, so that the teacher is asked.
+    `asked`: which tiers may answer. `decoding`: how the local model's answer to this query is drawn, where that is not the
+    tier's own. `most_tokens`: of the teacher's answer, where that is less than the settings say.
+    """
 
     text: str
     context: tuple[Message, ...] = ()
     session: str = ""
+    system: str = ""
+    asked: Asked = "all"
+    decoding: Decoding | None = None
+    most_tokens: int | None = None
+    stop: Stop = field(default=NEVER, compare=False)
 
 
 @dataclass(frozen=True)

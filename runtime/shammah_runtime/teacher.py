@@ -12,12 +12,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from shammah_data.errors import TeacherError
 from shammah_data.exchange import Message
+from shammah_data.text import one_line, printable
 from shammah_runtime.prices import PRICES, Price, cost_usd
+from shammah_runtime.stopping import NEVER, Stop
 
 if TYPE_CHECKING:
     import anthropic
@@ -74,6 +76,15 @@ class TeacherSettings:
     total_seconds: float = 45.0
     base_url: str | None = None
     prices: tuple[Price, ...] = PRICES
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What one question adds to the settings: more for the system prompt, fewer tokens, a wish to stop."""
+
+    system: str = ""
+    most_tokens: int | None = None
+    stop: Stop = NEVER
 
 
 @dataclass(frozen=True)
@@ -149,20 +160,21 @@ class Teacher:
         with contextlib.suppress(ImportError):  # `ask` is the one to report it
             _import_sdk()
 
-    def ask(self, messages: Sequence[Message], on_text: Callable[[str], None]) -> TeacherReply:
+    def ask(self, messages: Sequence[Message], on_text: Callable[[str], None], asking: Asking = Asking()) -> TeacherReply:
         """Put a conversation to Claude and hand on each piece of text as it arrives, in the caller's thread.
 
         Raises TeacherError, with the text so far in `partial`, when no whole answer came within the deadline.
-        KeyboardInterrupt and whatever `on_text` raises close the stream and pass through.
+        KeyboardInterrupt, whatever `on_text` raises, and InterruptedError after a wish to stop close the stream and pass
+        through.
         """
         if self.unavailable_reason is not None:
             raise TeacherError(f"Claude cannot be asked, {self.unavailable_reason}: set it and start again")
         began = self._clock()
         shown: list[str] = []
-        outcome = self._attempt(messages, on_text, shown, began)
+        outcome = self._attempt(messages, on_text, asking, shown, began)
         if isinstance(outcome, _Failure) and not shown and (delay := self._back_off(outcome, began)) is not None:
             self._sleep(delay)
-            outcome = self._attempt(messages, on_text, shown, began)
+            outcome = self._attempt(messages, on_text, asking, shown, began)
         text = "".join(shown)
         if isinstance(outcome, _End) and not text.strip():
             outcome = self._nothing_said(outcome)
@@ -180,15 +192,17 @@ class Teacher:
         )
 
     def _attempt(
-        self, messages: Sequence[Message], on_text: Callable[[str], None], shown: list[str], began: float
+        self, messages: Sequence[Message], on_text: Callable[[str], None], asking: Asking, shown: list[str], began: float
     ) -> _End | _Failure:
-        settings = self.settings
+        settings = asked(self.settings, asking)
         last = began + settings.total_seconds
         deadline = min(last, began + settings.first_token_seconds)
         call = _Call(settings, self._key, self._http_client, messages, last - self._clock())
         try:
             call.start()
             while (left := deadline - self._clock()) > 0.0:
+                if asking.stop.asked():
+                    raise InterruptedError
                 try:
                     # In slices, as Windows does not let Ctrl-C interrupt a wait.
                     event = call.events.get(timeout=min(left, 0.1))
@@ -217,9 +231,17 @@ class Teacher:
         if end.stop_reason == "refusal":
             return _Failure("Claude declined to answer this (refusal): ask it differently")
         if end.stop_reason == "max_tokens":
-            limit = self.settings.max_tokens
-            return _Failure(f"Claude used all {limit} tokens before it said anything: raise teacher.max_tokens")
+            return _Failure(
+                "Claude used all the tokens that it may before it said anything: raise max_tokens of [teacher] or the request"
+            )
         return _Failure(f"Claude's answer holds no text ({end.stop_reason}): ask again")
+
+
+def asked(settings: TeacherSettings, asking: Asking) -> TeacherSettings:
+    """The settings for one question."""
+    system = "\n\n".join(part for part in (settings.system, asking.system) if part)
+    most = settings.max_tokens if asking.most_tokens is None else min(settings.max_tokens, asking.most_tokens)
+    return replace(settings, system=system or None, max_tokens=most)
 
 
 def _import_sdk() -> Any:
@@ -397,8 +419,7 @@ def _count(value: object) -> int | None:
 
 
 def _one_line(text: str, key: str, longest: int) -> str:
-    """The text without the key, without control characters and line breaks, and no longer than that."""
-    if key:
-        text = text.replace(key, "[key]")  # before it is shortened: half a key is a leak too
-    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-    return line if len(line) <= longest else line[: longest - 1] + "…"
+    """The text without the key, without what could drive a terminal, in one line and no longer than that."""
+    shown = printable(text)
+    # Before it is shortened: half a key is a leak too.
+    return one_line(shown.replace(key, "[key]") if key else shown, longest)

@@ -4,7 +4,7 @@ import os
 import sys
 from typing import TextIO
 
-from shammah_data.text import printable
+from shammah_data.text import Sanitizer, printable
 
 _DIM, _BOLD, _RESET = "\033[2m", "\033[1m", "\033[0m"
 
@@ -17,21 +17,25 @@ class Terminal:
         plain = not self._out.isatty() or os.environ.get("TERM") == "dumb" or "NO_COLOR" in os.environ
         self._styled = not plain
         self._at_start = True
+        self._sanitizer = Sanitizer()
 
     def stream(self, piece: str) -> None:
         """Show a piece of an answer at once."""
-        shown = printable(piece)
-        if shown:
-            self._out.write(shown)
-            self._out.flush()
-            self._at_start = shown.endswith("\n")
+        self._show(self._sanitizer.push(piece))
 
     def end(self) -> None:
         """Finish the line that an answer left open."""
+        self._show(self._sanitizer.close())
         if not self._at_start:
             self._out.write("\n")
             self._at_start = True
         self._out.flush()
+
+    def _show(self, shown: str) -> None:
+        if shown:
+            self._out.write(shown)
+            self._out.flush()
+            self._at_start = shown.endswith("\n")
 
     def remark(self, text: str) -> None:
         """A dim line about what happens."""

@@ -105,12 +105,12 @@ def test_list_is_one_line_each(tool: Tool, evil: Exchange) -> None:
     assert code == 0
     [line] = out.splitlines()
     assert line.startswith(evil.id[:8])
-    assert " + a[2Jb c " in line
+    assert " + ab c " in line
 
 
 def test_show_tells_everything(tool: Tool, evil: Exchange) -> None:
     _, out, _ = tool("show", evil.id[:6])
-    for expected in ("teacher", "before[A", "neural: failed, no]0;model", "teacher: accepted, asked", "1234.5"):
+    for expected in ("teacher", "user: before", "neural: failed, no", "teacher: accepted, asked", "1234.5"):
         assert expected in out
     found = tool.json("show", evil.id)
     assert found["query"] == evil.query

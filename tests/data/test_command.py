@@ -29,7 +29,7 @@ def _keep_umask() -> "object":
     [
         (ShammahError("no"), 2, "tool: no"),
         (InputError("bad file"), 2, "tool: bad file"),
-        (LogError("two\nlines \x1b[31m\x9b"), 2, "tool: two lines [31m"),
+        (LogError("two\nlines \x1b[31m\x9b"), 2, "tool: two lines"),
         (TeacherError("late", partial="half"), 3, "tool: late"),
         (FileNotFoundError(2, "No such file", "x.txt"), 2, "tool: No such file: x.txt"),
         (OSError("plain"), 2, "tool: plain"),

@@ -200,7 +200,7 @@ def test_bad_lines_in_a_folder_are_named_with_their_file(tmp_path: Path) -> None
         "c.jsonl is binary, and in no format that can be imported",
         "e.jsonl not a conversations.json of a claude.ai export",
         "house/a.jsonl line 2",
-        "house/b[2J.jsonl not a conversations.json of a claude.ai export",
+        "house/b.jsonl not a conversations.json of a claude.ai export",
     ]
     assert bad.count == 4
 

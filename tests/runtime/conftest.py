@@ -1,5 +1,6 @@
 """What the runtime's tests share: tiny versions, made once, and a home of one's own for each test."""
 
+import contextlib
 import dataclasses
 import os
 import threading
@@ -10,9 +11,10 @@ from typing import Any
 import pytest
 
 from fakes.claude import FakeClaude
+from fakes.listening import Listening
 from fakes.versions import OTHER_ANSWER, TAUGHT, TAUGHT_ANSWER, Tiny, make_tiny
 from shammah_data.home import Home
-from shammah_data.settings import ServeSettings, Settings
+from shammah_data.settings import HttpSettings, ServeSettings, Settings
 from shammah_runtime.appliance import Appliance, Options
 
 
@@ -80,3 +82,26 @@ def make_appliance(home: Home, warnings: list[str]) -> Iterator[Callable[..., Ap
     for thread in threading.enumerate():
         if thread.name == "learned-index":
             thread.join(30.0)
+
+
+@pytest.fixture
+def serving(make_appliance: Callable[..., Appliance], warnings: list[str]) -> Iterator[Callable[..., Listening]]:
+    """Start HTTP servers over appliances of the test's home; `http` are changes to [http], the rest those to [serve]."""
+    with contextlib.ExitStack() as stack:
+
+        def start(
+            offline: bool = False,
+            http: dict[str, Any] | None = None,
+            engine_wait: float = 10.0,
+            no_log: bool = False,
+            public: bool = False,
+            **settings: Any,
+        ) -> Listening:
+            options = Options(offline=offline, no_log=no_log, watch=False, engine_wait=engine_wait)
+            appliance = make_appliance(options, **settings)
+            appliance.models.wait()
+            given = dataclasses.replace(HttpSettings(), **(http or {}))
+            listening = Listening(appliance, given, public=public, no_log=no_log, warn=warnings.append)
+            return stack.enter_context(listening)
+
+        yield start

@@ -69,7 +69,7 @@ def test_the_first_accepted_answer_wins_and_later_tiers_are_not_asked() -> None:
     ticks = iter(range(100))
     reply = Cascade(tiers, None, clock=lambda: float(next(ticks))).answer(Query("Who?"), shown.append)
     assert [tier.asked for tier in tiers] == [1, 1, 0]
-    assert reply.text == "".join(shown) == "Ann[31m."
+    assert reply.text == "".join(shown) == "Ann."
     assert reply.answered
     assert reply.attempts == (
         Attempt("neural", "declined", "not sure", 0.3, 0.8, 1000.0),
@@ -77,7 +77,7 @@ def test_the_first_accepted_answer_wins_and_later_tiers_are_not_asked() -> None:
     )
     assert reply.latency_ms == 5000.0
     exchange = reply.exchange(Query("Who?"), "s", 3)
-    assert (exchange.answer, exchange.tier, exchange.session, exchange.turn) == ("Ann[31m.", "learned", "s", 3)
+    assert (exchange.answer, exchange.tier, exchange.session, exchange.turn) == ("Ann.", "learned", "s", 3)
     assert (exchange.complete, exchange.trainable, exchange.teacher_probability) == (True, True, 0.0)
 
 
@@ -254,7 +254,7 @@ def test_an_interrupted_teacher_leaves_what_had_arrived(make_appliance: Make, ho
 def test_what_could_drive_a_terminal_is_neither_shown_nor_logged(make_appliance: Make, home: Home, claude: FakeClaude) -> None:
     claude.answers = {TAUGHT: "Bring \x1b]0;title\x07 your\x9b31m passport.\u202e Now."}
     asked = Asked(make_appliance(), TAUGHT)
-    assert "".join(asked.shown) == asked.reply.text == "Bring ]0;title your31m passport. Now."
+    assert "".join(asked.shown) == asked.reply.text == "Bring  your passport. Now."
     assert rows(home)[0]["answer"] == asked.reply.text
 
 

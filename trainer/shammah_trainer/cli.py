@@ -13,6 +13,7 @@ from shammah_data.errors import InputError
 from shammah_data.home import Home
 from shammah_data.settings import Precision, Settings
 from shammah_data.store import ModelStore, Pointer
+from shammah_data.text import printable
 from shammah_trainer import showing
 
 app = typer.Typer(
@@ -49,7 +50,7 @@ def train(
     reporter = Reporter()
     result = train_once(home, replace(settings, train=chosen), reporter, force)
     reporter.end()
-    print(f"{result.status}: {result.reason}")
+    print(printable(f"{result.status}: {result.reason}"))
 
 
 @app.command()
@@ -63,7 +64,7 @@ def base(
     from shammah_trainer.base import make_base
 
     made = make_base(source, Home.find().create().bases, print)
-    print(f'ready: {made.folder} (base = "{source or made.name}" below [train] in config.toml)')
+    print(printable(f'ready: {made.folder} (base = "{source or made.name}" below [train] in config.toml)'))
 
 
 @app.command()

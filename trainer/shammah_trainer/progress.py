@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TextIO
 
+from shammah_data.text import printable
+
 if TYPE_CHECKING:
     from shammah_trainer.finetune import Progress
 
@@ -24,7 +26,7 @@ class Reporter:
     def say(self, text: str) -> None:
         """One line."""
         self.end()
-        print(text, file=self._stream, flush=True)
+        print(printable(text), file=self._stream, flush=True)
 
     def training(self, progress: "Progress") -> None:
         """A step of the fine-tuning."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 class StopStrings:
-    """Shows text up to the stop string that is complete first; of two that end together the longer one counts.
+    """Shows text up to the stop string that is complete first; of two that end together the longer one counts, and is `found`.
 
     What may still become a stop string is held back, so that no part of one is ever shown. The result does not depend on how
     the text is divided.
@@ -15,6 +15,7 @@ class StopStrings:
         self._longest = max(map(len, self._stops), default=0)
         self._held = ""
         self.stopped = False
+        self.found: str | None = None
 
     def push(self, piece: str) -> str:
         """The text that may be shown now; nothing more once `stopped`."""
@@ -26,7 +27,8 @@ class StopStrings:
             ended = [stop for stop in self._stops if self._held.endswith(stop)]
             if ended:
                 self.stopped = True
-                shown.append(self._held[: len(self._held) - max(map(len, ended))])
+                self.found = max(ended, key=len)
+                shown.append(self._held[: len(self._held) - len(self.found)])
                 self._held = ""
                 break
             free = len(self._held) - self._open()

@@ -1,0 +1,147 @@
+"""Where a query is answered and kept: the cascade, the log, and what is learned at once. Any number of threads may ask.
+
+Knows no session: who asks brings the earlier turns along.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from shammah_data.errors import InputError, LogError
+from shammah_data.exchange import Exchange, Feedback, Rating
+from shammah_data.log import ExchangeLog
+from shammah_data.tombstones import Announced
+from shammah_runtime.cascade import Cascade, Reply
+from shammah_runtime.learned import Known, LearnedIndex
+from shammah_runtime.proposal import OnText, Query
+
+if TYPE_CHECKING:
+    from shammah_runtime.audits import Auditor
+
+LONGEST_QUERY = 100_000
+# A template is a fixed sentence: there is nothing to measure.
+AUDITED = frozenset({"neural", "learned"})
+
+
+class Desk:
+    """Answers, logs and rates.
+
+    `log` None keeps nothing on disk. `warn` gets one line when something could not be written, and no second one until
+    something could: the answer is given all the same. `forgotten` tells which exchanges another process forgot;
+    `auditor` has answers put to the teacher.
+    """
+
+    def __init__(
+        self,
+        cascade: Cascade,
+        index: LearnedIndex,
+        log: ExchangeLog | None,
+        warn: Callable[[str], None],
+        forgotten: Announced | None = None,
+        auditor: "Auditor | None" = None,
+    ) -> None:
+        self._cascade = cascade
+        self._index = index
+        self._log = log
+        self._warn = warn
+        self._warned = False
+        self._forgotten = forgotten
+        self._auditor = auditor
+        self._looking = threading.Lock()
+
+    def answer(
+        self, query: Query, on_text: OnText, session: str, turn: int, private: bool = False, **given: str
+    ) -> tuple[Exchange, Reply]:
+        """Answer a query that `asked` made, and make the exchange durable before returning; a private one is not kept.
+
+        `given`: what the exchange says of itself otherwise, such as `id` and `source`.
+
+        Raises KeyboardInterrupt or InterruptedError when stopped before anything was shown.
+        """
+        self._drop_forgotten()
+        query = query if query.session else replace(query, session=session)
+        reply = self._cascade.answer(query, on_text)
+        audited = 0.0 if private else self._audit_probability(query, reply)
+        exchange = replace(reply.exchange(query, session, turn, audited), **given)  # type: ignore[arg-type]
+        if query.system:
+            # What was said under other orders is no answer to the question alone.
+            exchange = replace(exchange, trainable=False)
+        self._keep(lambda log: log.append(exchange), private)
+        if audited and self._auditor is not None:
+            self._auditor.nudge()
+        # An answer to a follow-up means nothing without what it follows.
+        if reply.answered and exchange.tier == "teacher" and exchange.trainable and not query.context and not private:
+            self._index.add(self._known(exchange.id, exchange.query, exchange.answer))
+        return exchange, reply
+
+    def rate(
+        self,
+        exchange: Exchange,
+        reply: Reply | None,
+        rating: Rating,
+        correction: str | None = None,
+        weight: float = 1.0,
+        private: bool = False,
+    ) -> None:
+        """Rate an answer, with what it should have been where that is given; `reply` as far as it is still known."""
+        self._keep(lambda log: log.rate(Feedback(exchange.id, rating, weight, correction)), private)
+        repeated = None if reply is None else reply.proposal.repeats
+        if rating == "bad" and repeated is not None and reply is not None and reply.proposal.same_query:
+            # Else the answer would be learned again from where it came.
+            self._keep(lambda log: log.rate(Feedback(repeated, "bad")), private)
+        if correction is not None:
+            if not exchange.context and exchange.trainable and not private:
+                self._index.add(self._known(exchange.id, exchange.query, correction))
+        elif rating == "bad":
+            self._index.forget_answer(exchange.query, exchange.answer)
+
+    def _audit_probability(self, query: Query, reply: Reply) -> float:
+        """With which probability an answer is put to the teacher as well; what is not kept never is."""
+        tier = reply.proposal.attempt.tier
+        if self._auditor is None or self._log is None or query.system or not reply.answered or tier not in AUDITED:
+            return 0.0
+        return self._auditor.probability(reply.proposal.model_version or tier)
+
+    def _drop_forgotten(self) -> None:
+        # Who looks at this moment looks for all.
+        if self._forgotten is None or not self._looking.acquire(blocking=False):
+            return
+        try:
+            for exchange_id in self._forgotten.fresh():
+                self._index.remove(exchange_id)
+        finally:
+            self._looking.release()
+
+    def _keep(self, write: Callable[[ExchangeLog], bool], private: bool) -> None:
+        if self._log is None or private:
+            return
+        try:
+            write(self._log)
+            self._warned = False
+        except LogError as error:
+            if not self._warned:
+                self._warn(str(error))
+            self._warned = True
+
+    def _known(self, exchange_id: str, query: str, answer: str) -> Known:
+        """As the log has it: what a secret was told for is repeated without it, now and after a restart."""
+        if self._log is None:
+            return Known(exchange_id, query, answer)
+        return Known(exchange_id, self._log.clean(query), self._log.clean(answer))
+
+
+def asked(text: str) -> str:
+    """A query as it can be asked. Raises InputError for an empty or oversized one."""
+    text = encodable(text).strip()
+    if not text:
+        raise InputError("the question is empty")
+    if len(text) > LONGEST_QUERY:
+        raise InputError(f"the question has {len(text)} characters; the most is {LONGEST_QUERY}")
+    return text
+
+
+def encodable(text: str) -> str:
+    """A text that can be written as UTF-8."""
+    # Bytes that are no UTF-8 come from a command line as lone surrogates, which no file and no request can hold.
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,83 @@
+"""What both APIs ask for, in the terms of the tiers: a history becomes a query with its earlier turns. Pure; knows no shape."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from shammah_data.errors import InputError
+from shammah_data.exchange import Message, Role
+from shammah_data.settings import HttpSettings, ServeSettings
+from shammah_runtime.desk import asked, encodable
+from shammah_runtime.engine.decoding import Decoding
+from shammah_runtime.proposal import Asked, Query
+
+# Names a client may give as the model; any other asks all tiers, as tools have the names of other services built in.
+MODELS: dict[str, Asked] = {"shammah": "all", "shammah-local": "local", "shammah-teacher": "teacher"}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the settings say of every request; `decoding` is how the local model answers unless a request says otherwise."""
+
+    decoding: Decoding
+    context_turns: int = ServeSettings.context_turns
+    plain_systems: tuple[str, ...] = HttpSettings.plain_systems
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A request: the query, the texts before which the client wants its answer cut, and whether it is to be kept."""
+
+    query: Query
+    stops: tuple[str, ...] = ()
+    private: bool = False
+    stream: bool = False
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One message of a request."""
+
+    role: Role
+    text: str
+
+
+def query(
+    limits: Limits, model: str, systems: Iterable[str], turns: Sequence[Turn], most_tokens: int | None, drawn: dict[str, Any]
+) -> Query:
+    """The last turn as the question and the turns before it as its context; `drawn` are fields of `Decoding` that were given.
+
+    Turns of one role in a row are one turn, empty ones and those before the first of the user are left out, and only the last
+    `context_turns` exchanges are kept. A system message counts unless it is one of the plain ones. Raises InputError.
+    """
+    if not turns or turns[-1].role != "user":
+        raise InputError("messages: the last message must be the user's")
+    merged: list[Message] = []
+    for turn in turns:
+        if merged and merged[-1].role == turn.role:
+            merged[-1] = Message(turn.role, f"{merged[-1].content}\n\n{turn.text}".strip())
+        elif turn.text.strip() and (merged or turn.role == "user"):
+            merged.append(Message(turn.role, encodable(turn.text)))
+    if not merged or merged[-1].role != "user":
+        raise InputError("messages: the last message must be the user's, and not empty")
+    told = [encodable(system).strip() for system in systems]
+    minded = [system for system in told if system and not {system, "*"}.intersection(limits.plain_systems)]
+    kept = 2 * limits.context_turns
+    return Query(
+        text=asked(merged[-1].content),
+        context=tuple(merged[:-1][-kept:]) if kept else (),
+        system="\n\n".join(minded),
+        asked=MODELS.get(model, "all"),
+        decoding=decoding(limits.decoding, most_tokens, drawn),
+        most_tokens=most_tokens,
+    )
+
+
+def decoding(usual: Decoding, most_tokens: int | None, drawn: dict[str, Any]) -> Decoding:
+    """How the local model is to answer this request. Raises InputError."""
+    given = {name: value for name, value in drawn.items() if value is not None}
+    if given.get("temperature") or given.get("logprobs"):
+        given |= {"beams": 1, "answers": 1}  # a beam search draws nothing
+    if most_tokens is not None:
+        given["max_tokens"] = min(usual.max_tokens, most_tokens)
+    return replace(usual, **given)

@@ -1,0 +1,88 @@
+"""From a history of messages to a query; pure."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from shammah_data.errors import InputError
+from shammah_data.exchange import WEIGHTS, Message
+from shammah_runtime.engine.decoding import Decoding
+from shammah_runtime.http import feedback_api
+from shammah_runtime.http.asking import Limits, Turn, query
+
+LIMITS = Limits(Decoding(max_tokens=50, beams=4, answers=2), context_turns=2)
+
+
+def asked(*turns: tuple[Any, str], systems: tuple[str, ...] = (), limits: Limits = LIMITS, **drawn: Any) -> Any:
+    most = drawn.pop("most_tokens", None)
+    return query(limits, "shammah", systems, [Turn(role, text) for role, text in turns], most, drawn)
+
+
+def test_the_last_turn_is_the_question_and_those_before_it_its_context() -> None:
+    found = asked(("user", "a"), ("assistant", "b"), ("user", " c "))
+    assert (found.text, found.context) == ("c", (Message("user", "a"), Message("assistant", "b")))
+
+
+def test_turns_of_one_role_are_one_and_empty_ones_none() -> None:
+    found = asked(
+        ("assistant", "hello"),
+        ("user", "a"),
+        ("user", "b"),
+        ("assistant", ""),
+        ("assistant", "c"),
+        ("user", "d"),
+        ("user", "e"),
+    )
+    assert found.context == (Message("user", "a\n\nb"), Message("assistant", "c"))
+    assert found.text == "d\n\ne"
+
+
+@pytest.mark.parametrize(("turns", "kept"), [(0, []), (1, ["c", "d"]), (9, ["a", "b", "c", "d"])])
+def test_only_the_last_exchanges_are_kept(turns: int, kept: list[str]) -> None:
+    history: Any = [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"), ("user", "e")]
+    found = asked(*history, limits=dataclasses.replace(LIMITS, context_turns=turns))
+    assert [turn.content for turn in found.context] == kept
+
+
+@pytest.mark.parametrize(
+    ("systems", "minded"),
+    [
+        ((), ""),
+        (("You are a helpful assistant.",), ""),
+        ((" You are a helpful assistant.\n", " Be brief. "), "Be brief."),
+        (("Be brief.", "Be kind."), "Be brief.\n\nBe kind."),
+    ],
+)
+def test_plain_system_messages_count_for_nothing(systems: tuple[str, ...], minded: str) -> None:
+    assert asked(("user", "a"), systems=systems).system == minded
+
+
+def test_half_a_letter_is_no_letter() -> None:
+    found = asked(("user", "\ud83d"), ("assistant", "b\ude00"), ("user", "caf\ud83d"), systems=("\ud83d!",))
+    assert (found.text, found.context[1].content, found.system) == ("caf?", "b?", "?!")
+
+
+@pytest.mark.parametrize("drawn", [{"temperature": 0.5}, {"logprobs": 3}])
+def test_what_no_beam_search_can_do_turns_it_off(drawn: dict[str, Any]) -> None:
+    decoding = asked(("user", "a"), **drawn).decoding
+    assert (decoding.beams, decoding.answers) == (1, 1)
+    assert {name: getattr(decoding, name) for name in drawn} == drawn
+    assert asked(("user", "a"), temperature=None).decoding == LIMITS.decoding
+
+
+@pytest.mark.parametrize(("given", "most"), [(None, 50), (10, 10), (1000, 50)])
+def test_a_client_may_ask_for_fewer_tokens_and_not_for_more(given: int | None, most: int) -> None:
+    found = asked(("user", "a"), most_tokens=given)
+    assert (found.decoding.max_tokens, found.most_tokens) == (most, given)
+
+
+@pytest.mark.parametrize("turns", [[], [("assistant", "a")], [("user", "a"), ("assistant", "b")], [("user", "")]])
+def test_without_a_question_there_is_no_query(turns: list[tuple[str, str]]) -> None:
+    with pytest.raises(InputError, match="messages"):
+        asked(*turns)
+
+
+def test_the_weights_are_those_of_the_log() -> None:
+    schema = feedback_api.FeedbackRequest.model_json_schema()
+    assert tuple(schema["properties"]["weight"]["enum"]) == WEIGHTS
