@@ -1,0 +1,68 @@
+"""Which examples an epoch trains on: what was asked rarely is shown more often than its share, what was asked often less.
+
+Knows examples and their answers, no tokens. An answer that was asked for n times gets n ** SHARE of the room, as languages of
+few texts do in multilingual models (Arivazhagan et al., "Massively multilingual neural machine translation in the wild", 2019).
+What was asked once is mostly never asked again: its n is the expected one of Good, "The population frequencies of species",
+1953, so that one-off questions do not crowd out the others.
+"""
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from shammah_data.judge import normalize
+from shammah_trainer.dataset import Example
+
+SHARE = 0.5
+_LEAST_CHANCE = 0.25
+# Everyday exchanges (groups below 0) take no more of an epoch than this, however few the user's own are.
+_MOST_EVERYDAY = 0.2
+
+
+def balanced(examples: Sequence[Example], rng: random.Random, share: float = SHARE) -> list[Example]:
+    """As many examples as there are, drawn so that each answer gets its room; in random order.
+
+    Of an answer's examples none is drawn again before the others were. With `share` 1 every example is drawn once.
+    """
+    if share >= 1.0:
+        return list(examples)
+    own = [example for example in examples if example.group >= 0]
+    everyday = [example for example in examples if example.group < 0]
+    most = round(_MOST_EVERYDAY * len(examples)) if own else len(examples)
+    shown = min(len(everyday), most)
+    drawn = _drawn(own, len(examples) - shown, share, rng) + rng.sample(everyday, shown)
+    rng.shuffle(drawn)
+    return drawn
+
+
+def _drawn(examples: Sequence[Example], total: int, share: float, rng: random.Random) -> list[Example]:
+    of_answer: dict[tuple[str, bool], list[Example]] = defaultdict(list)
+    for example in examples:
+        # A turn in a conversation is an answer of its own.
+        of_answer[normalize(example.target), bool(example.context)].append(example)
+    groups = list(of_answer.values())
+    drawn: list[Example] = []
+    for group, wanted in zip(groups, rooms([len(group) for group in groups], total, share), strict=True):
+        whole = int(wanted)
+        whole += rng.random() < wanted - whole
+        drawn += islice(_rounds(group, rng), whole)
+    rng.shuffle(drawn)
+    # Rounding leaves a few too many or too few.
+    missing = total - len(drawn)
+    return drawn + rng.choices(examples, k=missing) if missing > 0 else drawn[:total]
+
+
+def rooms(sizes: Sequence[int], total: int, share: float) -> list[float]:
+    """How often an epoch of `total` examples shows each answer, from how many examples of it there are."""
+    if not sizes:
+        return []
+    counts = Counter(sizes)
+    chance = min(1.0, max(_LEAST_CHANCE, 2 * counts[2] / counts[1])) if counts[1] else 1.0
+    weights = [(size if size > 1 else chance) ** share for size in sizes]
+    return [total * weight / sum(weights) for weight in weights]
+
+
+def _rounds(group: Sequence[Example], rng: random.Random) -> Iterator[Example]:
+    while True:
+        yield from rng.sample(list(group), len(group))

@@ -1,0 +1,59 @@
+"""How alike two queries are: by the sentence embedder where the home has one, else by their letters. Knows text only.
+
+Legend: N texts, H dimensions.
+"""
+
+import math
+import zlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from shammah_data.embedder import NAME
+from shammah_data.home import Home
+from shammah_data.similarity import grams
+
+Floats = npt.NDArray[np.float32]
+_BUCKETS = 2048
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """`vectors` turns texts into rows of length one, float32 [N, H], whose products are cosines.
+
+    From `least` on, two questions whose answers could be one answer may be one question. `name` is for the record.
+    """
+
+    name: str
+    vectors: Callable[[Sequence[str]], Floats]
+    least: float
+
+
+def lexical_vectors(texts: Sequence[str]) -> Floats:
+    """Words and their 3- and 4-grams, hashed, weighted by inverse document frequency (Spärck Jones, 1972)."""
+    counted = [grams(text) for text in texts]
+    frequency: Counter[str] = Counter()
+    for one in counted:
+        frequency.update(one.keys())
+    vectors_NH = np.zeros((len(texts), _BUCKETS), np.float32)
+    for row, one in enumerate(counted):
+        for gram, count in one.items():
+            weight = count * (math.log((1 + len(texts)) / (1 + frequency[gram])) + 1.0)
+            vectors_NH[row, zlib.crc32(gram.encode("utf-8", "replace")) % _BUCKETS] += weight
+    lengths_N1 = np.linalg.norm(vectors_NH, axis=1, keepdims=True)
+    return vectors_NH / np.maximum(lengths_N1, 1e-9)
+
+
+LEXICAL = Likeness("words", lexical_vectors, 0.08)
+
+
+def likeness_of(home: Home, threads: int) -> Likeness:
+    """The embedder of a home, or words where there is none. A damaged embedder raises ArtifactError when it is used."""
+    if not (home.embedder / NAME).exists():
+        return LEXICAL
+    from shammah_runtime.engine.embedder import Embedder
+
+    return Likeness("embedder", Embedder(home.embedder, threads).embed, 0.3)
