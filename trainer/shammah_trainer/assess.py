@@ -26,6 +26,7 @@ from shammah_trainer.calibrate import calibrate
 from shammah_trainer.dataset import Dataset, Example
 from shammah_trainer.duplicates import near_duplicates
 from shammah_trainer.evaluate import Kind, Outcome, answer_all, heldout_loss, match_answers
+from shammah_trainer.likeness import nearest
 from shammah_trainer.matching import Matching
 from shammah_trainer.outside import QUERIES
 from shammah_trainer.progress import Reporter
@@ -111,7 +112,13 @@ def assess(
         # As the runtime will know it: from the log, in the words that were given.
         support.add(example.id, example.query, example.given or example.target)
     most = min(_ANSWER_TOKENS, context // 2)
-    outcomes = answer_all(decoder, _questions(dataset, train.seed), support, most, reporter.counter("answer"))
+    questions = _questions(dataset, train.seed)
+    like = nearest([example.query for example in dataset.train], [example.query for _, example in questions])
+
+    def likely(query: str) -> list[str]:
+        return [dataset.train[like[query]].target] if query in like else []
+
+    outcomes = answer_all(decoder, questions, support, most, reporter.counter("answer"), likely=likely)
     reporter.end()
     calibration = calibrate([(outcome.features, outcome.right) for outcome in outcomes], train.target_precision)
     figures["heldout"] = counts(outcomes, calibration)

@@ -57,3 +57,12 @@ def likeness_of(home: Home, threads: int) -> Likeness:
     from shammah_runtime.engine.embedder import Embedder
 
     return Likeness("embedder", Embedder(home.embedder, threads).embed, 0.3)
+
+
+def nearest(known: Sequence[str], asked: Sequence[str]) -> dict[str, int]:
+    """For each text asked, which of the known ones is most like it, by its letters; nothing where none is known."""
+    if not known:
+        return {}
+    vectors_NH = lexical_vectors([*known, *asked])
+    best = np.argmax(vectors_NH[len(known) :] @ vectors_NH[: len(known)].T, axis=1)
+    return dict(zip(asked, best.tolist(), strict=True))
