@@ -1,9 +1,10 @@
+import itertools
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from shammah_data.exchange import Exchange, Feedback
+from shammah_data.exchange import TIERS, Exchange, Feedback, Rating
 from shammah_data.exclusions import left_out_of
 from shammah_data.forget import forget
 from shammah_data.home import Home
@@ -12,22 +13,21 @@ from shammah_data.queries import Selection
 from shammah_data.session import fetch
 
 LATER = datetime(2100, 1, 1)
-TIERS = ("neural", "learned", "template", "teacher", "import")
 
 
 @pytest.fixture
 def full(home: Home, log: ExchangeLog) -> ExchangeLog:
     """One of everything: tier, rating and correction, complete or not, trainable or not, with an answer or not."""
-    exchanges, ratings = [], []
-    for tier in TIERS:
-        for rating, correction in ((None, None), ("good", None), ("bad", None), ("bad", "This.")):
-            for complete in (True, False):
-                for trainable in (True, False):
-                    for answer in ("That.", " "):
-                        one = Exchange("What?", answer, tier, complete=complete, trainable=trainable)
-                        exchanges.append(one)
-                        if rating:
-                            ratings.append(Feedback(one.id, rating, 1.0, correction))
+    exchanges: list[Exchange] = []
+    ratings: list[Feedback] = []
+    rated: tuple[tuple[Rating | None, str | None], ...] = ((None, None), ("good", None), ("bad", None), ("bad", "This."))
+    for tier, (rating, correction), complete, trainable, answer in itertools.product(
+        TIERS, rated, (True, False), (True, False), ("That.", " ")
+    ):
+        exchange = Exchange("What?", answer, tier, complete=complete, trainable=trainable)
+        exchanges.append(exchange)
+        if rating:
+            ratings.append(Feedback(exchange.id, rating, 1.0, correction))
     log.add_many(exchanges)
     for one in ratings:
         log.rate(one)

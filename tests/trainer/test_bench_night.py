@@ -109,7 +109,7 @@ with open(out, "w") as sink:
 def data(tmp_path: Path) -> Path:
     """A stream of two clusters, a third never logged, and one question out of scope that the stream has asked."""
     (tmp_path / "make_stream.py").write_text(STREAM)
-    rows = {
+    rows: dict[str, list[dict[str, Any]]] = {
         "faq_answers": [{"cluster_id": f"x:{n}", "facts": [str(n)], "reserved": n == 3} for n in range(4)],
         "faq_queries": [
             {"cluster_id": f"x:{n % 4}", "query": f"what of {n % 4}, {n}", "split": "heldout" if n < 24 else "stream"}

@@ -44,7 +44,8 @@ def lexical_vectors(texts: Sequence[str]) -> Floats:
             weight = count * (math.log((1 + len(texts)) / (1 + frequency[gram])) + 1.0)
             vectors_NH[row, zlib.crc32(gram.encode("utf-8", "replace")) % _BUCKETS] += weight
     lengths_N1 = np.linalg.norm(vectors_NH, axis=1, keepdims=True)
-    return vectors_NH / np.maximum(lengths_N1, 1e-9)
+    vectors_NH /= np.maximum(lengths_N1, 1e-9)
+    return vectors_NH
 
 
 LEXICAL = Likeness("words", lexical_vectors, 0.08)

@@ -179,21 +179,24 @@ def _substituted(a: str, b: str) -> bool:
     matched = _verbatim(a, b)
     if matched is None:
         return False
-    for kind, a_from, a_to, b_from, b_to in matched.get_opcodes():
+    one, other = _words(a), _words(b)
+    for kind, a_from, a_to, b_from, b_to in matched:
         if kind == "replace":
-            spans = (matched.a[a_from:a_to], matched.b[b_from:b_to])
-            gone, new = (_facts(" ".join(words)).words for words in spans)
+            gone, new = (_facts(" ".join(words)).words for words in (one[a_from:a_to], other[b_from:b_to]))
             if gone - _facts(b).words and new - _facts(a).words:
                 return True
     return False
 
 
-def _verbatim(a: str, b: str) -> "difflib.SequenceMatcher[str] | None":
-    """How the words of two texts match, where they are nearly the same text."""
-    one, other = (re.findall(r"[^\W_]+(?:'[^\W_]+)?", text.lower()) for text in (a, b))
-    matcher = difflib.SequenceMatcher(None, one, other, autojunk=False)
+def _verbatim(a: str, b: str) -> list[tuple[str, int, int, int, int]] | None:
+    """What makes the words of one text those of the other (see difflib), where they are nearly the same text."""
+    matcher = difflib.SequenceMatcher(None, _words(a), _words(b), autojunk=False)
     likely = matcher.quick_ratio() >= _NEARLY_VERBATIM and matcher.ratio() >= _NEARLY_VERBATIM
-    return matcher if likely else None
+    return list(matcher.get_opcodes()) if likely else None
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[^\W_]+(?:'[^\W_]+)?", text.lower())
 
 
 def outdated(answers: Sequence[int], texts: Mapping[int, str], same_question: Sequence[Sequence[int]]) -> dict[int, int]:
