@@ -48,10 +48,14 @@ def test_with_a_share_of_one_all_are_shown_once() -> None:
 
 def test_one_off_questions_do_not_crowd_out_the_others() -> None:
     # A hundred questions asked once, none twice: hardly one will come again.
-    assert rooms([1] * 100 + [4], 104, 0.5)[-1] == pytest.approx(104 * 2 / (100 * 0.5 + 2))
+    assert rooms([1] * 100 + [4], [9] * 101, 104, 0.5)[-1] == pytest.approx(104 * 2 / (100 * 0.15 + 2))
     # As many were asked twice as once: they may well.
-    assert rooms([1] * 10 + [2] * 10, 30, 1.0) == pytest.approx([1.0] * 10 + [2.0] * 10)
-    assert rooms([], 5, 0.5) == []
+    assert rooms([1] * 10 + [2] * 10, [9] * 20, 30, 1.0) == pytest.approx([1.0] * 10 + [2.0] * 10)
+    assert rooms([], [], 5, 0.5) == []
+
+
+def test_a_long_answer_is_shown_less_often() -> None:
+    assert rooms([3, 3, 3, 3], [10, 40, 10, 5], 7, 0.5) == pytest.approx([2.0, 1.0, 2.0, 2.0])
 
 
 def test_everyday_exchanges_take_a_fifth_at_most() -> None:
@@ -64,9 +68,9 @@ def test_everyday_exchanges_take_a_fifth_at_most() -> None:
 
 def test_a_turn_in_a_conversation_counts_by_itself() -> None:
     turns = (Message("user", "Hi"), Message("assistant", "Hello."))
-    some = [*examples(9), Example("turn", "and then?", "Answer 0 0", turns)]
-    drawn = Counter(example.id for example in balanced(some, random.Random(0), 0.0))
-    assert drawn["turn"] == 5
+    some = [*examples(9), *(Example(f"turn {n}", f"and then {n}?", "Answer 0 0", turns) for n in range(2))]
+    drawn = balanced(some, random.Random(0), 0.0)
+    assert sum(bool(example.context) for example in drawn) in (5, 6)
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=20), st.floats(0.0, 1.0), st.integers(0, 100))

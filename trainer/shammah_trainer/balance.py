@@ -1,21 +1,23 @@
 """Which examples an epoch trains on: what was asked rarely is shown more often than its share, what was asked often less.
 
-Knows examples and their answers, no tokens. An answer that was asked for n times gets n ** SHARE of the room, as languages of
-few texts do in multilingual models (Arivazhagan et al., "Massively multilingual neural machine translation in the wild", 2019).
-What was asked once is mostly never asked again: its n is the expected one of Good, "The population frequencies of species",
-1953, so that one-off questions do not crowd out the others.
+Knows examples and their answers, no tokens. An answer that was asked for n times is shown n ** SHARE times as often as one that
+was asked for once, as languages of few texts are in multilingual models (Arivazhagan et al., "Massively multilingual neural
+machine translation in the wild", 2019). What was asked once is mostly never asked again: it is shown by the chance that it is
+(Good, "The population frequencies of species", 1953), so that one-off questions do not crowd out the others. And a long answer
+costs as much as several short ones: n counts per length.
 """
 
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from statistics import median
 
 from shammah_data.judge import normalize
 from shammah_trainer.dataset import Example
 
 SHARE = 0.5
-_LEAST_CHANCE = 0.25
+_LEAST_CHANCE = 0.15
 # Everyday exchanges (groups below 0) take no more of an epoch than this, however few the user's own are.
 _MOST_EVERYDAY = 0.2
 
@@ -43,7 +45,8 @@ def _drawn(examples: Sequence[Example], total: int, share: float, rng: random.Ra
         of_answer[normalize(example.target), bool(example.context)].append(example)
     groups = list(of_answer.values())
     drawn: list[Example] = []
-    for group, wanted in zip(groups, rooms([len(group) for group in groups], total, share), strict=True):
+    lengths = [len(group[0].target) for group in groups]
+    for group, wanted in zip(groups, rooms([len(group) for group in groups], lengths, total, share), strict=True):
         whole = int(wanted)
         whole += rng.random() < wanted - whole
         drawn += islice(_rounds(group, rng), whole)
@@ -53,13 +56,17 @@ def _drawn(examples: Sequence[Example], total: int, share: float, rng: random.Ra
     return drawn + rng.choices(examples, k=missing) if missing > 0 else drawn[:total]
 
 
-def rooms(sizes: Sequence[int], total: int, share: float) -> list[float]:
-    """How often an epoch of `total` examples shows each answer, from how many examples of it there are."""
+def rooms(sizes: Sequence[int], lengths: Sequence[int], total: int, share: float) -> list[float]:
+    """How often an epoch of `total` examples shows each answer, from how many examples of it there are and how long it is."""
     if not sizes:
         return []
     counts = Counter(sizes)
     chance = min(1.0, max(_LEAST_CHANCE, 2 * counts[2] / counts[1])) if counts[1] else 1.0
-    weights = [(size if size > 1 else chance) ** share for size in sizes]
+    typical = median(lengths) or 1
+    weights = [
+        (chance if size == 1 else 1.0) * (size * min(1.0, typical / max(1, length))) ** share
+        for size, length in zip(sizes, lengths, strict=True)
+    ]
     return [total * weight / sum(weights) for weight in weights]
 
 
