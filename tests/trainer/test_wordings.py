@@ -9,7 +9,7 @@ SORRY = "Don't worry, a refund takes 5 working days from the day the shop sends 
 
 def together(*texts: str, queries: list[list[str]] | None = None, alike: bool = True) -> int:
     """How many classes there are."""
-    found = classes(texts, queries or [["refund?"]] * len(texts), lambda _a, _b: alike).same
+    found = classes(texts, queries or [["refund?"]] * len(texts), lambda pairs: [alike] * len(pairs)).same
     return len({found.root(n) for n in range(len(texts))})
 
 
@@ -74,7 +74,7 @@ def test_no_two_of_a_class_differ() -> None:
 
 def test_what_leaves_something_out_is_related() -> None:
     less = OTHER.replace("5 working", "some working")
-    found = classes((PLAIN, less), [["refund?"]] * 2, lambda _a, _b: True)
+    found = classes((PLAIN, less), [["refund?"]] * 2, lambda pairs: [True] * len(pairs))
     assert found.same.root(0) != found.same.root(1)
     assert found.related.root(0) == found.related.root(1)
 

@@ -9,14 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
 from shammah_data.exchange import Message
 from shammah_data.judge import normalize
 from shammah_data.log import context_of
 from shammah_trainer.duplicates import Partition, near_duplicates
 from shammah_trainer.likeness import Likeness
-from shammah_trainer.wordings import classes, most_central, outdated
+from shammah_trainer.wordings import Pair, classes, most_central, outdated
 
 # Questions of one answer that are compared with those of another; the newest say enough.
 _MOST_COMPARED = 16
@@ -123,30 +121,22 @@ def _answers(rows: Sequence[_Row], likeness: Likeness) -> tuple[list[int], Parti
     of_text: dict[int, list[int]] = defaultdict(list)
     for n, row in enumerate(rows):
         of_text[texts.setdefault(row.given, len(texts))].append(n)
-    alike = _Alike([row.query for row in rows], likeness)
     asked = [[rows[n].query for n in of_text[text][-_MOST_COMPARED:]] for text in range(len(texts))]
-    found = classes(list(texts), asked, lambda a, b: alike.somewhere(of_text[a], of_text[b]))
+    found = classes(list(texts), asked, lambda pairs: _asked_alike(pairs, asked, likeness))
     return [found.same.root(texts[row.given]) for row in rows], found.related
 
 
-class _Alike:
-    """How alike questions are; a question is read when it is first asked for."""
-
-    def __init__(self, queries: Sequence[str], likeness: Likeness) -> None:
-        self._queries = queries
-        self._likeness = likeness
-        self._vectors: dict[str, Any] = {}
-
-    def somewhere(self, some: Sequence[int], others: Sequence[int]) -> bool:
-        """Whether any of these questions is like any of those."""
-        mine, theirs = (self._of(group[-_MOST_COMPARED:]) for group in (some, others))
-        return bool((mine @ theirs.T).max() >= self._likeness.least)
-
-    def _of(self, group: Sequence[int]) -> Any:
-        if not self._vectors:
-            distinct = sorted(set(self._queries))
-            self._vectors = dict(zip(distinct, self._likeness.vectors(distinct), strict=True))
-        return np.stack([self._vectors[self._queries[n]] for n in group])
+def _asked_alike(pairs: Sequence[Pair], asked: Sequence[Sequence[str]], likeness: Likeness) -> list[bool]:
+    """For each pair of answers, whether any question of the one is like any of the other."""
+    queries = sorted({query for pair in pairs for text in pair for query in asked[text]})
+    place = {query: row for row, query in enumerate(queries)}
+    vectors_NH = likeness.vectors(queries) if queries else None
+    verdicts = []
+    for pair in pairs:
+        assert vectors_NH is not None
+        mine, theirs = (vectors_NH[[place[query] for query in asked[text]]] for text in pair)
+        verdicts.append(bool((mine @ theirs.T).max() >= likeness.least))
+    return verdicts
 
 
 def _newest_facts(

@@ -8,6 +8,7 @@ content word in the same place, for then the difference is what is said and not 
 import difflib
 import functools
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -32,6 +33,10 @@ _IDIOM = re.compile(
 # Of code there are no two wordings.
 _CODE = re.compile(r"```|[{};]\s*$|^(?:def|class|import|from|function|const|let|var) |^\s+return\b", re.MULTILINE)
 
+# Of many wordings of one answer, so many are compared with another's.
+_MOST_COMPARED = 32
+
+Pair = tuple[int, int]
 Difference = Literal["number", "name", "negation", "word", "code"]
 
 
@@ -86,15 +91,16 @@ class Classes:
     related: Partition
 
 
-def classes(texts: Sequence[str], queries: Sequence[Sequence[str]], asked_alike: Callable[[int, int], bool]) -> Classes:
+def classes(
+    texts: Sequence[str], queries: Sequence[Sequence[str]], asked_alike: Callable[[Sequence[Pair]], Sequence[bool]]
+) -> Classes:
     """Find the answers that say the same.
 
-    `queries[n]`: what was answered with text n. `asked_alike(n, m)`: whether some of these and of those are alike enough to be
-    one question; it is asked only of pairs that could say the same.
+    `queries[n]`: what was answered with text n. `asked_alike(pairs)`: for each pair of texts, whether some questions of the two
+    are alike enough to be one question; it is asked once, and only of pairs that could say the same.
     """
     same, related = Partition(len(texts)), Partition(len(texts))
     members: dict[int, list[int]] = {n: [n] for n in range(len(texts))}
-    asked = [frozenset().union(*(_facts(query).words for query in some)) for some in queries]
 
     def join(a: int, b: int) -> None:
         first, second = sorted((same.root(a), same.root(b)))
@@ -106,22 +112,36 @@ def classes(texts: Sequence[str], queries: Sequence[Sequence[str]], asked_alike:
     by_text: dict[str, int] = {}
     for n, text in enumerate(texts):
         join(by_text.setdefault(normalize(text), n), n)
-    alike = overlapping([_facts(text).words for text in texts], LEAST_SHARED)
-    pairs = [(shared(texts[a], texts[b]), a, b) for a, b in alike]
-    # The likest first: who comes together early keeps out whom it contradicts.
-    for likeness, a, b in sorted(pairs, key=lambda pair: (-pair[0], pair[1], pair[2])):
-        if likeness < LEAST_SHARED or same.root(a) == same.root(b):
-            continue
-        changed = difference(texts[a], texts[b])
-        if changed is not None and changed.replaced:
-            continue
-        if _other_topic(texts[a], asked[a], texts[b], asked[b]) or not asked_alike(a, b):
+    pairs = _candidates(texts, queries)
+    for (a, b), alike in zip(pairs, asked_alike(pairs), strict=True):
+        if not alike:
             continue
         related.join(a, b)
-        some, others = members[same.root(a)], members[same.root(b)]
-        if not any(difference(texts[one], texts[other]) for one in some for other in others):
-            join(a, b)
+        if same.root(a) != same.root(b):
+            some, others = (members[same.root(n)][:_MOST_COMPARED] for n in (a, b))
+            if not any(difference(texts[one], texts[other]) for one in some for other in others):
+                join(a, b)
     return Classes(same, related)
+
+
+def _candidates(texts: Sequence[str], queries: Sequence[Sequence[str]]) -> list[Pair]:
+    """Pairs of texts that could say the same, the likest first: who comes together early keeps out whom it contradicts.
+
+    Of a text that is like very many others the nearest will do.
+    """
+    asked: list[frozenset[str]] = [frozenset().union(*(_facts(query).words for query in some)) for some in queries]
+    alike = overlapping([_facts(text).words for text in texts], LEAST_SHARED)
+    shares = [(share, a, b) for a, b in alike if (share := shared(texts[a], texts[b])) >= LEAST_SHARED]
+    compared: Counter[int] = Counter()
+    found = []
+    for _, a, b in sorted(shares, key=lambda pair: (-pair[0], pair[1], pair[2])):
+        if min(compared[a], compared[b]) >= _MOST_COMPARED:
+            continue
+        compared.update((a, b))
+        changed = difference(texts[a], texts[b])
+        if (changed is None or not changed.replaced) and not _other_topic(texts[a], asked[a], texts[b], asked[b]):
+            found.append((a, b))
+    return found
 
 
 def most_central(counts: Mapping[str, int]) -> str:
