@@ -103,6 +103,11 @@ def test_the_same_query_after_other_turns_is_no_doublet() -> None:
     assert len(curated(row("Who?", "Ask Ada."), row("Who?", "Ask Grace.", context=TURNS)).kept) == 2
 
 
+def test_in_a_conversation_an_answer_keeps_its_words() -> None:
+    rows = [row(query, text) for query, text in zip(QUERIES, (PLAIN, PLAIN, THIRD), strict=False)]
+    assert targets(curated(*rows, row(QUERIES[3], OTHER, context=TURNS)))[QUERIES[3]] == OTHER
+
+
 @pytest.mark.parametrize(
     "answer",
     [

@@ -87,7 +87,7 @@ def curate(rows: Sequence[dict[str, Any]], likeness: Likeness) -> Curated:
     targets = _targets(usable, answers)
     questions = _questions(answers, twins, related)
     kept = tuple(
-        Kept(row.id, row.query, row.given, targets[answer], row.turns, row.weight, questions.root(n), answer)
+        Kept(row.id, row.query, row.given, _target(row, targets[answer]), row.turns, row.weight, questions.root(n), answer)
         for n, (row, answer) in enumerate(zip(usable, answers, strict=True))
     )
     reworded = sum(normalize(one.given) != normalize(one.target) for one in kept)
@@ -195,16 +195,22 @@ def _merged(newer: _Row, older: _Row) -> _Row:
 
 
 def _targets(rows: Sequence[_Row], answers: Sequence[int]) -> dict[int, str]:
-    """The wording that stands for each class: the best rated, else the most central."""
+    """The wording that stands for each class: the best rated, else the most central; of single turns, where there are any."""
     of_answer: dict[int, list[_Row]] = defaultdict(list)
     for row, answer in zip(rows, answers, strict=True):
         of_answer[answer].append(row)
     targets = {}
-    for answer, members in of_answer.items():
+    for answer, every in of_answer.items():
+        members = [row for row in every if not row.turns] or every
         best = max(row.rank for row in members)
         wordings = Counter(row.given for row in members if row.rank == best)
         targets[answer] = most_central(wordings)
     return targets
+
+
+def _target(row: _Row, canonical: str) -> str:
+    """In the middle of a conversation an answer keeps its words: they may take up what was said before."""
+    return row.given if row.turns else canonical
 
 
 def _questions(answers: Sequence[int], twins: Partition, related: Partition) -> Partition:

@@ -23,10 +23,10 @@ MOST_PHRASINGS = 150
 MOST_GROUP_EXAMPLES = 80
 # A group must keep at least two phrasings to learn from before one is held out.
 LEAST_PHRASINGS = 3
-# A group below this size gives one phrasing by chance, so that of few phrasings not a third is lost; at least so many are held
-# out in all, where there are as many groups.
+# A group below this size gives one phrasing by chance, so that of few phrasings not a third is lost.
 _SMALL = 6
-_FEWEST_HELDOUT = 12
+# Fewer in all are too few to judge a version by: then up to a third of each group is held out.
+_FEWEST_HELDOUT = 10
 # Whole groups are held out among these first: what is asked often is worth more in training.
 _RARE = 2
 _MOST_NAMED = 50
@@ -136,21 +136,21 @@ def _whole_groups(members: Mapping[int, Twins], examples: int, seed: int) -> set
 def _phrasings(members: Mapping[int, Twins], seed: int) -> set[tuple[int, int]]:
     """(group, twins) of the phrasings held out of trained groups."""
     chosen: set[tuple[int, int]] = set()
-    left: list[tuple[int, int]] = []
-    for group in sorted(members, key=lambda group: _first(seed, "phrasings", members[group])):
+    more: list[tuple[int, int, tuple[int, int]]] = []
+    for place, group in enumerate(sorted(members, key=lambda group: _first(seed, "phrasings", members[group]))):
         twins = members[group]
         # A turn that depends on earlier ones cannot be asked again on its own: it is trained on, not held out.
         free = [twin for twin, examples in twins.items() if not any(example.context for example in examples)]
-        if len(twins) < LEAST_PHRASINGS or len(chosen) >= MOST_PHRASINGS or not free:
+        if len(twins) < LEAST_PHRASINGS or len(chosen) >= MOST_PHRASINGS:
             continue
         free.sort(key=lambda twin: _order(seed, "phrasing", twins[twin]))
         share = PHRASING_SHARE * len(twins)
         by_chance = int(share + hashlib.sha256(_first(seed, "chance", twins)).digest()[0] / 256)
         kept_back = by_chance if len(twins) < _SMALL else round(share)
         chosen |= {(group, twin) for twin in free[:kept_back]}
-        if not kept_back:
-            left.append((group, free[0]))
-    return chosen | set(left[: max(0, _FEWEST_HELDOUT - len(chosen))])
+        more += [(n, place, (group, twin)) for n, twin in enumerate(free[: len(twins) // 3]) if n >= kept_back]
+    # One more of each group before a second of any.
+    return chosen | {one for *_, one in sorted(more)[: max(0, _FEWEST_HELDOUT - len(chosen))]}
 
 
 def _first(seed: int, kind: str, twins: Twins) -> bytes:
