@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shammah_data.exchange import Message
-from shammah_trainer.balance import balanced, rooms
+from shammah_trainer.balance import Answer, balanced, rooms
 from shammah_trainer.dataset import Example
 
 
@@ -48,14 +48,17 @@ def test_with_a_share_of_one_all_are_shown_once() -> None:
 
 def test_one_off_questions_do_not_crowd_out_the_others() -> None:
     # A hundred questions asked once, none twice: hardly one will come again.
-    assert rooms([1] * 100 + [4], [9] * 101, 104, 0.5)[-1] == pytest.approx(104 * 2 / (100 * 0.15 + 2))
+    assert rooms([Answer(1, 9, True)] * 100 + [Answer(4, 9)], 104, 0.5)[-1] == pytest.approx(104 * 2 / (100 * 0.15 + 2))
     # As many were asked twice as once: they may well.
-    assert rooms([1] * 10 + [2] * 10, [9] * 20, 30, 1.0) == pytest.approx([1.0] * 10 + [2.0] * 10)
-    assert rooms([], [], 5, 0.5) == []
+    assert rooms([Answer(1, 9, True)] * 10 + [Answer(2, 9)] * 10, 30, 1.0) == pytest.approx([1.0] * 10 + [2.0] * 10)
+    # A sum asked once is like the other sums.
+    assert rooms([Answer(1, 9)] * 100 + [Answer(4, 9)], 102, 0.5)[-1] == pytest.approx(2.0)
+    assert rooms([], 5, 0.5) == []
 
 
 def test_a_long_answer_is_shown_less_often() -> None:
-    assert rooms([3, 3, 3, 3], [10, 40, 10, 5], 7, 0.5) == pytest.approx([2.0, 1.0, 2.0, 2.0])
+    answers = [Answer(3, length) for length in (10, 40, 10, 5)]
+    assert rooms(answers, 7, 0.5) == pytest.approx([2.0, 1.0, 2.0, 2.0])
 
 
 def test_everyday_exchanges_take_a_fifth_at_most() -> None:

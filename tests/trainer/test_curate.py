@@ -8,7 +8,7 @@ import pytest
 
 from shammah_data.home import Home
 from shammah_trainer.curate import Curated, curate, is_refusal
-from shammah_trainer.likeness import LEXICAL, Likeness, lexical_vectors, likeness_of
+from shammah_trainer.likeness import LEXICAL, Likeness, alone, lexical_vectors, likeness_of, nearest
 
 PLAIN = "A refund takes 5 working days to reach your account after the shop sends it. Ask the shop for the refund reference."
 OTHER = "Refunds reach the account 5 working days after the shop sends them; ask the shop for the refund reference."
@@ -145,10 +145,10 @@ def test_questions_are_compared_by_the_vectors_that_are_given() -> None:
         return np.eye(len(texts), dtype=np.float32)
 
     rows = [row(query, text) for query, text in zip(QUERIES, (PLAIN, OTHER, PLAIN, THIRD), strict=True)]
-    assert curate(rows, Likeness("apart", apart, 0.3)).reworded == 0
+    assert curate(rows, Likeness("apart", apart, 0.3, 0.4)).reworded == 0
     assert asked == [4]
     # Nothing to compare: no vector is made.
-    assert curate([row("a", "Ask Ada."), row("b", "Ask Grace in 5 minutes.")], Likeness("none", apart, 0.3)).reworded == 0
+    assert curate([row("a", "Ask Ada."), row("b", "Ask Grace in 5 minutes.")], Likeness("none", apart, 0.3, 0.4)).reworded == 0
     assert asked == [4]
 
 
@@ -158,3 +158,16 @@ def test_letters_tell_likeness_where_there_is_no_embedder(tmp_path: Path) -> Non
     assert np.linalg.norm(vectors[:3], axis=1) == pytest.approx([1.0] * 3, abs=1e-5)
     assert vectors[0] @ vectors[1] > LEXICAL.least > vectors[0] @ vectors[2]
     assert not vectors[3].any()
+
+
+def test_what_is_like_nothing_else_is_alone() -> None:
+    texts = ["When does my refund arrive?", "the refund does not arrive", "What is 15 + 27?", "what is 31 + 12", "canteen hours"]
+    assert alone(texts, LEXICAL) == [False, False, False, False, True]
+    assert alone(["canteen hours"], LEXICAL) == [True]
+    assert alone([], LEXICAL) == []
+
+
+def test_the_nearest_known_text_is_found() -> None:
+    known = ["When does my refund arrive?", "canteen hours"]
+    assert nearest(known, ["hours of the canteen", "refund, when?"]) == {"hours of the canteen": 1, "refund, when?": 0}
+    assert nearest([], ["anything"]) == {}

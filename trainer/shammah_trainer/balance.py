@@ -2,14 +2,15 @@
 
 Knows examples and their answers, no tokens. An answer that was asked for n times is shown n ** SHARE times as often as one that
 was asked for once, as languages of few texts are in multilingual models (Arivazhagan et al., "Massively multilingual neural
-machine translation in the wild", 2019). What was asked once is mostly never asked again: it is shown by the chance that it is
-(Good, "The population frequencies of species", 1953), so that one-off questions do not crowd out the others. And a long answer
-costs as much as several short ones: n counts per length.
+machine translation in the wild", 2019). What was asked once and is like nothing else is mostly never asked again: it is shown
+by the chance that it is (Good, "The population frequencies of species", 1953), so that one-off questions do not crowd out the
+others. And a long answer costs as much as several short ones: n counts per length.
 """
 
 import random
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from statistics import median
 
@@ -45,8 +46,8 @@ def _drawn(examples: Sequence[Example], total: int, share: float, rng: random.Ra
         of_answer[normalize(example.target), bool(example.context)].append(example)
     groups = list(of_answer.values())
     drawn: list[Example] = []
-    lengths = [len(group[0].target) for group in groups]
-    for group, wanted in zip(groups, rooms([len(group) for group in groups], lengths, total, share), strict=True):
+    answers = [Answer(len(group), len(group[0].target), all(example.alone for example in group)) for group in groups]
+    for group, wanted in zip(groups, rooms(answers, total, share), strict=True):
         whole = int(wanted)
         whole += rng.random() < wanted - whole
         drawn += islice(_rounds(group, rng), whole)
@@ -56,16 +57,27 @@ def _drawn(examples: Sequence[Example], total: int, share: float, rng: random.Ra
     return drawn + rng.choices(examples, k=missing) if missing > 0 else drawn[:total]
 
 
-def rooms(sizes: Sequence[int], lengths: Sequence[int], total: int, share: float) -> list[float]:
-    """How often an epoch of `total` examples shows each answer, from how many examples of it there are and how long it is."""
-    if not sizes:
+@dataclass(frozen=True)
+class Answer:
+    """How many examples have it, how long it is, and whether their questions are like no others."""
+
+    size: int
+    length: int
+    alone: bool = False
+
+
+def rooms(answers: Sequence[Answer], total: int, share: float) -> list[float]:
+    """How often an epoch of `total` examples shows each answer."""
+    if not answers:
         return []
-    counts = Counter(sizes)
-    chance = min(1.0, max(_LEAST_CHANCE, 2 * counts[2] / counts[1])) if counts[1] else 1.0
-    typical = median(lengths) or 1
+    once = sum(answer.size == 1 and answer.alone for answer in answers)
+    twice = sum(answer.size == 2 for answer in answers)
+    chance = min(1.0, max(_LEAST_CHANCE, 2 * twice / once)) if once else 1.0
+    typical = median(answer.length for answer in answers)
     weights = [
-        (chance if size == 1 else 1.0) * (size * min(1.0, typical / max(1, length))) ** share
-        for size, length in zip(sizes, lengths, strict=True)
+        (chance if answer.size == 1 and answer.alone else 1.0)
+        * (answer.size * min(1.0, typical / max(1, answer.length))) ** share
+        for answer in answers
     ]
     return [total * weight / sum(weights) for weight in weights]
 

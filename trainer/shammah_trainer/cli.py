@@ -43,7 +43,9 @@ def train(
     home = Home.find().create()
     settings = Settings.load(home.settings)
     _need_training_packages()
-    chosen = replace(settings.train, epochs=epochs or settings.train.epochs, precision=precision or settings.train.precision)
+    chosen = replace(settings.train, precision=precision or settings.train.precision)
+    if epochs:
+        chosen = replace(chosen, epochs=epochs, least_steps=0)
     reporter = Reporter()
     result = train_once(home, replace(settings, train=chosen), reporter, force)
     reporter.end()

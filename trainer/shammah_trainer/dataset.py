@@ -8,13 +8,13 @@ import hashlib
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from shammah_data.exchange import Message
 from shammah_data.judge import normalize
 from shammah_trainer.curate import curate
-from shammah_trainer.likeness import LEXICAL, Likeness
+from shammah_trainer.likeness import LEXICAL, Likeness, alone
 
 # Shares of the data that are never trained on, and caps that keep the evaluation short.
 PHRASING_SHARE = 0.15
@@ -34,7 +34,10 @@ _MOST_NAMED = 50
 
 @dataclass(frozen=True)
 class Example:
-    """One exchange to learn from or to be judged by. `given`: the answer as logged, where `target` is another wording of it."""
+    """One exchange to learn from or to be judged by.
+
+    `given`: the answer as logged, where `target` is another wording of it. `alone`: its query is like no other.
+    """
 
     id: str
     query: str
@@ -43,6 +46,7 @@ class Example:
     weight: float = 1.0
     group: int = 0
     given: str | None = None
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,8 +109,10 @@ def build_dataset(
     for group, twins in members.items():
         for twin, examples in twins.items():
             parts["group" if group in whole else "phrasing" if (group, twin) in phrasings else "train"].extend(examples)
+    lone = alone([example.query for example in parts["train"]], likeness)
+    train = [replace(example, alone=one) for example, one in zip(parts["train"], lone, strict=True)]
     return Dataset(
-        tuple(parts["train"]),
+        tuple(train),
         tuple(parts["phrasing"]),
         tuple(parts["group"]),
         len(members),

@@ -18,18 +18,21 @@ from shammah_data.similarity import grams
 
 Floats = npt.NDArray[np.float32]
 _BUCKETS = 2048
+_CHUNK = 1024
 
 
 @dataclass(frozen=True)
 class Likeness:
     """`vectors` turns texts into rows of length one, float32 [N, H], whose products are cosines.
 
-    From `least` on, two questions whose answers could be one answer may be one question. `name` is for the record.
+    From `least` on, two questions whose answers could be one answer may be one question; below `akin` a question is about
+    something else. `name` is for the record.
     """
 
     name: str
     vectors: Callable[[Sequence[str]], Floats]
     least: float
+    akin: float
 
 
 def lexical_vectors(texts: Sequence[str]) -> Floats:
@@ -48,7 +51,7 @@ def lexical_vectors(texts: Sequence[str]) -> Floats:
     return vectors_NH
 
 
-LEXICAL = Likeness("words", lexical_vectors, 0.08)
+LEXICAL = Likeness("words", lexical_vectors, 0.08, 0.3)
 
 
 def likeness_of(home: Home, threads: int) -> Likeness:
@@ -57,7 +60,7 @@ def likeness_of(home: Home, threads: int) -> Likeness:
         return LEXICAL
     from shammah_runtime.engine.embedder import Embedder
 
-    return Likeness("embedder", Embedder(home.embedder, threads).embed, 0.3)
+    return Likeness("embedder", Embedder(home.embedder, threads).embed, 0.3, 0.4)
 
 
 def nearest(known: Sequence[str], asked: Sequence[str]) -> dict[str, int]:
@@ -67,3 +70,17 @@ def nearest(known: Sequence[str], asked: Sequence[str]) -> dict[str, int]:
     vectors_NH = lexical_vectors([*known, *asked])
     best = np.argmax(vectors_NH[len(known) :] @ vectors_NH[: len(known)].T, axis=1)
     return dict(zip(asked, best.tolist(), strict=True))
+
+
+def alone(texts: Sequence[str], likeness: Likeness) -> list[bool]:
+    """For each text, whether none of the others is akin to it."""
+    if not texts:
+        return []
+    vectors_NH = likeness.vectors(texts)
+    found: list[bool] = []
+    for start in range(0, len(texts), _CHUNK):
+        cosines = vectors_NH[start : start + _CHUNK] @ vectors_NH.T
+        rows = np.arange(len(cosines))
+        cosines[rows, start + rows] = -1.0
+        found += (cosines.max(axis=1) < likeness.akin).tolist()
+    return found
