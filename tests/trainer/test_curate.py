@@ -161,9 +161,9 @@ def test_letters_tell_likeness_where_there_is_no_embedder(tmp_path: Path) -> Non
 
 
 def test_what_is_like_nothing_else_is_alone() -> None:
-    texts = ["When does my refund arrive?", "the refund does not arrive", "What is 15 + 27?", "what is 31 + 12", "canteen hours"]
+    texts = ["When does my refund arrive?", "the refund does not arrive", "What is 15 + 27?", "what is 31 + 12", "canteen"]
     assert alone(texts, LEXICAL) == [False, False, False, False, True]
-    assert alone(["canteen hours"], LEXICAL) == [True]
+    assert alone(["canteen"], LEXICAL) == [True]
     assert alone([], LEXICAL) == []
 
 

@@ -2,11 +2,12 @@
 
 Knows examples and their answers, no tokens. An answer that was asked for n times is shown n ** SHARE times as often as one that
 was asked for once, as languages of few texts are in multilingual models (Arivazhagan et al., "Massively multilingual neural
-machine translation in the wild", 2019). What was asked once and is like nothing else is mostly never asked again: it is shown
-by the chance that it is (Good, "The population frequencies of species", 1953), so that one-off questions do not crowd out the
-others. And a long answer costs as much as several short ones: n counts per length.
+machine translation in the wild", 2019). What was asked once is mostly never asked again, the less so if it is like nothing else:
+it is shown by the chance that it is (Good, "The population frequencies of species", 1953), so that one-off questions do not
+crowd out the others. And a long answer costs as much as several short ones: n counts per length.
 """
 
+import math
 import random
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -70,16 +71,20 @@ def rooms(answers: Sequence[Answer], total: int, share: float) -> list[float]:
     """How often an epoch of `total` examples shows each answer."""
     if not answers:
         return []
-    once = sum(answer.size == 1 and answer.alone for answer in answers)
-    twice = sum(answer.size == 2 for answer in answers)
+    once, twice = (sum(answer.size == size for answer in answers) for size in (1, 2))
     chance = min(1.0, max(_LEAST_CHANCE, 2 * twice / once)) if once else 1.0
     typical = median(answer.length for answer in answers)
     weights = [
-        (chance if answer.size == 1 and answer.alone else 1.0)
-        * (answer.size * min(1.0, typical / max(1, answer.length))) ** share
-        for answer in answers
+        _again(answer, chance) * (answer.size * min(1.0, typical / max(1, answer.length))) ** share for answer in answers
     ]
     return [total * weight / sum(weights) for weight in weights]
+
+
+def _again(answer: Answer, chance: float) -> float:
+    """The chance that it is asked for again, higher where its question is like others."""
+    if answer.size > 1:
+        return 1.0
+    return chance if answer.alone else math.sqrt(chance)
 
 
 def _rounds(group: Sequence[Example], rng: random.Random) -> Iterator[Example]:
