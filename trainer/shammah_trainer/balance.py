@@ -2,8 +2,8 @@
 
 Knows examples and their answers, no tokens. An answer that was asked for n times is shown n ** SHARE times as often as one that
 was asked for once, as languages of few texts are in multilingual models (Arivazhagan et al., "Massively multilingual neural
-machine translation in the wild", 2019). What was asked once is mostly never asked again, the less so if it is like nothing else:
-it is shown by the chance that it is (Good, "The population frequencies of species", 1953), so that one-off questions do not
+machine translation in the wild", 2019). What was asked once is mostly never asked again, the less so if nothing else is like
+it: it is shown by the chance that it is (Good, "The population frequencies of species", 1953), so that one-off questions do not
 crowd out the others. And a long answer costs as much as several short ones: n counts per length.
 """
 
