@@ -32,7 +32,7 @@ _FILLER = frozenset("please kindly the an hello hi hey thanks thank just".split(
 class Kept:
     """One exchange to learn from. `given` is the answer as logged, `target` the wording that stands for it.
 
-    `question` numbers what is asked (the split goes by it), `answer` what is answered (balancing goes by it).
+    `question` numbers what is asked, and the split goes by it; `answer` numbers what is said, in whatever words.
     """
 
     id: str
