@@ -153,7 +153,14 @@ def test_questions_are_compared_by_the_vectors_that_are_given() -> None:
 
 
 def test_letters_tell_likeness_where_there_is_no_embedder(tmp_path: Path) -> None:
-    assert likeness_of(Home(tmp_path), 1) is LEXICAL
+    said: list[str] = []
+    assert likeness_of(Home(tmp_path), 1, said.append) is LEXICAL
+    assert not said
+    # A damaged one is no reason to lose the night.
+    (tmp_path / "embedder").mkdir()
+    (tmp_path / "embedder" / "embedder.json").write_text("{}")
+    assert likeness_of(Home(tmp_path), 1, said.append) is LEXICAL
+    assert said[0].startswith("questions are compared by their words: ")
     vectors = lexical_vectors(["When does my refund arrive?", "my refunds are missing", "canteen hours", ""])
     assert np.linalg.norm(vectors[:3], axis=1) == pytest.approx([1.0] * 3, abs=1e-5)
     assert vectors[0] @ vectors[1] > LEXICAL.least > vectors[0] @ vectors[2]

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shammah_data.embedder import NAME
+from shammah_data.errors import ArtifactError
 from shammah_data.home import Home
 from shammah_data.similarity import grams
 
@@ -54,13 +55,19 @@ def lexical_vectors(texts: Sequence[str]) -> Floats:
 LEXICAL = Likeness("words", lexical_vectors, 0.08, 0.3)
 
 
-def likeness_of(home: Home, threads: int) -> Likeness:
-    """The embedder of a home, or words where there is none. A damaged embedder raises ArtifactError when it is used."""
+def likeness_of(home: Home, threads: int, say: Callable[[str], None]) -> Likeness:
+    """The embedder of a home, or words where there is none; says so where there is one that cannot be used."""
     if not (home.embedder / NAME).exists():
         return LEXICAL
     from shammah_runtime.engine.embedder import Embedder
 
-    return Likeness("embedder", Embedder(home.embedder, threads).embed, 0.3, 0.4)
+    embedder = Embedder(home.embedder, threads)
+    try:
+        embedder.embed(["Does it work?"])
+    except ArtifactError as error:
+        say(f"questions are compared by their words: {error}")
+        return LEXICAL
+    return Likeness("embedder", embedder.embed, 0.3, 0.4)
 
 
 def nearest(known: Sequence[str], asked: Sequence[str]) -> dict[str, int]:

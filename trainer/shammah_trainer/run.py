@@ -126,9 +126,10 @@ class _Run:
         found = read_snapshot(self._folder / "snapshot.parquet")
         self._trained_on = {str(row["id"]) for row in found}
         left_out = self._log.read(lambda session: left_out_of(session, until), wait=10.0)
-        dataset = build_dataset(found, self._train.seed, likeness_of(self._home, self._train.threads or 2), left_out)
+        likeness = likeness_of(self._home, self._train.threads or 2, say)
+        dataset = build_dataset(found, self._train.seed, likeness, left_out)
         replay = replayed(dataset) if self._train.replay else ()
-        self.figures["dataset"] = {**dataset.card, "replay": len(replay)}
+        self.figures["dataset"] = {**dataset.card, "replay": len(replay), "likeness": likeness.name}
         say(
             f"run {self._id}: {rows} exchanges in {dataset.groups} groups; {len(dataset.train)} to train on (and {len(replay)} "
             "everyday ones), held out "
