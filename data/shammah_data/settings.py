@@ -106,6 +106,7 @@ class TrainSettings:
     lora_rank: int = field(default=16, metadata={"least": 1, "most": 1024})
     precision: Precision = "int8"
     epochs: float = field(default=4.0, metadata={"least": 0.01, "most": 1000.0})
+    least_steps: int = field(default=150, metadata={"least": 0, "most": 1_000_000})
     learning_rate: float = field(default=2e-4, metadata={"least": 1e-8, "most": 1.0})
     batch_size: int = field(default=8, metadata={"least": 1, "most": 4096})
     context: int = field(default=2048, metadata={"least": 64, "most": 1_048_576})
@@ -113,6 +114,7 @@ class TrainSettings:
     context_share: float = field(default=0.15, metadata={"least": 0.0, "most": 1.0})
     replay: bool = True
     reworded_share: float = field(default=0.5, metadata={"least": 0.0, "most": 1.0})
+    balance: float = field(default=0.5, metadata={"least": 0.0, "most": 1.0})
     threads: int = field(default=0, metadata={"least": 0, "most": 1024})
     seed: int = field(default=0, metadata={"least": 0, "most": 2**31 - 1})
     target_precision: float = field(default=0.95, metadata={"least": 0.5, "most": 1.0})

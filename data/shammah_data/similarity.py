@@ -28,7 +28,7 @@ class Support:
         key = normalize(answer)
         self._entries[identity] = (query, key)
         self._by_answer[key][identity] = None
-        self._frequency.update(_grams(query).keys())
+        self._frequency.update(grams(query).keys())
 
     def remove(self, identity: str) -> None:
         """Forget an entry; one that is not known is no error."""
@@ -39,7 +39,7 @@ class Support:
         del self._by_answer[key][identity]
         if not self._by_answer[key]:
             del self._by_answer[key]
-        self._frequency.subtract(_grams(query).keys())
+        self._frequency.subtract(grams(query).keys())
 
     def of(self, query: str, answer: str) -> float:
         """The similarity, from 0 to 1, of the query to the nearest known one with the same answer text; 0 without any."""
@@ -49,17 +49,18 @@ class Support:
 
     def _weighted(self, query: str) -> dict[str, float]:
         total = 1 + len(self._entries)
-        return {gram: count * (math.log(total / (1 + self._frequency[gram])) + 1.0) for gram, count in _grams(query).items()}
+        return {gram: count * (math.log(total / (1 + self._frequency[gram])) + 1.0) for gram, count in grams(query).items()}
 
 
-def _grams(query: str) -> Counter[str]:
-    grams: Counter[str] = Counter()
+def grams(query: str) -> Counter[str]:
+    """The words of a query, marked with '=', and their character 3- and 4-grams, counted."""
+    found: Counter[str] = Counter()
     for word in re.findall(r"\w+", normalize(query)):
         padded = f" {word} "
-        grams[f"={word}"] += 1
+        found[f"={word}"] += 1
         for size in (3, 4):
-            grams.update(padded[at : at + size] for at in range(len(padded) - size + 1))
-    return grams
+            found.update(padded[at : at + size] for at in range(len(padded) - size + 1))
+    return found
 
 
 def _cosine(a: dict[str, float], b: dict[str, float]) -> float:

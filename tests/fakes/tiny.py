@@ -157,6 +157,7 @@ class TinyHome:
         settings = {
             "base": str(self.base),
             "min_examples": 50,
+            "least_steps": 1,
             "epochs": 24,
             "learning_rate": 6e-3,
             "precision": "int8",

@@ -3,14 +3,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from transformers import LlamaForCausalLM
 
 from shammah_data.exchange import Message
 from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_trainer.base import Base
-from shammah_trainer.batches import IGNORED, Encoded, Encoder, batches, collate, reworded
+from shammah_trainer.batches import IGNORED, Encoded, Encoder, batches, collate
 from shammah_trainer.dataset import Example
 from shammah_trainer.finetune import ResponseLoss
 
@@ -160,17 +158,3 @@ def test_a_share_of_the_queries_is_reworded(encoder: Encoder) -> None:
     epoch = encoder.epoch([example] * 200, 0.0, random.Random(0), 0.5)
     assert 60 <= sum(item != plain for item in epoch) <= 110
     assert {item.response for item in epoch} == {plain.response if plain else ()}
-
-
-@given(st.text(), st.integers(0, 1000))
-def test_rewording_keeps_what_a_question_hangs_on(query: str, seed: int) -> None:
-    asked = f"{query} 15 + 27 not BOTH"
-    shorter = reworded(asked, random.Random(seed)).split()
-    assert [word for word in shorter if word in ("15", "+", "27", "not")][-4:] == ["15", "+", "27", "not"]
-    assert len(shorter) >= 3
-    assert len(shorter) <= len(asked.split())
-
-
-def test_a_short_query_is_not_shortened() -> None:
-    assert {len(reworded("undo the update", random.Random(seed)).split()) for seed in range(50)} == {3}
-    assert {reworded("help", random.Random(seed)) for seed in range(20)} == {"help"}

@@ -1,12 +1,17 @@
 import json
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakes.tiny import exchanges
+from shammah_data.exchange import Exchange, Feedback
+from shammah_data.exclusions import left_out_of
+from shammah_data.home import Home
+from shammah_data.log import ExchangeLog, read_snapshot
 from shammah_trainer.dataset import (
     MOST_GROUP_EXAMPLES,
     MOST_PHRASINGS,
@@ -215,3 +220,52 @@ def test_near_duplicates_never_cross(rows: list[dict[str, Any]], seed: int) -> N
     kept = sum(len(part) for part in parts(dataset).values())
     assert kept + sum(dataset.excluded.values()) == len(rows)
     assert not any(example.context for example in dataset.heldout_phrasings)
+
+
+def test_of_few_phrasings_not_a_third_is_held_out() -> None:
+    """Where there are many groups, chance decides which of the small ones give a phrasing."""
+    dataset = build_dataset(log_of(100, wordings=3), 0)
+    of_trained = len({example.group for example in dataset.train})
+    assert 0.25 * of_trained < len(dataset.heldout_phrasings) < 0.65 * of_trained
+
+
+def test_rare_questions_are_held_out_whole_before_frequent_ones() -> None:
+    rare = [row(f"{topic(500 + n)}?", f"About {topic(500 + n)}.") for n in range(12)]
+    dataset = build_dataset([*log_of(20), *rare], 0)
+    assert dataset.heldout_groups
+    assert {example.query for example in dataset.heldout_groups} <= {one["query"] for one in rare}
+
+
+def test_the_card_counts_what_is_there_and_what_is_not(tmp_path: Path) -> None:
+    log = ExchangeLog(Home(tmp_path).create())
+    asked = {
+        "good": Exchange("How do I undo it?", "Roll it back.", "neural"),
+        "corrected": Exchange("Who is on call?", "Nobody.", "teacher"),
+        "bad": Exchange("Where is the key?", "In the hall.", "teacher"),
+        "own": Exchange("Where is the car?", "In the garage.", "neural"),
+        "partial": Exchange("Tell me all of it", "Well, first", "teacher", complete=False),
+        "refused": Exchange("Open the door", "I'm sorry, but I can't help with that.", "teacher"),
+        "again": Exchange("who is on call", "Ada is on call.", "import"),
+    }
+    log.add_many(asked.values())
+    log.rate(Feedback(asked["good"].id, "good", 3.0))
+    log.rate(Feedback(asked["corrected"].id, "bad", 10.0, "Ada is on call."))
+    log.rate(Feedback(asked["bad"].id, "bad", 10.0))
+    _, _, until = log.snapshot(tmp_path / "snapshot.parquet")
+    left_out = log.read(lambda session: left_out_of(session, until))
+    dataset = build_dataset(read_snapshot(tmp_path / "snapshot.parquet"), 0, left_out=left_out)
+    found = {example.query.lower().rstrip("?"): (example.target, example.weight) for example in dataset.train}
+    # A bad answer is never a target.
+    assert found == {"how do i undo it": ("Roll it back.", 3.0), "who is on call": ("Ada is on call.", 10.0)}
+    card = dataset.card
+    assert card["weights"] == {"3": 1, "10": 1}
+    assert card["sources"] == {"neural": 1, "teacher": 2, "import": 1}
+    assert card["excluded"] == {
+        "refusal": 1,
+        "asked again later": 1,
+        "own answer, not approved": 1,
+        "partial": 1,
+        "rated bad, no correction": 1,
+    }
+    assert card["train"] + sum(card["excluded"].values()) == len(asked)
+    assert json.loads(json.dumps(card)) == card

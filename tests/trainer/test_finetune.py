@@ -17,7 +17,7 @@ from shammah_export.precision import LARGEST_BLOCK
 from shammah_export.quantize import block_size_for, dequantize, quantize_blocks
 from shammah_trainer.base import Base
 from shammah_trainer.batches import Encoded, Encoder, collate
-from shammah_trainer.dataset import Example
+from shammah_trainer.dataset import Example, build_dataset
 from shammah_trainer.finetune import Progress, Recipe, ResponseLoss, finetune, load_model, mean_loss, mixed_precision
 
 # peft 0.21 still asks transformers 5 for an attribute under its old name.
@@ -241,3 +241,19 @@ def test_the_faster_precision_is_taken(slow: torch.dtype, chosen: str, monkeypat
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.nn.functional, "linear", delayed)
     assert mixed_precision.__wrapped__() == chosen
+
+
+@pytest.mark.parametrize("weight", [3, 10])
+def test_a_rating_in_the_log_scales_the_gradient(model: Any, encoder: Encoder, weight: int) -> None:
+    """From the rating in a snapshot's row to the gradient: an example that weighs ten counts as ten of it."""
+    rows = [
+        {"id": str(n), "query": one.query, "target": one.response, "context": "[]", "weight": float(w), "rating": "good"}
+        for n, (one, w) in enumerate(zip((exchanges()[0], exchanges()[9]), (weight, 1), strict=True))
+    ]
+    weighty, other = (encoder.encode(example) for example in build_dataset(rows, 0).train)
+    assert weighty is not None
+    assert other is not None
+    once = replace(weighty, weight=1.0)
+    assert_close(gradients(model, [weighty, other]), gradients(model, [once] * weight + [other]))
+    # Alone in its batch it is the same direction, whatever it weighs.
+    assert_close(gradients(model, [weighty]), gradients(model, [once]))

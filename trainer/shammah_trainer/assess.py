@@ -27,6 +27,7 @@ from shammah_trainer.dataset import Dataset, Example
 from shammah_trainer.duplicates import near_duplicates
 from shammah_trainer.evaluate import Kind, Outcome, answer_all, heldout_losses, match_answers, mean_of
 from shammah_trainer.footprint import measure_footprint
+from shammah_trainer.likeness import nearest
 from shammah_trainer.matching import Matching
 from shammah_trainer.outside import QUERIES
 from shammah_trainer.progress import Reporter
@@ -120,9 +121,16 @@ def assess(
 
     support = Support()
     for example in dataset.train:
-        support.add(example.id, example.query, example.target)
+        # As the runtime will know it: from the log, in the words that were given.
+        support.add(example.id, example.query, example.given or example.target)
     most = min(_ANSWER_TOKENS, context // 2)
-    outcomes = answer_all(decoder, _questions(dataset, train.seed), support, most, reporter.counter("answer"))
+    questions = _questions(dataset, train.seed)
+    like = nearest([example.query for example in dataset.train], [example.query for _, example in questions])
+
+    def likely(query: str) -> list[str]:
+        return [dataset.train[like[query]].target] if query in like else []
+
+    outcomes = answer_all(decoder, questions, support, most, reporter.counter("answer"), likely=likely)
     reporter.end()
     # Every unanswerable question stands alone; numbers below zero are no group's.
     groups = [-1 - n if outcome.kind == "outside" else outcome.example.group for n, outcome in enumerate(outcomes)]

@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 import torch
 
 from shammah_data.exchange import Message
-from shammah_data.judge import facts
 from shammah_runtime.engine.chat import ChatTokenizer
+from shammah_trainer.balance import balanced
 from shammah_trainer.dataset import Example
+from shammah_trainer.rewording import reworded
 
 IGNORED = -100
-DROPPED_WORDS = 0.15
 
 
 @dataclass(frozen=True)
@@ -69,15 +69,21 @@ class Encoder:
             turns = turns[2:]
 
     def epoch(
-        self, examples: Sequence[Example], context_share: float, rng: random.Random, reworded_share: float = 0.0
+        self,
+        examples: Sequence[Example],
+        context_share: float,
+        rng: random.Random,
+        reworded_share: float = 0.0,
+        balance: float = 1.0,
     ) -> list[Encoded]:
-        """One pass over the examples; a share of the single turns gets an unrelated exchange as its context.
+        """One pass over as many examples as there are, drawn as `balance` says (see `shammah_trainer.balance`).
 
-        Single turns alone would teach a model that a context never occurs; it then answers the earlier question again.
-        A share of the queries is reworded, so that no single word of a phrasing decides.
+        A share of the single turns gets an unrelated exchange as its context: single turns alone would teach a model that a
+        context never occurs; it then answers the earlier question again. A share of the queries is reworded, so that no single
+        word of a phrasing decides.
         """
         encoded = []
-        for example in examples:
+        for example in balanced(examples, rng, balance):
             context = None
             if not example.context and rng.random() < context_share:
                 other = rng.choice(examples)
@@ -87,22 +93,6 @@ class Encoder:
             if item is not None:
                 encoded.append(item)
         return encoded
-
-
-def reworded(query: str, rng: random.Random) -> str:
-    """The query as somebody hastier would type it: without its mark, perhaps in lower case, perhaps a word or two short.
-
-    Numbers, operators and negations stay, and so does a query of three words or less: less would ask something else.
-    """
-    words = query.rstrip("?!. ").split()
-    if rng.random() < 0.5:
-        words = [word.lower() if word.isalpha() and not word.isupper() else word for word in words]
-    kept = [word for word in words if not _droppable(word) or rng.random() >= DROPPED_WORDS]
-    return " ".join(kept if len(kept) >= 3 else words) or query
-
-
-def _droppable(word: str) -> bool:
-    return word.isalpha() and not facts(word).negated
 
 
 def batches(encoded: Sequence[Encoded], size: int, pad: int, rng: random.Random | None = None) -> Iterator[Batch]:

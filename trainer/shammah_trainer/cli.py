@@ -46,7 +46,9 @@ def train(
     settings = Settings.load(home.settings)
     _need_training_packages()
     _step_back(settings.train.nice)
-    chosen = replace(settings.train, epochs=epochs or settings.train.epochs, precision=precision or settings.train.precision)
+    chosen = replace(settings.train, precision=precision or settings.train.precision)
+    if epochs:
+        chosen = replace(chosen, epochs=epochs, least_steps=0)
     reporter = Reporter()
     result = train_once(home, replace(settings, train=chosen), reporter, force)
     reporter.end()

@@ -1,19 +1,20 @@
 """From a snapshot of the log to training examples and two held-out sets. Knows exchanges, not tensors.
 
-A group is a set of exchanges that ask for the same thing: the same answer, or nearly the same query. Held out are other
-phrasings of trained groups (is it answered right?) and whole groups (is it declined?). Near-duplicates never cross.
+A group is a set of exchanges that ask for the same thing: the same answer in whatever words, or nearly the same query. Held out
+are other phrasings of trained groups (is it answered right?) and whole groups (is it declined?). Near-duplicates never cross.
 """
 
 import hashlib
+import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from shammah_data.exchange import Message
 from shammah_data.judge import normalize
-from shammah_data.log import context_of
-from shammah_trainer.duplicates import Partition, near_duplicates
+from shammah_trainer.curate import curate
+from shammah_trainer.likeness import LEXICAL, Likeness, alone
 
 # Shares of the data that are never trained on, and caps that keep the evaluation short.
 PHRASING_SHARE = 0.15
@@ -22,11 +23,21 @@ MOST_PHRASINGS = 150
 MOST_GROUP_EXAMPLES = 80
 # A group must keep at least two phrasings to learn from before one is held out.
 LEAST_PHRASINGS = 3
+# A group below this size gives one phrasing by chance, so that of few phrasings not a third is lost.
+_SMALL = 6
+# Fewer in all are too few to judge a version by: then up to a third of each group is held out.
+_FEWEST_HELDOUT = 10
+# Whole groups are held out among these first: what is asked often is worth more in training.
+_RARE = 2
+_MOST_NAMED = 50
 
 
 @dataclass(frozen=True)
 class Example:
-    """One exchange to learn from or to be judged by."""
+    """One exchange to learn from or to be judged by.
+
+    `given`: the answer as logged, where `target` is another wording of it. `alone`: its query is like no other.
+    """
 
     id: str
     query: str
@@ -34,97 +45,122 @@ class Example:
     context: tuple[Message, ...] = ()
     weight: float = 1.0
     group: int = 0
+    given: str | None = None
+    alone: bool = False
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The split. `excluded` counts rows left out, by reason."""
+    """The split. `excluded` counts rows left out by reason, `sources` all rows by who answered.
+
+    `outdated`: ids of exchanges whose facts were replaced, each with the id of the newest exchange that replaced them.
+    `reworded`: how many targets stand in another wording than the one logged.
+    """
 
     train: tuple[Example, ...]
     heldout_phrasings: tuple[Example, ...]
     heldout_groups: tuple[Example, ...]
     groups: int
     excluded: Counter[str] = field(default_factory=Counter)
+    sources: Counter[str] = field(default_factory=Counter)
+    outdated: tuple[tuple[str, str], ...] = ()
+    reworded: int = 0
 
     @property
     def card(self) -> dict[str, Any]:
         """Counts for the run's record."""
+        sizes = Counter(normalize(example.target) for example in self.train)
         return {
             "train": len(self.train),
             "train_with_context": sum(bool(example.context) for example in self.train),
             "heldout_phrasings": len(self.heldout_phrasings),
             "heldout_groups": len(self.heldout_groups),
             "groups": self.groups,
+            "answers": len(sizes),
+            "phrasings_of_an_answer": {
+                name: sum(least <= size <= most for size in sizes.values())
+                for name, least, most in (("1", 1, 1), ("2-4", 2, 4), ("5-9", 5, 9), ("10+", 10, math.inf))
+            },
+            "weights": {f"{weight:g}": n for weight, n in sorted(Counter(example.weight for example in self.train).items())},
+            "reworded": self.reworded,
+            "sources": dict(self.sources),
             "excluded": dict(self.excluded),
+            "outdated": [{"id": old, "replaced_by": new} for old, new in self.outdated[:_MOST_NAMED]],
         }
 
 
-def build_dataset(rows: Sequence[dict[str, Any]], seed: int) -> Dataset:
-    """Split the rows of a snapshot (see `shammah_data.log.read_snapshot`).
+def build_dataset(
+    rows: Sequence[dict[str, Any]], seed: int, likeness: Likeness = LEXICAL, left_out: Mapping[str, int] | None = None
+) -> Dataset:
+    """Curate and split the rows of a snapshot (see `shammah_data.log.read_snapshot`).
 
     Deterministic: which rows are held out depends on their text and `seed` only, so that a growing log keeps its held-out
-    rows from night to night as far as its groups do.
+    rows from night to night as far as its groups do. `left_out` counts by reason what the snapshot did not take.
     """
-    examples, excluded = _newest_of_each_question(rows)
-    twins = near_duplicates([example.query for example in examples])
-    groups = _groups(examples, twins)
-    examples = [Example(e.id, e.query, e.target, e.context, e.weight, groups.root(n)) for n, e in enumerate(examples)]
+    curated = curate(rows, likeness)
     members: dict[int, dict[int, list[Example]]] = defaultdict(lambda: defaultdict(list))
-    for n, example in enumerate(examples):
-        members[example.group][twins.root(n)].append(example)
+    for n, one in enumerate(curated.kept):
+        given = one.given if one.given != one.target else None
+        example = Example(one.id, one.query, one.target, one.context, one.weight, one.question, given)
+        members[one.question][curated.twins.root(n)].append(example)
+    whole = _whole_groups(members, len(curated.kept), seed)
+    phrasings = _phrasings({group: twins for group, twins in members.items() if group not in whole}, seed)
+    parts: dict[str, list[Example]] = {"train": [], "phrasing": [], "group": []}
+    for group, twins in members.items():
+        for twin, examples in twins.items():
+            parts["group" if group in whole else "phrasing" if (group, twin) in phrasings else "train"].extend(examples)
+    lone = alone([example.query for example in parts["train"]], likeness)
+    train = [replace(example, alone=one) for example, one in zip(parts["train"], lone, strict=True)]
+    return Dataset(
+        tuple(train),
+        tuple(parts["phrasing"]),
+        tuple(parts["group"]),
+        len(members),
+        curated.excluded + Counter(left_out or {}),
+        curated.sources,
+        curated.outdated,
+        curated.reworded,
+    )
 
-    train: list[Example] = []
-    phrasings: list[Example] = []
-    whole: list[Example] = []
-    most_whole = min(MOST_GROUP_EXAMPLES, int(0.1 * len(examples)))
-    wanted_groups = round(GROUP_SHARE * len(members)) if len(members) >= 10 else 0
-    for group in sorted(members, key=lambda group: min(_order(seed, "group", c) for c in members[group].values())):
-        clusters = members[group]
-        rows_in_group = [example for cluster in clusters.values() for example in cluster]
-        if wanted_groups and len(whole) + len(rows_in_group) <= most_whole:
-            whole += rows_in_group
-            wanted_groups -= 1
-            continue
+
+Twins = Mapping[int, Sequence[Example]]
+
+
+def _whole_groups(members: Mapping[int, Twins], examples: int, seed: int) -> set[int]:
+    """Groups that are never trained on, few and rare ones by preference."""
+    wanted = round(GROUP_SHARE * len(members)) if len(members) >= 10 else 0
+    room = min(MOST_GROUP_EXAMPLES, int(0.1 * examples))
+    sizes = {group: sum(map(len, twins.values())) for group, twins in members.items()}
+    chosen: set[int] = set()
+    for group in sorted(members, key=lambda group: (sizes[group] > _RARE, _first(seed, "group", members[group]))):
+        if len(chosen) < wanted and sizes[group] <= room:
+            chosen.add(group)
+            room -= sizes[group]
+    return chosen
+
+
+def _phrasings(members: Mapping[int, Twins], seed: int) -> set[tuple[int, int]]:
+    """(group, twins) of the phrasings held out of trained groups."""
+    chosen: set[tuple[int, int]] = set()
+    more: list[tuple[int, int, tuple[int, int]]] = []
+    for place, group in enumerate(sorted(members, key=lambda group: _first(seed, "phrasings", members[group]))):
+        twins = members[group]
         # A turn that depends on earlier ones cannot be asked again on its own: it is trained on, not held out.
-        free = [key for key, cluster in clusters.items() if not any(example.context for example in cluster)]
-        kept_back = 0
-        if len(clusters) >= LEAST_PHRASINGS:
-            kept_back = max(1, round(PHRASING_SHARE * len(clusters)))
-        free.sort(key=lambda key: _order(seed, "phrasing", clusters[key]))
-        chosen = set(free[:kept_back]) if len(phrasings) < MOST_PHRASINGS else set()
-        for key, cluster in clusters.items():
-            (phrasings if key in chosen else train).extend(cluster)
-    return Dataset(tuple(train), tuple(phrasings), tuple(whole), len(members), excluded)
-
-
-def _newest_of_each_question(rows: Sequence[dict[str, Any]]) -> tuple[list[Example], Counter[str]]:
-    excluded: Counter[str] = Counter()
-    newest: dict[tuple[str, str], Example] = {}
-    for row in rows:
-        if not row["target"].strip() or not row["query"].strip():
-            excluded["empty"] += 1
+        free = [twin for twin, examples in twins.items() if not any(example.context for example in examples)]
+        if len(twins) < LEAST_PHRASINGS or len(chosen) >= MOST_PHRASINGS:
             continue
-        key = (normalize(row["query"]), row["context"])
-        if key in newest:
-            excluded["asked again later"] += 1
-            del newest[key]  # the newest answer takes the newest place
-        newest[key] = Example(
-            id=str(row["id"]),
-            query=row["query"],
-            target=row["target"],
-            context=context_of(row),
-            weight=float(row["weight"]),
-        )
-    return list(newest.values()), excluded
+        free.sort(key=lambda twin: _order(seed, "phrasing", twins[twin]))
+        share = PHRASING_SHARE * len(twins)
+        by_chance = int(share + hashlib.sha256(_first(seed, "chance", twins)).digest()[0] / 256)
+        kept_back = by_chance if len(twins) < _SMALL else round(share)
+        chosen |= {(group, twin) for twin in free[:kept_back]}
+        more += [(n, place, (group, twin)) for n, twin in enumerate(free[: len(twins) // 3]) if n >= kept_back]
+    # One more of each group before a second of any.
+    return chosen | {one for *_, one in sorted(more)[: max(0, _FEWEST_HELDOUT - len(chosen))]}
 
 
-def _groups(examples: Sequence[Example], twins: Partition) -> Partition:
-    groups = Partition(len(examples))
-    first: dict[str, int] = {}
-    for n, example in enumerate(examples):
-        groups.join(n, twins.root(n))
-        groups.join(n, first.setdefault(normalize(example.target), n))
-    return groups
+def _first(seed: int, kind: str, twins: Twins) -> bytes:
+    return min(_order(seed, kind, examples) for examples in twins.values())
 
 
 def _order(seed: int, kind: str, cluster: Sequence[Example]) -> bytes:

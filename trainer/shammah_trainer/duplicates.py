@@ -41,12 +41,18 @@ def near_duplicates(queries: Sequence[str]) -> Partition:
     partition = Partition(len(queries))
     numbers = [tuple(sorted(re.findall(r"\d+", query))) for query in queries]
     trigrams = [_trigrams(query) for query in queries]
-    for a, b in _candidates(trigrams):
+    for a, b in overlapping(trigrams, LEAST_OVERLAP):
         if numbers[a] == numbers[b]:
-            union = len(trigrams[a] | trigrams[b])
-            if not union or len(trigrams[a] & trigrams[b]) / union >= LEAST_OVERLAP:
-                partition.join(a, b)
+            partition.join(a, b)
     return partition
+
+
+def overlapping(sets: Sequence[frozenset[str]], least: float) -> Iterator[tuple[int, int]]:
+    """Pairs of sets, the lower index first, whose overlap is at least so large (Jaccard); two empty sets are the same."""
+    for a, b in _candidates(sets, least):
+        union = len(sets[a] | sets[b])
+        if not union or len(sets[a] & sets[b]) / union >= least:
+            yield a, b
 
 
 def _trigrams(query: str) -> frozenset[str]:
@@ -55,17 +61,17 @@ def _trigrams(query: str) -> frozenset[str]:
     return frozenset(padded[at : at + 3] for at in range(len(padded) - 2))
 
 
-def _candidates(trigrams: Sequence[frozenset[str]]) -> Iterator[tuple[int, int]]:
-    """Pairs whose hashed trigrams overlap enough; hashing can only add pairs, never lose one."""
-    marks = np.zeros((len(trigrams), _BUCKETS), dtype=np.float32)
-    for row, grams in enumerate(trigrams):
+def _candidates(sets: Sequence[frozenset[str]], least: float) -> Iterator[tuple[int, int]]:
+    """Pairs whose hashed members overlap enough; hashing can only add pairs, never lose one."""
+    marks = np.zeros((len(sets), _BUCKETS), dtype=np.float32)
+    for row, members in enumerate(sets):
         # crc32, not hash(): the split must be the same in every process.
-        marks[row, [zlib.crc32(gram.encode()) % _BUCKETS for gram in grams]] = 1.0
+        marks[row, [zlib.crc32(member.encode()) % _BUCKETS for member in members]] = 1.0
     sizes = marks.sum(axis=1)
-    for start in range(0, len(trigrams), _CHUNK):
+    for start in range(0, len(sets), _CHUNK):
         shared = marks[start : start + _CHUNK] @ marks.T
         union = sizes[start : start + _CHUNK, None] + sizes[None, :] - shared
-        rows, columns = np.nonzero(shared >= (LEAST_OVERLAP - 0.1) * union)
+        rows, columns = np.nonzero(shared >= (least - 0.1) * union)
         for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
             if start + row < column:
                 yield start + row, column

@@ -30,7 +30,7 @@ _LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj",
 class Recipe:
     """How to train. `learning_rate` is the peak; `epochs` may be a fraction.
 
-    `through`: the precision whose rounding the training goes through, or None.
+    `through`: the precision whose rounding the training goes through, or None. `balance`: see `shammah_trainer.balance`.
     """
 
     method: str
@@ -42,6 +42,7 @@ class Recipe:
     reworded_share: float
     seed: int
     through: Precision | None = None
+    balance: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,10 @@ def finetune(
     while step < steps:
         losses: list[float] = []
         for batch in batches(
-            encoder.epoch(examples, recipe.context_share, rng, recipe.reworded_share), recipe.batch_size, pad, rng
+            encoder.epoch(examples, recipe.context_share, rng, recipe.reworded_share, recipe.balance),
+            recipe.batch_size,
+            pad,
+            rng,
         ):
             if step == steps:
                 break

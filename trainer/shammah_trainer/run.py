@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from shammah_data.durable import PRIVATE_FILE, atomic_write, private_folder
 from shammah_data.errors import ShammahError
 from shammah_data.exchange import RunRecord
+from shammah_data.exclusions import left_out_of
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog, read_snapshot
 from shammah_data.manifest import CacheShape, FileEntry, GraphEntry, Manifest
@@ -31,6 +32,7 @@ from shammah_trainer.base import DEFAULT, Base, make_base
 from shammah_trainer.before import recipe_of, settle, state_of
 from shammah_trainer.dataset import Dataset, Example, build_dataset
 from shammah_trainer.gate import Check, Figures, checks
+from shammah_trainer.likeness import likeness_of
 from shammah_trainer.progress import Reporter
 from shammah_trainer.record import summary, write_outcomes
 from shammah_trainer.replay import replayed
@@ -143,9 +145,11 @@ class _Run:
         say = self._reporter.say
         found = read_snapshot(self._folder / "snapshot.parquet")
         self._trained_on = {str(row["id"]) for row in found}
-        dataset = self._stages.split(found, self._train.seed)
+        left_out = self._log.read(lambda session: left_out_of(session, until), wait=10.0)
+        likeness = likeness_of(self._home, self._train.threads or 2, say)
+        dataset = self._stages.split(found, self._train.seed, likeness, left_out)
         replay = replayed(dataset) if self._train.replay else ()
-        self.figures["dataset"] = {**dataset.card, "replay": len(replay)}
+        self.figures["dataset"] = {**dataset.card, "replay": len(replay), "likeness": likeness.name}
         say(
             f"run {self._id}: {rows} exchanges in {dataset.groups} groups; {len(dataset.train)} to train on (and {len(replay)} "
             "everyday ones), held out "
@@ -192,19 +196,26 @@ class _Run:
         # Rounded to 4 bits afterwards, a model this small loses what it learned.
         through: Precision | None = "int4" if train.precision == "int4" else None
         self.figures["trained_through"] = through
+        # A query and its answer are never cut, so what is longer cannot be trained on.
+        examples = [example for example in (*dataset.train, *replay) if encoder.encode(example, ()) is not None]
+        if too_long := len(dataset.train) + len(replay) - len(examples):
+            self.figures["dataset"]["excluded"]["longer than max_length"] = too_long
+        epochs = max(train.epochs, train.least_steps * train.batch_size / max(1, len(examples)))
+        self.figures["epochs"] = round(epochs, 2)
         recipe = Recipe(
             train.method,
             train.lora_rank,
-            train.epochs,
+            epochs,
             train.learning_rate,
             train.batch_size,
             train.context_share,
             train.reworded_share,
             train.seed,
             through,
+            train.balance,
         )
         began = time.monotonic()
-        model, losses = finetune(model, encoder, (*dataset.train, *replay), recipe, pad, self._reporter.training)
+        model, losses = finetune(model, encoder, examples, recipe, pad, self._reporter.training)
         self._reporter.end()
         self.figures["train_seconds"] = round(time.monotonic() - began, 1)
         self.figures["epoch_losses"] = [round(loss, 4) for loss in losses]
