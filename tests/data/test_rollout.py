@@ -8,7 +8,7 @@ import pytest
 
 from fakes.processes import Holder
 from shammah_data.errors import ArtifactError, InputError
-from shammah_data.exchange import Audited, Exchange
+from shammah_data.exchange import Audited, Exchange, Feedback
 from shammah_data.forget import forget
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
@@ -179,6 +179,28 @@ def test_the_log_keeps_what_audits_found(log: ExchangeLog, home: Home, trial: Mo
     log.audit(Audited(asked[0].id, "v0001", 0.5, True))
     assert len(log.outcomes(["v0001"])) == 19
     assert decide(trial, log.outcomes(named(trial.pointer()))).action == "rollback"
+
+
+def test_the_local_share_is_of_answers_given_while_serving_the_newest_first(log: ExchangeLog) -> None:
+    for n in range(9):
+        log.append(Exchange(f"question {n}", "an answer", "neural" if n % 3 == 0 or n > 6 else "teacher"))
+    log.append(Exchange("imported", "an answer", "import", source="import:x"))
+    log.append(Exchange("unanswered", "", "teacher"))
+    log.append(Exchange("cut", "an", "teacher", complete=False))
+    # 8, 7, 6, 5 | 4, 3, 2, 1
+    assert log.local_share(4) == [(4, 3), (4, 1)]
+    assert log.local_share(6) == [(6, 4), (3, 1)]
+    assert log.local_share(100) == [(9, 5)]
+
+
+def test_exchanges_and_ratings_are_news(log: ExchangeLog) -> None:
+    exchange = Exchange("question", "an answer", "teacher")
+    log.append(exchange)
+    log.append(Exchange("local", "an answer", "neural"))
+    assert log.news(datetime(2020, 1, 1)) == 1
+    log.rate(Feedback(exchange.id, "good"))
+    assert log.news(datetime(2020, 1, 1)) == 2
+    assert log.news(datetime.now(UTC) + timedelta(minutes=1)) == 0
 
 
 def test_an_audit_waits_in_the_spool_while_the_log_is_taken(log: ExchangeLog, home: Home) -> None:

@@ -86,8 +86,8 @@ def _locked(home: Home, settings: Settings, reporter: Reporter, force: bool, sta
         reporter.say(f"due: {'; '.join(told.reasons)}")
     train = settings.train
     if not train.threads and store.in_use():
-        # Somebody is being answered meanwhile.
         train = dataclasses.replace(train, threads=max(1, (os.cpu_count() or 2) // 2))
+        reporter.say(f"a session is open: training with {train.threads} threads")
     started = datetime.now(UTC)
     run_id = started.strftime("%Y%m%dT%H%M%S") + f"{started.microsecond // 1000:03d}Z"
     folder = private_folder(home.runs / run_id)
