@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fakes.processes import Holder
-from shammah_data.errors import ArtifactError, InputError
+from shammah_data.errors import InputError
 from shammah_data.exchange import Audited, Exchange, Feedback
 from shammah_data.forget import forget
 from shammah_data.home import Home
@@ -136,12 +136,23 @@ def test_a_trial_comes_to_an_end_after_its_days(
     assert store.pointer() == pointer
 
 
-def test_a_damaged_candidate_is_not_promoted(trial: ModelStore) -> None:
-    before = trial.pointer()
+def test_a_damaged_candidate_goes_back(trial: ModelStore) -> None:
     (trial.folder("v0002") / "tokenizer.json").write_bytes(b"[]")
-    with pytest.raises(ArtifactError, match=r"tokenizer\.json: not the bytes"):
-        decide(trial, audits("v0002", "r" * 60))
-    assert trial.pointer() == before
+    decision = decide(trial, audits("v0002", "r" * 60))
+    assert decision.action == "rollback"
+    assert decision.reason.startswith("v0002 cannot serve: ")
+    assert "tokenizer.json: not the bytes" in decision.reason
+    assert trial.pointer() == Pointer("v0001")
+
+
+def test_a_bad_champion_stays_where_the_one_before_is_damaged(store: ModelStore, publish: Publish) -> None:
+    store.promote(publish(b"1"))
+    store.promote(publish(b"2"))
+    (store.folder("v0001") / "tokenizer.json").write_bytes(b"[]")
+    decision = decide(store, audits("v0002", "w" * 30))
+    assert decision.action == "none"
+    assert "; it stays: " in decision.reason
+    assert store.pointer() == Pointer("v0002", "v0001")
 
 
 def test_two_that_decide_at_once_do_it_once(trial: ModelStore) -> None:
