@@ -42,8 +42,9 @@ class Trial:
             return f"none of its answers is audited yet, {self.reference_audited} of {self.against}'s are"
         both = f", {found.pairs} of them beside {self.against}'s" if found.pairs else ""
         return (
-            f"{found.wrong} of {found.audited} audited answers wrong{both}; {self.against}: about {self.reference:.0%} "
-            f"({self.reference_audited} audited); evidence that it is worse {found.worse:.3g} of {1 / WORSE_ERROR:.0f}, "
+            f"{found.wrong} of {found.audited} audited answers wrong{both}, about {found.rate:.0%} of all; "
+            f"{self.against}: about {self.reference:.0%} ({self.reference_audited} audited); "
+            f"evidence that it is worse {found.worse:.3g} of {1 / WORSE_ERROR:.0f}, "
             f"good enough {found.fine:.3g} of {1 / FINE_ERROR:.0f}"
         )
 
@@ -105,7 +106,7 @@ def judge_trial(pointer: Pointer, outcomes: Sequence[Audited], plan: Plan, now: 
 def _undecided(trial: Trial, plan: Plan) -> Decision:
     """After its time: the gate had passed it, so it serves unless what was audited speaks against it."""
     found = trial.standing
-    worse = found.audited > 0 and found.wrong / found.audited > trial.reference + MARGIN
+    worse = found.audited > 0 and found.rate > trial.reference + MARGIN
     told = f"not decided within {plan.days} days: {trial.told}"
     if worse:
         return Decision("rollback", f"{trial.version} goes, {told}", trial.version, trial)

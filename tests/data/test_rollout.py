@@ -62,7 +62,7 @@ def test_a_trial_waits_for_audits_and_says_where_it_is(trial: ModelStore) -> Non
     decision = decide(trial, [*audits("v0001", "r" * 9 + "w"), *audits("v0002", "rrrw"), *pairs("r")])
     assert decision.action == "wait"
     assert decision.version == "v0002"
-    assert "1 of 5 audited answers wrong, 1 of them beside v0001's" in decision.reason
+    assert "1 of 5 audited answers wrong, 1 of them beside v0001's, about " in decision.reason
     assert "(11 audited)" in decision.reason
     assert trial.pointer() == before
 
@@ -112,6 +112,17 @@ def test_a_pinned_version_is_never_moved(trial: ModelStore) -> None:
     decision = decide(trial, [*audits("v0002", "r" * 100), *audits("v0001", "w" * 100)])
     assert (decision.action, decision.reason) == ("none", "v0001 is pinned")
     assert trial.pointer() == Pointer("v0001", None, "v0002", 0.2, pinned=True)
+
+
+def test_a_trial_s_end_counts_answers_by_how_often_they_were_audited(store: ModelStore, publish: Publish) -> None:
+    clocked = ModelStore(store.folder("v0001").parent, clock=lambda: NOW)
+    store.promote(publish(b"1"))
+    clocked.set_candidate(publish(b"2"), 0.2)
+    # All disagreements are audited, and a tenth of the rest: one of 31 answers is wrong, not one of four.
+    found = [*audits("v0002", "rrr", 0.1), *audits("v0002", "w", 1.0)]
+    decision = decide(store, found, Plan(days=3), NOW + timedelta(days=3))
+    assert decision.action == "promote"
+    assert "1 of 4 audited answers wrong, about 3% of all" in decision.reason
 
 
 @pytest.mark.parametrize(
