@@ -97,7 +97,7 @@ class TrainSettings:
 
     A run is due with `new_examples` exchanges or ratings since the last one, or fewer after `max_age_days`, or when the share
     of local answers fell by `local_share_drop`. `candidate_share`: the share of sessions that a new version answers until
-    audits have decided, for at most `trial_days`; 0 lets it serve at once. `nice`: how much the run steps back for others.
+    audits have decided, for at most `trial_days`; 0 lets it serve at once.
     """
 
     min_examples: int = field(default=100, metadata={"least": 1, "most": 10_000_000})
@@ -124,7 +124,6 @@ class TrainSettings:
     local_share_drop: float = field(default=0.15, metadata={"least": 0.01, "most": 1.0})
     candidate_share: float = field(default=0.0, metadata={"least": 0.0, "most": 1.0})
     trial_days: int = field(default=7, metadata={"least": 1, "most": 3650})
-    nice: int = field(default=10, metadata={"least": 0, "most": 19})
 
 
 @dataclass(frozen=True)

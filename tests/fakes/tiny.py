@@ -168,8 +168,6 @@ class TinyHome:
             # Sixty long exchanges would be most of what a model this small has to learn.
             "replay": False,
             "threads": 1,
-            # A test that runs it in its own process would step back with it.
-            "nice": 0,
         } | train
         self.root.mkdir(parents=True, exist_ok=True)
         lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]

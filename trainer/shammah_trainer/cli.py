@@ -45,7 +45,6 @@ def train(
     home = Home.find().create()
     settings = Settings.load(home.settings)
     _need_training_packages()
-    _step_back(settings.train.nice)
     chosen = replace(settings.train, precision=precision or settings.train.precision)
     if epochs:
         chosen = replace(chosen, epochs=epochs, least_steps=0)
@@ -141,12 +140,6 @@ def _print_roles(pointer: Pointer) -> None:
     pinned = ", pinned" if pointer.pinned else ""
     tried = f", candidate: {pointer.candidate} for {pointer.candidate_share:.0%} of the sessions" if pointer.candidate else ""
     print(f"champion: {pointer.champion or 'none'}{pinned}, previous: {pointer.previous or 'none'}{tried}")
-
-
-def _step_back(nice: int) -> None:
-    """Let everything else on the machine go first; one that has stepped back further stays there."""
-    if hasattr(os, "setpriority"):
-        os.setpriority(os.PRIO_PROCESS, 0, max(nice, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
 showing.register(app)

@@ -6,7 +6,6 @@ and the published versions as they were.
 
 import dataclasses
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -86,14 +85,10 @@ def _locked(home: Home, settings: Settings, reporter: Reporter, force: bool, sta
         return Result("skipped", told.waits)
     if told.reasons:
         reporter.say(f"due: {'; '.join(told.reasons)}")
-    train = settings.train
-    if not train.threads and store.in_use():
-        # Somebody is being answered meanwhile.
-        train = dataclasses.replace(train, threads=max(1, (os.cpu_count() or 2) // 2))
     started = datetime.now(UTC)
     run_id = started.strftime("%Y%m%dT%H%M%S") + f"{started.microsecond // 1000:03d}Z"
     folder = private_folder(home.runs / run_id)
-    run = _Run(home, train, reporter, log, run_id, folder, started, stages)
+    run = _Run(home, settings.train, reporter, log, run_id, folder, started, stages)
     try:
         result = run.execute(force)
     except Exception as error:
