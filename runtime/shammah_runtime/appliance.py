@@ -23,10 +23,12 @@ from shammah_runtime.models import ModelKeeper
 from shammah_runtime.neural import NeuralTier
 from shammah_runtime.template import TemplateTier
 from shammah_runtime.turns import OneAtATime
+from shammah_runtime.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from shammah_runtime.desk import Keeper
     from shammah_runtime.proposal import LocalTier, Proposal, Query
 
 _RETRY_SECONDS = 1.0
@@ -99,7 +101,10 @@ class Appliance:
             teacher=self._teacher,
             no_teacher_reason="offline" if offline else "",
         )
-        log = None if options.no_log else self.log
+        log: Keeper | None = None if options.no_log else self.log
+        self._writer: Writer | None = None
+        if log is not None and options.engine_wait is not None:
+            log = self._writer = Writer(self.log)
         self.conversation = Conversation(cascade, self.index, log, serve.context_turns, warn, Announced(home.tombstones))
 
     @property
@@ -122,6 +127,8 @@ class Appliance:
         self._closed.set()
         if self._turns is not None:
             self._turns.close()
+        if self._writer is not None:
+            self._writer.close()
         self.models.close()
         # A thread that is inside a native library when the interpreter ends would take the process down with it.
         if self._filler.is_alive():
