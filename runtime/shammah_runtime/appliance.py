@@ -27,10 +27,12 @@ from shammah_runtime.models import ModelKeeper
 from shammah_runtime.neural import NeuralTier
 from shammah_runtime.template import TemplateTier
 from shammah_runtime.turns import OneAtATime
+from shammah_runtime.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from shammah_runtime.desk import Keeper
     from shammah_runtime.proposal import LocalTier, Proposal, Query
 
 _RETRY_SECONDS = 1.0
@@ -106,7 +108,10 @@ class Appliance:
             teacher=self._teacher,
             no_teacher_reason="offline" if offline else "",
         )
-        log = None if options.no_log else self.log
+        log: Keeper | None = None if options.no_log else self.log
+        self._writer: Writer | None = None
+        if log is not None and options.engine_wait is not None:
+            log = self._writer = Writer(self.log)
         self.auditor = self._make_auditor(settings.audit) if log is not None else None
         forgotten = Announced(home.tombstones)
         turns = serve.context_turns
@@ -157,6 +162,8 @@ class Appliance:
             self.auditor.close()
         if self._turns is not None:
             self._turns.close()
+        if self._writer is not None:
+            self._writer.close()
         self.models.close()
         # A thread that is inside a native library when the interpreter ends would take the process down with it.
         if self._filler.is_alive():

@@ -9,7 +9,7 @@ from shammah_data.exchange import Exchange, Message, Rating
 from shammah_data.log import ExchangeLog, context_of
 from shammah_data.tombstones import Announced
 from shammah_runtime.cascade import Cascade, Reply
-from shammah_runtime.desk import Desk, asked, encodable
+from shammah_runtime.desk import Desk, Keeper, asked, encodable
 from shammah_runtime.learned import Known, LearnedIndex
 from shammah_runtime.proposal import OnText, Query
 
@@ -26,7 +26,7 @@ class Conversation:
         self,
         cascade: Cascade,
         index: LearnedIndex,
-        log: ExchangeLog | None,
+        log: Keeper | None,
         context_turns: int,
         warn: Callable[[str], None],
         forgotten: Announced | None = None,

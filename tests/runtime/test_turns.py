@@ -65,7 +65,12 @@ def test_all_turns_are_on_one_thread(slow: Slow) -> None:
 
 def test_a_model_that_is_still_being_loaded_is_not_waited_for(slow: Slow) -> None:
     waited: list[float] = []
-    turns = OneAtATime(slow, lambda seconds: bool(waited.append(seconds)), 0.25)
+
+    def ready(seconds: float) -> bool:
+        waited.append(seconds)
+        return False
+
+    turns = OneAtATime(slow, ready, 0.25)
     assert turns.propose(QUERY).attempt.reason == "busy: the model is being loaded"
     assert waited == [0.25]
     assert not slow.begun.is_set()
