@@ -13,7 +13,7 @@ from functools import lru_cache
 from itertools import combinations
 from typing import Literal
 
-from shammah_data.judge import facts, normalize
+from shammah_data.judge import NUMERALS, facts, normalize
 from shammah_data.opposites import CLASSES, FAILURES, ORDINALS, PHRASES, REQUESTS, SILENT, UNITS
 
 Kind = Literal["number", "unit", "negation", "name", "opposite", "direction", "owner", "question", "slot"]
@@ -90,7 +90,7 @@ def sense(query: str) -> Sense:
     lower = normalize(query)
     found = facts(query)
     words = tuple(_TOKEN.findall(lower))
-    stems = tuple(map(stem, words))
+    stems = tuple(NUMERALS.get(word) or stem(word) for word in words)
     told = [(w, s) for w, s in zip(words, stems, strict=True) if not {w, s} & REQUESTS and w not in SILENT]
     order = tuple(s for w, s in told if w[0].isalnum())
     text = f" {' '.join(words)} "

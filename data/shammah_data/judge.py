@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 
 _QUOTED = re.compile(r"`([^`\n]+)`|\"([^\"\n]{1,80})\"")
 _PATHLIKE = re.compile(r"(?<![\w/.-])(?:~?/[\w.-]+(?:/[\w.-]+)*/?|/?[\w-]+(?:/[\w.-]+)+|[\w-]+\.[a-z][a-z0-9]{0,7}(?![\w]))")
@@ -26,7 +27,7 @@ _STOP = frozenset(
         "could should may might have has had just please also which who what when where how why"
     ).split()
 )
-_NUMERALS = {
+NUMERALS = {
     word: str(value)
     for value, word in enumerate(
         (
@@ -34,7 +35,7 @@ _NUMERALS = {
             "seventeen eighteen nineteen twenty"
         ).split()
     )
-}
+} | {word: str(10 * tens) for tens, word in enumerate("thirty forty fifty sixty seventy eighty ninety hundred".split(), 3)}
 WORD_SHARE = 0.5
 
 
@@ -67,7 +68,7 @@ def normalize(text: str) -> str:
 def facts(text: str) -> Facts:
     """Take the facts out of a text.
 
-    Numbers: digits with their sign, thousands separators dropped; number words up to twenty count. Names: quoted
+    Numbers: digits with their sign, thousands separators dropped; number words up to twenty, and tens, count. Names: quoted
     strings, paths and files, options, identifiers, and capitalized words inside a sentence, all in lower case.
     """
     # The marks of a numbered list count its points; they state nothing.
@@ -85,12 +86,12 @@ def facts(text: str) -> Facts:
     numbers = Counter(match.group().replace(",", "").lstrip("+") for match in _NUMBER.finditer(plain))
     lower = plain.lower()
     words = set(re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)?", lower))
-    numbers.update(_NUMERALS[word] for word in _WORD.findall(lower) if word in _NUMERALS and word != "one")
+    numbers.update(NUMERALS[word] for word in _WORD.findall(lower) if word in NUMERALS and word != "one")
     return Facts(
         numbers=numbers,
         names=frozenset(name for name in names if name and name not in _STOP),
         negated=any(map(_negates, words)),
-        words=frozenset(_stem(word) for word in words - _STOP if word not in _NUMERALS and not _negates(word)),
+        words=frozenset(_stem(word) for word in words - _STOP if word not in NUMERALS and not _negates(word)),
     )
 
 
@@ -121,6 +122,12 @@ def judge(reference: str, answer: str) -> Verdict:
     elif not (wanted.numbers or wanted.names or wanted.negated):
         return Verdict(False, "the reference states nothing, and this is another text")
     return Verdict(True, "the same facts")
+
+
+@lru_cache(maxsize=4096)
+def same_facts(one: str, other: str) -> bool:
+    """Whether each of two answers says what the other says, in whatever words; remembered for the pairs met last."""
+    return bool(judge(one, other)) or bool(judge(other, one))
 
 
 def _plain(text: str) -> str:

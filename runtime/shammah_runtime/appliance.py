@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from shammah_data.errors import LogError
+from shammah_data.errors import ArtifactError, LogError
 from shammah_data.home import Home
 from shammah_data.session import LogTakenError
 from shammah_data.settings import Provider, Settings, WantedPrecision
@@ -21,12 +21,15 @@ from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.learned import LearnedIndex, LearnedTier
 from shammah_runtime.models import ModelKeeper
 from shammah_runtime.neural import NeuralTier
+from shammah_runtime.retrieval import Retrieval
 from shammah_runtime.template import TemplateTier
+from shammah_runtime.verified import VerifiedTier
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from shammah_runtime.proposal import Proposal, Query
+    from shammah_runtime.engine.model import Memory
+    from shammah_runtime.proposal import LocalTier, Proposal, Query
 
 _RETRY_SECONDS = 1.0
 # Below this an earlier answer is rarely the one that the model gives.
@@ -59,6 +62,7 @@ class Appliance:
         self.wanted = Wanted(options.provider or serve.provider, options.precision or serve.precision, serve.threads)
         self.models = ModelKeeper(self.store, self.wanted, start_at=random.random())
         self.index = LearnedIndex()
+        self.retrieval = Retrieval(self.index)
         self._warn = warn
         self._watch = options.watch
         self._filled = threading.Event()
@@ -77,10 +81,12 @@ class Appliance:
                 ),
                 os.environ.get("ANTHROPIC_API_KEY"),
             )
+        self._verified = VerifiedTier(self.models, self.index, self.retrieval, lambda: self.decoding.max_tokens)
         cascade = Cascade(
             local=(
+                _Filled(self._verified, self._filled),
                 self._neural,
-                _Filled(LearnedTier(self.index, serve.learned_threshold), self._filled),
+                _Filled(LearnedTier(self.index, serve.learned_threshold, self._verified.verifies), self._filled),
                 TemplateTier(),
             ),
             teacher=self._teacher,
@@ -114,8 +120,17 @@ class Appliance:
         return self.index.support(query, answer)
 
     def _likely(self, query: str) -> list[str]:
+        if found := self._verified.found(query):
+            return found
         match = self.index.nearest(query) if self._filled.is_set() else None
         return [match.known.answer] if match is not None and match.similarity >= _DRAFT_SIMILARITY else []
+
+    def _read_index(self, memory: "Memory") -> None:
+        try:
+            self.retrieval.attach(memory)
+            self.retrieval.catch_up(memory)
+        except ArtifactError as error:
+            self._warn(f"earlier answers are found by their words only: {error}")
 
     def _fill(self) -> None:
         taken = False
@@ -128,6 +143,11 @@ class Appliance:
             self._warn(f"the learned answers are not available: {error}")
         finally:
             self._filled.set()
+        # After the model, which it needs, and which has the cores until then.
+        if self._watch and (model := self.models.serving()) is not None and (memory := model.memory) is not None:
+            # The version itself must not be held on to while its index is read.
+            del model
+            self._read_index(memory)
         if self._teacher is not None and self._teacher.available:
             # After the model: importing the SDK takes more than a second of one core.
             self.models.wait()
@@ -147,10 +167,10 @@ class Appliance:
 class _Filled:
     """A tier that waits until its index has been read."""
 
-    def __init__(self, tier: LearnedTier, filled: threading.Event) -> None:
+    def __init__(self, tier: "LocalTier", filled: threading.Event) -> None:
         self._tier = tier
         self._filled = filled
 
-    def propose(self, query: "Query") -> "Proposal":
+    def propose(self, query: "Query") -> "Proposal | None":
         self._filled.wait()
         return self._tier.propose(query)

@@ -92,7 +92,10 @@ class Cascade:
 
         for tier in self._local:
             since = self._clock()
-            proposal = timed(tier.propose(query), since)
+            proposed = tier.propose(query)
+            if proposed is None:
+                continue
+            proposal = timed(proposed, since)
             if proposal.accepted:
                 on_text(proposal.text)
                 return reply(proposal)

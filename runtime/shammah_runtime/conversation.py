@@ -3,10 +3,11 @@
 import uuid
 from collections.abc import Callable
 
+from shammah_data import queries
 from shammah_data.errors import InputError, LogError
 from shammah_data.exchange import Exchange, Feedback, Message, Rating
 from shammah_data.log import ExchangeLog, context_of
-from shammah_data.tombstones import Announced
+from shammah_data.tombstones import Announced, tombstones
 from shammah_runtime.cascade import Cascade, Reply
 from shammah_runtime.learned import Known, LearnedIndex
 from shammah_runtime.proposal import OnText, Query
@@ -103,6 +104,8 @@ class Conversation:
         if rating == "bad" and repeated is not None and reply.proposal.same_query:
             # Else the answer would be learned again from where it came.
             self._keep(lambda log: log.rate(Feedback(repeated, "bad")))
+        if reply.proposal.attempt.tier in ("learned", "neural"):
+            self._index.observe(exchange.query, exchange.answer, rating == "good", exchange.model_version)
         if correction is not None:
             if not exchange.context and not self.private:
                 self._index.add(self._known(exchange.id, exchange.query, correction))
@@ -136,7 +139,16 @@ def _encodable(text: str) -> str:
 
 
 def fill(index: LearnedIndex, log: ExchangeLog) -> None:
-    """Load what may be repeated from the log. Raises LogError; LogTakenError after a quarter of a second."""
-    for row in log.learnable(wait=_FILL_WAIT):
-        if not context_of(row):
-            index.add(Known(str(row["id"]), row["query"], row["target"]))
+    """Load what may be repeated from the log, what became of answers that were given, and what was forgotten.
+
+    Raises LogError; LogTakenError after a quarter of a second.
+    """
+    rows = [row for row in log.learnable(wait=_FILL_WAIT) if not context_of(row)]
+    for row in rows:
+        index.add(Known(str(row["id"]), row["query"], row["target"]))
+    for row in log.read(queries.judged_answers, wait=_FILL_WAIT):
+        index.observe(row["query"], row["answer"], row["rating"] == "good", row["model_version"])
+    for stone in log.read(tombstones, wait=_FILL_WAIT):
+        index.remove(stone.exchange_id)
+    if rows:
+        index.logged(str(row["id"]) for row in rows)

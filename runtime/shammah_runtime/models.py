@@ -65,6 +65,8 @@ class ModelKeeper:
         self._trial: str | None = None
         self._settled = False
         self._asked = 0
+        # The query that was given a number last, and that number.
+        self._numbers: tuple[Callable[[], object], int] = (lambda: None), 0
         # What only the thread that looks knows.
         self._stamp: tuple[int, int] | None = None
         self._pointer = Pointer()
@@ -87,11 +89,18 @@ class ModelKeeper:
         if self._thread:
             self._thread.join(timeout=5.0)
 
-    def current(self) -> Model | None:
-        """The version for the next query, or None; waits while the first one loads, or no two fit into memory at once."""
+    def current(self, query: object = None) -> Model | None:
+        """The version for a query, or None; waits while the first one loads, or no two fit into memory at once.
+
+        All that ask for the very same query object get the same one while it lives, unless versions change meanwhile.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._settled)
-            number, self._asked = self._asked, self._asked + 1
+            known = self._numbers[1] if query is not None and self._numbers[0]() is query else None
+            number = self._asked if known is None else known
+            if known is None:
+                self._asked += 1
+                self._numbers = (weakref.ref(query) if query is not None else lambda: None), number
             if self._trial is not None and self._falls_to_candidate(number):
                 return self._loaded[self._trial]
             return self._loaded.get(self._serving) if self._serving else None

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from shammah_data.errors import ShammahError
 from shammah_data.exchange import Attempt
@@ -11,10 +12,12 @@ from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_runtime.engine.confidence import ceiling, confidence, features
 from shammah_runtime.engine.decoder import Decoder, Generated
 from shammah_runtime.engine.decoding import Decoding
+from shammah_runtime.engine.model import Model, Prompt
 from shammah_runtime.followup import depends_on_context
 from shammah_runtime.models import ModelKeeper
 from shammah_runtime.proposal import Proposal, Query, Token, declined
 
+T = TypeVar("T")
 # The confidence is calibrated on questions that stand alone until a version has seen this many that do not.
 _LEAST_CONTEXT_EXAMPLES = 20
 
@@ -40,7 +43,7 @@ class NeuralTier:
 
     def propose(self, query: Query) -> Proposal:
         """The model's answer, or the reason for none."""
-        model = self._models.current()
+        model = self._models.current(query)
         if model is None:
             return declined("neural", self._models.reason)
         learned_turns = model.manifest.context_examples
@@ -49,14 +52,12 @@ class NeuralTier:
                 "neural",
                 f"the question depends on earlier turns, of which {model.manifest.version} learned from {learned_turns}",
             )
-        # A version that learned from single questions only has never seen more than one exchange before a question.
-        context = query.context if learned_turns >= _LEAST_CONTEXT_EXAMPLES else query.context[-2:]
         calibration = model.graph.calibration
-        budget = min(self.decoding.max_tokens, model.manifest.shape.context // 2)
+        budget = answer_budget(model, self.decoding.max_tokens)
         decoding = replace(self.decoding, max_tokens=budget)
         seen: list[float] = []
         try:
-            prompt = model.prompt(query.text, context, budget)
+            prompt = read_prompt(model, query, self.decoding.max_tokens)
             drafts = [model.decoder.tokenizer.answer(text, model.decoder.stop_ids) for text in self._likely(query.text)]
             answer = interruptible(
                 model.decoder,
@@ -98,6 +99,18 @@ class NeuralTier:
         )
 
 
+def answer_budget(model: Model, most: int) -> int:
+    """Tokens that an answer may have: at most so many, and no more than half of the context."""
+    return min(most, model.manifest.shape.context // 2)
+
+
+def read_prompt(model: Model, query: Query, most: int) -> Prompt:
+    """The prompt that a version answers a query after. Raises InputError for a query that does not fit."""
+    # A version that learned from single questions only has never seen more than one exchange before a question.
+    whole = model.manifest.context_examples >= _LEAST_CONTEXT_EXAMPLES
+    return model.prompt(query.text, query.context if whole else query.context[-2:], answer_budget(model, most))
+
+
 def exchanges_left_out(count: int) -> str:
     """In words, for whoever wonders why an earlier turn was not minded."""
     return f"{count} earlier exchange{'s' if count > 1 else ''} left out"
@@ -114,9 +127,9 @@ def _tokens(answer: Generated, tokenizer: ChatTokenizer) -> tuple[Token, ...]:
     )
 
 
-def interruptible(decoder: Decoder, work: Callable[[], Generated]) -> Generated:
+def interruptible(decoder: Decoder, work: Callable[[], T]) -> T:
     """Run on a thread of its own what a Ctrl-C must end at once: a signal is not handled while the graph runs."""
-    outcome: list[Generated | BaseException] = []
+    outcome: list[T | BaseException] = []
     # An event, since a thread whose join was interrupted counts as ended in Python 3.11.
     done, given_up = threading.Event(), threading.Event()
 

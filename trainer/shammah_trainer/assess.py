@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from shammah_data.exchange import Message
-from shammah_data.manifest import CacheShape, Golden, GraphEntry
+from shammah_data.manifest import CacheShape, Golden, GraphEntry, Retrieval
 from shammah_data.settings import TrainSettings
 from shammah_data.similarity import Support
 from shammah_export.export import export_model
@@ -30,6 +30,7 @@ from shammah_trainer.matching import Matching
 from shammah_trainer.outside import QUERIES
 from shammah_trainer.progress import Reporter
 from shammah_trainer.record import counts
+from shammah_trainer.retrieved import build_index
 
 _GOLDEN_TOKENS = 8
 _GOLDEN_PROMPTS = 4
@@ -52,6 +53,7 @@ class Assessment:
     matching: Matching
     parity_reasons: tuple[str, ...]
     figures: dict[str, Any]
+    retrieval: Retrieval | None = None
 
 
 def assess(
@@ -62,10 +64,12 @@ def assess(
     train: TrainSettings,
     through: Precision | None,
     reporter: Reporter,
+    embedder: Path,
 ) -> Assessment:
     """Export the weights in `merged` into `staging` and measure the graph with the engine that will serve it.
 
     `through`: the precision whose rounding the weights were trained through, so that exporting them rounds nothing more.
+    `embedder`: folder of the embedder that finds earlier answers; without one in it nothing is retrieved.
     Raises ExportError and ArtifactError.
     """
     config = json.loads((merged / "config.json").read_text(encoding="utf-8"))
@@ -110,7 +114,8 @@ def assess(
     for example in dataset.train:
         support.add(example.id, example.query, example.target)
     most = min(_ANSWER_TOKENS, context // 2)
-    outcomes = answer_all(decoder, _questions(dataset, train.seed), support, most, reporter.counter("answer"))
+    questions = _questions(dataset, train.seed)
+    outcomes = answer_all(decoder, questions, support, most, reporter.counter("answer"))
     reporter.end()
     calibration = calibrate([(outcome.features, outcome.right) for outcome in outcomes], train.target_precision)
     figures["heldout"] = counts(outcomes, calibration)
@@ -118,7 +123,14 @@ def assess(
     golden = _golden(decoder, outcomes)
     path = f"{train.precision}/model.onnx"
     graph = GraphEntry(path, "cpu", train.precision, golden, calibration, agreement)
-    return Assessment(graph, shape, tuple(outcomes), matching, tuple(reasons), figures)
+    counter = reporter.counter("retrieve")
+    found = build_index(decoder, path, dataset, questions, embedder, staging, train.target_precision, counter)
+    if found is not None:
+        reporter.end()
+        figures["retrieved"] = found.figures
+        graph = replace(graph, evidence=found.evidence)
+    retrieval = found.retrieval if found is not None else None
+    return Assessment(graph, shape, tuple(outcomes), matching, tuple(reasons), figures, retrieval)
 
 
 def _golden(decoder: Decoder, outcomes: Sequence[Outcome]) -> tuple[Golden, ...]:

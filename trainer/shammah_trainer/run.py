@@ -23,7 +23,7 @@ from shammah_data.errors import ShammahError
 from shammah_data.exchange import RunRecord
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog, read_snapshot
-from shammah_data.manifest import CacheShape, FileEntry, GraphEntry, Manifest
+from shammah_data.manifest import CacheShape, FileEntry, GraphEntry, Manifest, Retrieval
 from shammah_data.settings import Precision, Settings, TrainSettings
 from shammah_data.store import ModelStore
 from shammah_data.tombstones import tombstones, versions_that_saw
@@ -200,7 +200,9 @@ class _Run:
     def _finish(self, base: Base, dataset: Dataset, merged: Path, staging: Path, until: datetime) -> Result:
         from shammah_trainer.assess import assess
 
-        found = assess(base, dataset, merged, staging, self._train, self.figures["trained_through"], self._reporter)
+        found = assess(
+            base, dataset, merged, staging, self._train, self.figures["trained_through"], self._reporter, self._home.embedder
+        )
         self.figures |= found.figures
         write_outcomes(self._folder / "heldout.jsonl", found.outcomes, found.graph.calibration)
         reasons = refusals(
@@ -215,7 +217,7 @@ class _Run:
             reason = "; ".join(reasons)
         else:
             shutil.copyfile(merged / "tokenizer.json", staging / "tokenizer.json")
-            describe = self._describe(base, found.graph, found.shape, until)
+            describe = self._describe(base, found.graph, found.retrieval, found.shape, until)
             version = self._store.publish(staging, describe)
             self._store.promote(version)
             status, reason = "published", f"{version}: {summary(self.figures)}"
@@ -228,7 +230,7 @@ class _Run:
         return Result(status, reason, version, self.figures)
 
     def _describe(
-        self, base: Base, graph: GraphEntry, shape: CacheShape, until: datetime
+        self, base: Base, graph: GraphEntry, retrieval: Retrieval | None, shape: CacheShape, until: datetime
     ) -> Callable[[str, tuple[FileEntry, ...]], Manifest]:
         return lambda name, files: Manifest(
             version=name,
@@ -247,6 +249,7 @@ class _Run:
             evaluation=self.figures,
             oldest_runtime=metadata.version("shammah"),
             context_examples=self.figures["dataset"]["train_with_context"],
+            retrieval=retrieval,
         )
 
 
