@@ -16,6 +16,7 @@ from typing import Literal
 from shammah_data.judge import NUMERALS, facts, normalize
 from shammah_data.opposites import CLASSES, FAILURES, ORDINALS, PHRASES, REQUESTS, SILENT, UNITS
 
+Pairs = frozenset[tuple[str, str]]
 Kind = Literal["number", "unit", "negation", "name", "opposite", "direction", "owner", "question", "slot"]
 
 # A character of a script without spaces is a word of its own.
@@ -32,7 +33,7 @@ _WONT = re.compile(r"n't$")
 _LONGEST_FILLER = 3
 # A place that is reached "from" or "to" is named within so many words.
 _REACH = 3
-_SHORTEST_TYPO = 6
+_SHORTEST_TYPO = 5
 _LONGEST_ABBREVIATION = 5
 
 
@@ -64,7 +65,7 @@ class Sense:
     order: tuple[str, ...]
     classes: frozenset[tuple[str, str]]
     units: frozenset[str]
-    pairs: frozenset[tuple[str, str]]
+    pairs: Pairs
     origins: frozenset[str]
     targets: frozenset[str]
     owned: frozenset[tuple[str, str]]
@@ -260,22 +261,19 @@ def _without_typos(mine: frozenset[str], theirs: frozenset[str]) -> tuple[frozen
 
 
 def _typo(x: str, y: str) -> bool:
-    """One letter changed, lost, or changed places, in a long word, not the first one; two names that near are rare."""
+    """Two letters that changed places in a long word, or in a longer one a letter changed or lost; not the first one.
+
+    Two names that are so near are rare.
+    """
     if x[0] != y[0] or min(len(x), len(y)) < _SHORTEST_TYPO or abs(len(x) - len(y)) > 1 or not (x + y).isalpha():
         return False
     start = 0
     while start < min(len(x), len(y)) and x[start] == y[start]:
         start += 1
     rest_x, rest_y = x[start:], y[start:]
-    return (
-        rest_x[1:] == rest_y[1:]
-        or rest_x[1:] == rest_y
-        or rest_x == rest_y[1:]
-        or (rest_x[:2] == rest_y[:2][::-1] and rest_x[2:] == rest_y[2:])
-    )
-
-
-Pairs = frozenset[tuple[str, str]]
+    if rest_x[:2] == rest_y[:2][::-1] and rest_x[2:] == rest_y[2:]:
+        return True
+    return min(len(x), len(y)) > _SHORTEST_TYPO and (rest_x[1:] == rest_y[1:] or rest_x[1:] == rest_y or rest_x == rest_y[1:])
 
 
 def _is_short(name: str, text: str) -> bool:
