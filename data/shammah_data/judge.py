@@ -37,6 +37,8 @@ NUMERALS = {
     )
 } | {word: str(10 * tens) for tens, word in enumerate("thirty forty fifty sixty seventy eighty ninety hundred".split(), 3)}
 WORD_SHARE = 0.5
+# Words, numbers and names that two wordings of an answer have in common at least.
+_COMMON = 3
 
 
 @dataclass(frozen=True)
@@ -126,8 +128,16 @@ def judge(reference: str, answer: str) -> Verdict:
 
 @lru_cache(maxsize=4096)
 def same_facts(one: str, other: str) -> bool:
-    """Whether each of two answers says what the other says, in whatever words; remembered for the pairs met last."""
-    return bool(judge(one, other)) or bool(judge(other, one))
+    """Whether each of two answers says what the other says, in whatever words; remembered for the pairs met last.
+
+    Short texts that share but a word or two, or that differ in one word only, do not.
+    """
+    if normalize(one) == normalize(other):
+        return True
+    mine, theirs = facts(one), facts(other)
+    common = len(mine.words & theirs.words) + len(set(mine.numbers) & set(theirs.numbers)) + len(mine.names & theirs.names)
+    one_word = len(mine.words - theirs.words) == len(theirs.words - mine.words) == 1
+    return common >= _COMMON and not one_word and (bool(judge(one, other)) or bool(judge(other, one)))
 
 
 def _plain(text: str) -> str:
