@@ -39,6 +39,8 @@ NUMERALS = {
 WORD_SHARE = 0.5
 # Words, numbers and names that two wordings of an answer have in common at least.
 _COMMON = 3
+# Where each has so few words of its own, these words make the difference.
+_SAME_FORM = 3
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,9 @@ def normalize(text: str) -> str:
     return _plain(text).rstrip(".!?… ").lower()
 
 
+@lru_cache(maxsize=8192)
 def facts(text: str) -> Facts:
-    """Take the facts out of a text.
+    """Take the facts out of a text; remembered for the texts met last.
 
     Numbers: digits with their sign, thousands separators dropped; number words up to twenty, and tens, count. Names: quoted
     strings, paths and files, options, identifiers, and capitalized words inside a sentence, all in lower case.
@@ -130,14 +133,16 @@ def judge(reference: str, answer: str) -> Verdict:
 def same_facts(one: str, other: str) -> bool:
     """Whether each of two answers says what the other says, in whatever words; remembered for the pairs met last.
 
-    Short texts that share but a word or two, or that differ in one word only, do not.
+    Short texts that share but a word or two do not, nor do texts that are the same but for a few words: those are other answers
+    in the same form.
     """
     if normalize(one) == normalize(other):
         return True
     mine, theirs = facts(one), facts(other)
     common = len(mine.words & theirs.words) + len(set(mine.numbers) & set(theirs.numbers)) + len(mine.names & theirs.names)
-    one_word = len(mine.words - theirs.words) == len(theirs.words - mine.words) == 1
-    return common >= _COMMON and not one_word and (bool(judge(one, other)) or bool(judge(other, one)))
+    apart = len(mine.words - theirs.words), len(theirs.words - mine.words)
+    same_form = min(apart) >= 1 and max(apart) <= _SAME_FORM
+    return common >= _COMMON and not same_form and (bool(judge(one, other)) or bool(judge(other, one)))
 
 
 def _plain(text: str) -> str:

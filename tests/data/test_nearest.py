@@ -9,7 +9,8 @@ from shammah_data.nearest import Floats, Nearest
 
 def unit(rng: np.random.Generator, rows: int, dimensions: int) -> Floats:
     vectors: Floats = rng.standard_normal((rows, dimensions)).astype(np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors
 
 
 @pytest.fixture
