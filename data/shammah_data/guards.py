@@ -13,7 +13,7 @@ from functools import lru_cache
 from itertools import combinations
 from typing import Literal
 
-from shammah_data.judge import NUMERALS, facts, normalize
+from shammah_data.judge import NUMERALS, facts, holds, normalize
 from shammah_data.opposites import CLASSES, FAILURES, ORDINALS, PHRASES, REQUESTS, SILENT, UNITS
 
 Pairs = frozenset[tuple[str, str]]
@@ -22,6 +22,10 @@ Kind = Literal["number", "unit", "negation", "name", "opposite", "direction", "o
 # A character of a script without spaces is a word of its own.
 _TOKEN = re.compile(r"[぀-ヿ㐀-鿿가-힯]|[^\W_]+(?:'[^\W\d_]+)?|[-+*/%=<>$€£¥]")
 _UNIT = re.compile(r"(?:(?<=\d)|(?<=\d\s)|\b)([a-zµ°]+|[%$€£¥])(?![^\W_])")
+# "*.txt", ".html": kinds of files.
+_PATTERN = re.compile(r"\*?\.[a-z][a-z0-9]{0,5}(?![\w.])|\*[a-z0-9]+\*?")
+# An apostrophe inside a word quotes nothing.
+_SINGLE_QUOTED = re.compile(r"(?<![\w'])'([^'\n]{1,40})'(?![\w'])")
 _OWNERS = {"my": "my", "mine": "my", "our": "my", "your": "your", "yours": "your", "his": "his", "her": "her", "their": "their"}
 _NEGATING = ("un", "dis", "de", "in", "im", "ir", "non", "mis")
 _FROM = frozenset(("from",))
@@ -103,7 +107,7 @@ def sense(query: str) -> Sense:
         text,
         lower,
         found.numbers,
-        found.names,
+        found.names | frozenset(_PATTERN.findall(lower)) | frozenset(_SINGLE_QUOTED.findall(lower)),
         frozenset(name for name in found.names if name.isalpha() and _is_short(name, query)),
         words,
         stems,
@@ -175,8 +179,8 @@ def _unnamed(a: Sense, b: Sense) -> frozenset[str]:
     return frozenset(
         name
         for name in a.names
-        if name not in b.lower
-        and name.replace("-", " ") not in b.lower
+        if not holds(b.lower, name)
+        and not holds(b.lower, name.replace("-", " "))
         and stem(name) not in b.stems
         # "files/directories" is no path but either of two words.
         and not (name[0].isalpha() and any(part.isalpha() and stem(part) in b.stems for part in name.split("/")))

@@ -116,7 +116,7 @@ def judge(reference: str, answer: str) -> Verdict:
     if extra := set(given.numbers) - set(wanted.numbers):
         return Verdict(False, f"other number {sorted(extra)[0]}")
     text = normalize(answer)
-    if missing_names := sorted(name for name in wanted.names - given.names if not _holds(text, name)):
+    if missing_names := sorted(name for name in wanted.names - given.names if not holds(text, name)):
         return Verdict(False, f"missing name {missing_names[0]}")
     if wanted.negated != given.negated:
         return Verdict(False, "one of the two is negated")
@@ -154,7 +154,8 @@ def _negates(word: str) -> bool:
     return word in _NEGATION or word.endswith("n't")
 
 
-def _holds(text: str, name: str) -> bool:
+def holds(text: str, name: str) -> bool:
+    """Whether a text, normalized, names something as a whole, in the plural or not."""
     # Whole names only: -v is not in --verbose, /etc not in /etc/hosts, shammah not in shammah-log; 10mb holds mb.
     before = r"(?<![^\W\d])(?<!-)" if name[0].isalpha() else r"(?<![\w-])"
     plural = "s?" if name.isalpha() and len(name) > 2 else ""

@@ -56,6 +56,7 @@ good: good better best | bad worse worst
 full: full | empty
 order: ascending | descending
 rank: first | last
+bound: exact exactly precisely | within
 save: save saves saved saving keep | discard discards discarded
 access: read reads reading | write writes writing wrote written
 win: win wins won winning | lose loses lost losing

@@ -98,7 +98,11 @@ def test_the_facts_of_a_text() -> None:
     ("one", "other", "same"),
     [
         ("A refund takes 5 days to arrive.", "Refunds arrive within 5 days, it takes no longer.", False),
-        ("A refund takes 5 days to arrive.", "Wait 5 days: a refund will then arrive in the account of the buyer, under the old date.", True),
+        (
+            "A refund takes 5 days to arrive.",
+            "Wait 5 days: a refund will then arrive in the account of the buyer, under the old date.",
+            True,
+        ),
         ("The office of Ann opens at 9 on weekdays.", "The shop of Ann opens at 9 on sundays.", False),
         ("Ask Ann at the desk.", "Ask Bob at the desk.", False),
         ("Answer alpha.", "Answer beta.", False),
