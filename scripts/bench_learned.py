@@ -179,7 +179,7 @@ def pairs(
             if not one.id.startswith("log-"):
                 index.remove(one.id)
         retrieval.catch_up(model.memory)
-        neural = NeuralTier(keeper, Decoding(max_tokens=_MOST_TOKENS), index.support, verified.found)
+        neural = NeuralTier(keeper, Decoding(max_tokens=_MOST_TOKENS), index.support, verified.found, verified.against)
 
         def version(query: str) -> str | None:
             proposal = verified.propose(Query(query))

@@ -67,7 +67,6 @@ class Appliance:
         self._watch = options.watch
         self._filled = threading.Event()
         self._closed = threading.Event()
-        self._neural = NeuralTier(self.models, Decoding.of(serve, options.decoding), self._support, self._likely)
         offline = options.offline or section.offline
         self._teacher: Teacher | None = None
         if not offline:
@@ -82,6 +81,8 @@ class Appliance:
                 os.environ.get("ANTHROPIC_API_KEY"),
             )
         self._verified = VerifiedTier(self.models, self.index, self.retrieval, lambda: self.decoding.max_tokens)
+        drawn = Decoding.of(serve, options.decoding)
+        self._neural = NeuralTier(self.models, drawn, self._support, self._likely, self._verified.against)
         cascade = Cascade(
             local=(
                 _Filled(self._verified, self._filled),

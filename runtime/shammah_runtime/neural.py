@@ -31,13 +31,16 @@ class NeuralTier:
         decoding: Decoding,
         support: Callable[[str, str], float],
         likely: Callable[[str], Sequence[str]] = lambda _: (),
+        against: Callable[[str, str], str | None] = lambda _query, _answer: None,
     ) -> None:
         """`support(query, answer)`: how alike the nearest known query with this answer is, from 0 to 1.
 
         `likely(query)`: answers that the model may well give, the best first. They make it faster and change nothing.
+        `against(query, answer)`: why an answer must not be given however sure the model is, or None.
         """
         self._models = models
         self._likely = likely
+        self._against = against
         self._support = support
         self.decoding = decoding
 
@@ -87,6 +90,8 @@ class NeuralTier:
             return declined("neural", f"{told}, below {calibration.threshold:.2f}{trimmed}", *figures)
         if not answer.finished or not answer.text:
             return declined("neural", f"{told}, but the answer did not end within {budget} tokens{trimmed}", *figures)
+        if (reason := self._against(query.text, answer.text)) is not None:
+            return declined("neural", f"{told}, but {reason}{trimmed}", *figures)
         return Proposal(
             Attempt("neural", "accepted", f"{told}, at least {calibration.threshold:.2f}{trimmed}", *figures),
             text=answer.text,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from shammah_data.errors import ShammahError
 from shammah_data.exchange import Attempt
-from shammah_data.judge import normalize
+from shammah_data.judge import facts, normalize, same_facts
 from shammah_data.manifest import Evidence
 from shammah_data.trust import Record, shift
 from shammah_runtime.engine.evidence import Candidate, answer_ids, candidates, features, likelihood, sure
@@ -23,6 +23,8 @@ from shammah_runtime.retrieval import Retrieval
 
 # Answers that a version did not bring along are read once without a question; of so many that is remembered.
 _MOST_PRIORS = 4096
+# From this cosine on, a query that contradicts another one is likely what misled the model.
+_NEAR = 0.6
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class VerifiedTier:
         self._most_tokens = most_tokens
         self._priors: dict[tuple[str, str], float] = {}
         self._found: tuple[str, list[str]] = "", []
+        self._against: tuple[str, list[Candidate]] = "", []
 
     def propose(self, query: Query) -> Proposal | None:
         """The earlier answer, or the reason for none; None where the version that serves can verify nothing."""
@@ -66,6 +69,20 @@ class VerifiedTier:
         asked, answers = self._found
         return answers if asked == text else []
 
+    def against(self, text: str, answer: str) -> str | None:
+        """What speaks against this answer of the model to a query that was tried last; None where nothing does.
+
+        It must not give in its own words what only near queries of another meaning got.
+        """
+        asked, contradicted = self._against
+        if self._index.refused(text, answer):
+            return "it was wrong when this was asked before"
+        for one in contradicted if asked == text else ():
+            computed = one.conflict is not None and one.conflict.kind == "number" and _computed(answer, text)
+            if not computed and one.conflict is not None and same_facts(one.answer, answer):
+                return f"it is the answer to {one.nearest.query[:40]!r}, but {one.conflict.reason}"
+        return None
+
     def verifies(self, query: Query) -> bool:
         """Whether the version that answers this query weighs earlier answers for it."""
         model = self._models.current(query)
@@ -76,6 +93,7 @@ class VerifiedTier:
         if not found:
             return declined("learned", "nothing was asked before")
         self._found = query.text, [one.answer for one in found]
+        self._against = query.text, [one for one in found if one.agreeing is None and one.nearest.similarity >= _NEAR]
         best: _Weighed | None = None
         against: list[str] = []
         for candidate in found:
@@ -139,3 +157,9 @@ class VerifiedTier:
                 del self._priors[next(iter(self._priors))]
             self._priors[key] = sum(logprobs) / len(logprobs)
         return self._priors[key]
+
+
+def _computed(answer: str, query: str) -> bool:
+    """Whether an answer speaks of the query's own numbers, as that of a sum does."""
+    asked = facts(query).numbers
+    return bool(asked) and set(asked) <= set(facts(answer).numbers)

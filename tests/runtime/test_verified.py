@@ -117,6 +117,20 @@ def test_the_model_answers_where_no_earlier_answer_is_sure_enough(make_appliance
     assert reply.text == ANSWER
 
 
+def test_the_model_does_not_say_in_its_own_words_what_the_guards_refuse(
+    make_appliance: Make, publish: Callable[..., str]
+) -> None:
+    publish(SURE, threshold=ACCEPT_ALL, rows=ROWS[:1])
+    appliance = make_appliance(Options(offline=True, watch=False))
+    reply = ask(appliance, "how do i not reset my password")
+    assert not reply.answered
+    assert reply.attempts[1].tier == "neural"
+    assert reply.attempts[1].reason.endswith(
+        "but it is the answer to 'how do i reset my password', but one of the two is negated"
+    )
+    assert reply.attempts[1].confidence is not None
+
+
 def test_a_version_without_evidence_or_threshold_repeats_nothing(make_appliance: Make, publish: Callable[..., str]) -> None:
     publish(dataclasses.replace(SURE, threshold=2.0))
     reply = ask(make_appliance(Options(offline=True, watch=False)), ASKED)
