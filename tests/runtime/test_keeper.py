@@ -25,6 +25,7 @@ from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.engine.memory import needed
 from shammah_runtime.engine.model import Model, open_model
 from shammah_runtime.models import ModelKeeper
+from shammah_runtime.proposal import Query
 from shammah_runtime.status import status_lines
 
 PATIENCE = 30.0
@@ -448,6 +449,23 @@ def test_a_candidate_gets_its_share_of_the_queries(
     assert keeper.trial() == f"v0002 (int8, cpu) on {share:.0%} of the queries"
     assert machine.opened == ["v0001", "v0002"]
     assert keeper.notes() == []
+
+
+def test_all_that_ask_for_one_query_get_one_version(
+    make_keeper: Callable[..., ModelKeeper], tiny: Tiny, other_tiny: Tiny, home: Home
+) -> None:
+    tiny.publish(home)
+    other_tiny.publish(home, promote=False)
+    ModelStore(home.models).set_candidate("v0002", 0.5)
+    keeper = make_keeper(start_at=0.3)
+    keeper.look()
+    served = []
+    for _ in range(40):
+        query = Query("What?")
+        asked = {model.manifest.version for _ in range(3) if (model := keeper.current(query)) is not None}
+        assert len(asked) == 1
+        served += asked
+    assert served.count("v0002") == 20
 
 
 def test_the_split_follows_from_where_it_begins(

@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakes.memories import make_embedder
+from shammah_data.binomial import lower_bound
 from shammah_data.learned import FOLDER, Learned
 from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_runtime.engine.decoder import Decoder
 from shammah_runtime.engine.embedder import Embedder
 from shammah_runtime.engine.evidence import NAMES, likelihood, sure
 from shammah_trainer.base import Base
-from shammah_trainer.calibrate import NOTHING, lower_bound
+from shammah_trainer.calibrate import NOTHING
 from shammah_trainer.dataset import Dataset, Example
 from shammah_trainer.evaluate import Kind
 from shammah_trainer.retrieved import Lookup, Tried, build_index, fit, fit_evidence
@@ -43,7 +44,7 @@ def lookups(count: int, seed: int = 0) -> list[Lookup]:
     found: list[Lookup] = []
     for n in range(count):
         kind: Kind = "phrasing" if n % 3 else "outside"
-        found.append(Lookup(kind, n % 40, (tried(kind == "phrasing", rng, f"Answer {n % 20}."), tried(False, rng))))
+        found.append(Lookup(kind, str(n % 40), (tried(kind == "phrasing", rng, f"Answer {n % 20}."), tried(False, rng))))
     return found
 
 
@@ -67,7 +68,7 @@ def test_few_held_out_queries_certify_nothing_and_let_no_wrong_answer_pass() -> 
 
 def test_where_every_answer_is_wrong_none_is_given() -> None:
     rng = random.Random(1)
-    found = fit_evidence([Lookup("outside", n, (tried(False, rng),)) for n in range(80)], 0.95)
+    found = fit_evidence([Lookup("outside", str(n), (tried(False, rng),)) for n in range(80)], 0.95)
     assert found.threshold > 1.0 or found.accepted == 0
     assert fit_evidence([], 0.95).threshold == NOTHING
 
@@ -76,7 +77,7 @@ def test_where_every_answer_is_wrong_none_is_given() -> None:
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 9)), max_size=12))
 def test_more_evidence_never_counts_against(rows: list[tuple[bool, int]]) -> None:
     rng = random.Random(2)
-    weights, _ = fit([Lookup("phrasing", group, (tried(right, rng),)) for right, group in rows])
+    weights, _ = fit([Lookup("phrasing", str(group), (tried(right, rng),)) for right, group in rows])
     assert set(weights) <= set(NAMES)
     assert all(weight >= 0 for weight in weights.values())
 

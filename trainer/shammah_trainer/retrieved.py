@@ -4,10 +4,11 @@ Only what was trained on is looked up while it measures; what is published holds
 that scores and the embedder that retrieves, no torch.
 """
 
+import hashlib
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shammah_data import embedder as card
+from shammah_data.binomial import lower_bound
 from shammah_data.errors import InputError
 from shammah_data.judge import judge, normalize
 from shammah_data.learned import FOLDER, Learned, LearnedAnswer, LearnedExchange
@@ -35,14 +37,14 @@ from shammah_runtime.engine.evidence import (
     likelihood,
     sure,
 )
-from shammah_trainer.calibrate import NOTHING, lower_bound
+from shammah_trainer.calibrate import CERTAIN, NOTHING, PROBABLE
 from shammah_trainer.dataset import Dataset, Example
 from shammah_trainer.evaluate import Kind
 
 # Few labels must not make the curve a step: weights are drawn towards what tuned small models show.
 _PRIOR = {"similarity": 8.0, "gap": 6.0, "share": 1.0, "mean": 1.0, "least": 0.1, "opening": 0.3, "lift": 0.3}
 _PRIOR_WIDTH = {"similarity": 8.0, "gap": 6.0, "share": 2.0, "mean": 1.0, "least": 0.3, "opening": 0.5, "lift": 0.5}
-_FOLDS = 5
+_FOLDS = 10
 # However well it did on what was held out, an answer that is more likely wrong than right is not given.
 _LEAST_THRESHOLD = 0.5
 # Answers, the newest, whose likelihood after no question is measured at night; of others it is when they are first needed.
@@ -66,7 +68,7 @@ class Lookup:
     """A held-out query and the candidates that nothing speaks against, in the order in which they are tried."""
 
     kind: Kind
-    group: int
+    group: str
     tried: tuple[Tried, ...]
 
 
@@ -167,7 +169,8 @@ def _look_up(
             Tried(one.answer, told, kind != "outside" and bool(judge(example.target, one.answer)))
             for one, told in zip(found, _weighed(decoder, priors, example, found), strict=True)
         )
-        lookups.append(Lookup(kind, example.group, tried))
+        # Questions from outside belong to no group of the log: each is one of its own.
+        lookups.append(Lookup(kind, example.id if kind == "outside" else str(example.group), tried))
         report(done + 1, len(questions))
     return lookups
 
@@ -187,23 +190,33 @@ def _weighed(decoder: Decoder, priors: _Priors, example: Example, found: Sequenc
 def fit_evidence(lookups: Sequence[Lookup], target_precision: float) -> Evidence:
     """Weights by Newton's method on the penalized likelihood, and a threshold from answers that were not fitted to.
 
-    The threshold is the lowest one at which the exact binomial bound on the precision of what is given reaches the target,
-    over the queries of all folds; where there are too few of them to promise as much, it lies above every wrong answer.
-    Folds do not divide a group.
+    Chosen as that of the model's own answers is (`shammah_trainer.calibrate`): on pooled out-of-fold chances, whose folds do
+    not divide a group, the most answers whose precision is at least the target with 95% confidence; failing that, with 75%;
+    failing that, the surer half of the answers surer than every wrong one.
     """
     weights, intercept = fit(lookups)
-    scored: list[list[tuple[float, bool]]] = []
-    for fold in range(_FOLDS):
-        inside = [one for one in lookups if one.group % _FOLDS == fold]
-        if not inside:
-            continue
-        fold_weights, fold_intercept = fit([one for one in lookups if one.group % _FOLDS != fold])
-        curve = _evidence(fold_weights, fold_intercept, target_precision)
-        scored += [[(sure(likelihood(curve, one.features)), one.right) for one in lookup.tried] for lookup in inside]
-    threshold, accepted, right, certified = _threshold(scored, target_precision)
+    apart: list[list[tuple[float, bool]]] = []
+    folds = {group: n % _FOLDS for n, group in enumerate(sorted({one.group for one in lookups}, key=_order))}
+    for fold in sorted(set(folds.values())):
+        curve = fit([one for one in lookups if folds[one.group] != fold])
+        apart += _scored([one for one in lookups if folds[one.group] == fold], _evidence(*curve, target_precision))
+    accepted, right, certified = _accepted(apart, target_precision)
+    curve_of_all = _evidence(weights, intercept, target_precision)
+    # The curve fitted to all has a scale of its own: on it, too, as many answers are given.
+    threshold = next((step for step, given in _steps(_scored(lookups, curve_of_all)) if len(given) >= accepted > 0), NOTHING)
     found = _evidence(weights, intercept, target_precision, threshold, len(lookups), accepted, right, certified)
-    prior = fit_prior(_records(lookups, found).values())
-    return _evidence(weights, intercept, target_precision, threshold, len(lookups), accepted, right, certified, prior)
+    return replace(
+        found, **dict(zip(("prior_right", "prior_wrong"), fit_prior(_records(lookups, found).values()), strict=True))
+    )
+
+
+def _scored(lookups: Sequence[Lookup], curve: Evidence) -> list[list[tuple[float, bool]]]:
+    return [[(sure(likelihood(curve, one.features)), one.right) for one in lookup.tried] for lookup in lookups]
+
+
+def _order(group: str) -> bytes:
+    """A place that does not follow the order in which groups are numbered, the same in every process."""
+    return hashlib.sha256(group.encode("utf-8", "replace")).digest()
 
 
 def _evidence(
@@ -215,23 +228,25 @@ def _evidence(
     accepted: int = 0,
     right: int = 0,
     certified: bool = False,
-    prior: tuple[float, float] = CAUTIOUS,
 ) -> Evidence:
-    return Evidence(weights, intercept, threshold, target, examples, accepted, right, certified, *prior)
+    return Evidence(weights, intercept, threshold, target, examples, accepted, right, certified, *CAUTIOUS)
 
 
-def _threshold(scored: Sequence[Sequence[tuple[float, bool]]], target: float) -> tuple[float, int, int, bool]:
-    """Threshold, answers given, right ones among them, and whether the bound holds."""
-    careful, certain = (NOTHING, 0, 0, False), (NOTHING, 0, 0, False)
-    steps = sorted({chance for tried in scored for chance, _ in tried if chance >= _LEAST_THRESHOLD}, reverse=True)
-    for step in steps:
-        given = [one for tried in scored if (one := _given(tried, step)) is not None]
-        right = sum(given)
-        if right == len(given):
-            careful = step, len(given), right, False
-        if lower_bound(right, len(given)) >= target:
-            certain = step, len(given), right, True
-    return certain if certain[1] else careful
+def _accepted(scored: Sequence[Sequence[tuple[float, bool]]], target: float) -> tuple[int, int, bool]:
+    """How many answers are given, how many of them are right, and whether the bound holds at the higher confidence."""
+    steps = [given for _, given in _steps(scored)]
+    for error in (CERTAIN, PROBABLE):
+        good = [given for given in steps if lower_bound(sum(given), len(given), error) >= target]
+        if good:
+            return len(good[-1]), sum(good[-1]), error == CERTAIN
+    faultless = max((len(given) for given in steps if all(given)), default=0)
+    return (faultless + 1) // 2, (faultless + 1) // 2, False
+
+
+def _steps(scored: Sequence[Sequence[tuple[float, bool]]]) -> Iterator[tuple[float, list[bool]]]:
+    """Every threshold worth having, the highest first, and for the answers given at it whether they are right."""
+    for step in sorted({chance for tried in scored for chance, _ in tried if chance >= _LEAST_THRESHOLD}, reverse=True):
+        yield step, [one for tried in scored if (one := _given(tried, step)) is not None]
 
 
 def _given(tried: Sequence[tuple[float, bool]], threshold: float) -> bool | None:
