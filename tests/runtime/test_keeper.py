@@ -459,7 +459,7 @@ def test_all_that_ask_for_one_query_get_one_version(
     ModelStore(home.models).set_candidate("v0002", 0.5)
     keeper = make_keeper(start_at=0.3)
     keeper.look()
-    served = []
+    served: list[str] = []
     for _ in range(40):
         query = Query("What?")
         asked = {model.manifest.version for _ in range(3) if (model := keeper.current(query)) is not None}

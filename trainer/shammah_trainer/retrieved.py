@@ -205,9 +205,8 @@ def fit_evidence(lookups: Sequence[Lookup], target_precision: float) -> Evidence
     # The curve fitted to all has a scale of its own: on it, too, as many answers are given.
     threshold = next((step for step, given in _steps(_scored(lookups, curve_of_all)) if len(given) >= accepted > 0), NOTHING)
     found = _evidence(weights, intercept, target_precision, threshold, len(lookups), accepted, right, certified)
-    return replace(
-        found, **dict(zip(("prior_right", "prior_wrong"), fit_prior(_records(lookups, found).values()), strict=True))
-    )
+    prior_right, prior_wrong = fit_prior(_records(lookups, found).values())
+    return replace(found, prior_right=prior_right, prior_wrong=prior_wrong)
 
 
 def _scored(lookups: Sequence[Lookup], curve: Evidence) -> list[list[tuple[float, bool]]]:
