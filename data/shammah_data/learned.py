@@ -7,16 +7,16 @@ Legend: N exchanges, H dimensions.
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from shammah_data import embedder
 from shammah_data.errors import ArtifactError
-from shammah_data.manifest import Retrieval, build
+from shammah_data.manifest import Retrieval
 
 FOLDER = "retrieval"
 INDEX = "learned.json"
@@ -60,7 +60,10 @@ class Learned:
 
     def save(self, folder: Path) -> None:
         """Write both files to a staging folder; the store sees to it that they last."""
-        text = {"answers": [asdict(one) for one in self.answers], "exchanges": [asdict(one) for one in self.exchanges]}
+        text = {
+            "answers": [[one.text, one.prior, one.right, one.wrong] for one in self.answers],
+            "exchanges": [[one.id, one.query, one.answer] for one in self.exchanges],
+        }
         (folder / INDEX).write_text(json.dumps(text, ensure_ascii=False), encoding="utf-8", errors="replace")
         (folder / VECTORS).write_bytes(np.ascontiguousarray(self.vectors, "<f2").tobytes())
 
@@ -70,8 +73,8 @@ class Learned:
         path = folder / INDEX
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
-            answers: Sequence[LearnedAnswer] = build(tuple[LearnedAnswer, ...], raw["answers"])
-            exchanges: Sequence[LearnedExchange] = build(tuple[LearnedExchange, ...], raw["exchanges"])
+            answers = tuple(_answer(*fields) for fields in raw["answers"])
+            exchanges = tuple(_exchange(*fields) for fields in raw["exchanges"])
             flat = np.fromfile(folder / VECTORS, "<f2")
         except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise ArtifactError(f"{path}: cannot be read: {error}") from error
@@ -79,4 +82,18 @@ class Learned:
             raise ArtifactError(f"{path}: {len(exchanges)} exchanges and {flat.size} numbers are not what the manifest says")
         if any(not 0 <= one.answer < len(answers) for one in exchanges):
             raise ArtifactError(f"{path}: an exchange has no answer")
-        return cls(tuple(answers), tuple(exchanges), flat.reshape(wanted.rows, wanted.dimensions))
+        return cls(answers, exchanges, flat.reshape(wanted.rows, wanted.dimensions))
+
+
+# Written out, for there may be a hundred thousand of them.
+def _answer(text: Any, prior: Any, right: Any, wrong: Any) -> LearnedAnswer:
+    known = type(prior) is dict and all(type(value) in (int, float) for value in prior.values())
+    if not (type(text) is str and known and type(right) is type(wrong) is int):
+        raise TypeError("an answer is a text, likelihoods by graph, and two counts")
+    return LearnedAnswer(text, prior, right, wrong)
+
+
+def _exchange(identity: Any, query: Any, answer: Any) -> LearnedExchange:
+    if not (type(identity) is type(query) is str and type(answer) is int):
+        raise TypeError("an exchange is an id, a query, and the place of an answer")
+    return LearnedExchange(identity, query, answer)

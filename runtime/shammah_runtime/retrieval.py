@@ -14,7 +14,7 @@ from shammah_runtime.engine.model import Memory
 from shammah_runtime.learned import Known, LearnedIndex
 
 # New queries that a look-up embeds before it answers; `catch_up` does the rest in the background.
-_AT_ONCE = 8
+_AT_ONCE = 32
 _BATCH = 64
 
 

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fakes.memories import make_embedder
 from shammah_data.binomial import lower_bound
 from shammah_data.learned import FOLDER, Learned
 from shammah_runtime.engine.chat import ChatTokenizer
@@ -95,17 +94,12 @@ class Scorer:
         return [(-0.1 if word in asked else -3.0,) * len(r) for word, r in zip(words, responses, strict=True)]
 
 
-@pytest.fixture(scope="module")
-def embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_embedder(tmp_path_factory.mktemp("night"))
-
-
 def example(n: int, query: str, target: str, group: int) -> Example:
     return Example(f"00000000-0000-0000-0000-{n:012d}", query, target, group=group)
 
 
 def test_the_index_holds_every_exchange_that_stands_alone(
-    embedder: Path, tokenizer: ChatTokenizer, base: Base, tmp_path: Path
+    embedder_folder: Path, tokenizer: ChatTokenizer, base: Base, tmp_path: Path
 ) -> None:
     words = ("scanner", "holiday", "garage", "coffee", "payroll", "laptop")
     train = [
@@ -121,7 +115,9 @@ def test_the_index_holds_every_exchange_that_stands_alone(
     seen: list[tuple[int, int]] = []
     staging = tmp_path / "staging"
     staging.mkdir()
-    found = build_index(decoder, "int8/model.onnx", dataset, questions, embedder, staging, 0.9, lambda *done: seen.append(done))
+    found = build_index(
+        decoder, "int8/model.onnx", dataset, questions, embedder_folder, staging, 0.9, lambda *done: seen.append(done)
+    )
     assert found is not None
     assert seen[-1] == (6, 6)
     learned = Learned.load(staging / FOLDER, found.retrieval)
