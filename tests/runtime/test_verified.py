@@ -187,6 +187,30 @@ def test_what_was_forgotten_after_publication_is_not_repeated(
         assert ask(again, ASKED).text != ANSWER
 
 
+def test_what_is_forgotten_leaves_the_index_of_every_version_at_once(
+    make_appliance: Make, publish: Callable[..., str], home: Home
+) -> None:
+    log = ExchangeLog(home)
+    for identity, query, answer in ROWS:
+        log.append(Exchange(query=query, answer=answer, tier="teacher", id=identity))
+    versions = publish(SURE), publish(SURE)
+    told = forget(log, home, Selection(ids=(ROWS[1][0],)))
+    store = ModelStore(home.models)
+    for version in versions:
+        assert f"1 exchanges in the learned index of {version}" in told.removed
+        retrieval = store.verify(version).retrieval
+        assert retrieval is not None
+        assert retrieval.rows == 1
+        held = [path for path in store.folder(version).rglob("*") if path.is_file() and b"cellar" in path.read_bytes()]
+        assert held == []
+        assert [path.name for path in store.folder(version).glob("retrieval*")] == [retrieval.folder]
+    assert ask(make_appliance(Options(offline=True, watch=False)), ASKED).text == ANSWER
+    forget(log, home, Selection(ids=(ROWS[0][0],)))
+    for version in versions:
+        assert store.verify(version).retrieval is None
+    assert not ask(make_appliance(Options(offline=True, watch=False)), ASKED).answered
+
+
 def test_what_a_version_brings_along_needs_no_log(make_appliance: Make, publish: Callable[..., str], home: Home) -> None:
     publish(SURE)
     assert not home.log.exists()
