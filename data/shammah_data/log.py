@@ -97,7 +97,7 @@ class ExchangeLog:
         """
         if not 0.0 < audited.probability <= 1.0:
             raise InputError(f"an audit's probability must lie above 0 and up to 1, not at {audited.probability}")
-        return self._write(rows.outcome_record(audited, self.clean))
+        return self._write([rows.outcome_record(audited, self.clean)])
 
     def record_run(self, run: RunRecord) -> None:
         """Store the record of a training run; an existing one with this id is replaced.

@@ -128,6 +128,15 @@ class ModelStore:
             fsync_folder(self._root)
         return name
 
+    def amend(self, version: str, change: Callable[[Path, Manifest], Manifest]) -> None:
+        """Replace the manifest of a version by what `change` makes of its folder and its manifest, atomically.
+
+        For what must not wait for a new version: to take out what is to be forgotten. Raises ArtifactError.
+        """
+        with self._lock():
+            folder = self.folder(version)
+            atomic_write(folder / NAME, change(folder, Manifest.load(folder)).dump())
+
     def verify(self, version: str) -> Manifest:
         """Check every listed byte of a version and return its manifest.
 

@@ -96,9 +96,12 @@ class Cascade:
 
         for tier in self._local if query.asked != "teacher" and not query.system else ():
             since = self._clock()
-            proposal = timed(tier.propose(query), since)
+            proposed = tier.propose(query)
             if query.stop.asked():
                 raise InterruptedError
+            if proposed is None:
+                continue
+            proposal = timed(proposed, since)
             if proposal.accepted:
                 on_text(proposal.text)
                 return reply(proposal)

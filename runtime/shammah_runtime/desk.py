@@ -105,6 +105,8 @@ class Desk:
         if rating == "bad" and repeated is not None and reply is not None and reply.proposal.same_query:
             # Else the answer would be learned again from where it came.
             self._keep(lambda log: log.rate(Feedback(repeated, "bad")), private)
+        if exchange.tier in AUDITED:
+            self._index.observe(exchange.query, exchange.answer, rating == "good", exchange.model_version)
         if correction is not None:
             if not exchange.context and exchange.trainable and not private:
                 self._index.add(self._known(exchange.id, exchange.query, correction))

@@ -15,6 +15,7 @@ from fakes.blocked import block
 from fakes.tiny import Asked, Night, Said, TinyHome, exchanges, other_phrasings, script
 from shammah_data.exchange import Audited, Exchange
 from shammah_data.home import Home
+from shammah_data.learned import Learned
 from shammah_data.log import ExchangeLog
 from shammah_data.store import ModelStore
 
@@ -73,6 +74,21 @@ def test_a_run_publishes(night: Night) -> None:
     assert 2 <= len(golden) <= 4
     assert len({one.answer_ids for one in golden}) == len(golden)
     assert manifest.evaluation["loss_after"] < manifest.evaluation["loss_before"]
+
+
+def test_a_version_brings_along_what_it_was_made_from(night: Night) -> None:
+    store = ModelStore(night.home.root / "models")
+    manifest = store.verify("v0001")
+    assert manifest.retrieval is not None
+    learned = Learned.load(store.folder("v0001") / manifest.retrieval.folder, manifest.retrieval)
+    told = {(one.query, learned.answers[one.answer].text) for one in learned.exchanges}
+    assert told == {(one.query, one.response) for one in exchanges()}
+    (graph,) = manifest.graphs
+    assert all(graph.path in answer.prior for answer in learned.answers)
+    assert graph.evidence is not None
+    figures = records(night.home)[0]["figures"]["retrieved"]
+    assert figures["evidence"]["threshold"] == graph.evidence.threshold
+    assert figures["heldout"]["outside"]["asked"] > 40
 
 
 def test_a_log_gets_plain_lines(night: Night) -> None:

@@ -23,7 +23,7 @@ from shammah_data.exchange import RunRecord
 from shammah_data.exclusions import left_out_of
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog, read_snapshot
-from shammah_data.manifest import CacheShape, FileEntry, GraphEntry, Manifest
+from shammah_data.manifest import CacheShape, FileEntry, GraphEntry, Manifest, Retrieval
 from shammah_data.settings import Precision, Settings, TrainSettings
 from shammah_data.store import ModelStore
 from shammah_data.tombstones import tombstones, versions_that_saw
@@ -231,7 +231,8 @@ class _Run:
         from shammah_trainer.leak import leaks
 
         stages = [] if self._stages.export is None else [self._stages.export]
-        found = assess(base, dataset, merged, staging, self._train, self.figures["trained_through"], self._reporter, *stages)
+        through = self.figures["trained_through"]
+        found = assess(base, dataset, merged, staging, self._train, through, self._reporter, self._home.embedder, *stages)
         self.figures |= found.figures
         stale = versions_that_saw(self._store, self._log.read(tombstones, wait=10.0))
         beside = beside_champion(self._home, self._store, self._train, dataset, rows, found, stale, self._reporter)
@@ -262,7 +263,7 @@ class _Run:
         reason = "; ".join(check.reason for check in looked_at if check.reason is not None)
         if not reason:
             shutil.copyfile(merged / "tokenizer.json", staging / "tokenizer.json")
-            describe = self._describe(base, found.graph, found.shape, until)
+            describe = self._describe(base, found.graph, found.retrieval, found.shape, until)
             version = self._store.publish(staging, describe)
             remember(self._home, self._store, version, dataset, found)
             stale = versions_that_saw(self._store, forgotten)
@@ -289,7 +290,7 @@ class _Run:
         return ""
 
     def _describe(
-        self, base: Base, graph: GraphEntry, shape: CacheShape, until: datetime
+        self, base: Base, graph: GraphEntry, retrieval: Retrieval | None, shape: CacheShape, until: datetime
     ) -> Callable[[str, tuple[FileEntry, ...]], Manifest]:
         return lambda name, files: Manifest(
             version=name,
@@ -308,6 +309,7 @@ class _Run:
             evaluation=self.figures,
             oldest_runtime=metadata.version("shammah"),
             context_examples=self.figures["dataset"]["train_with_context"],
+            retrieval=retrieval,
         )
 
 

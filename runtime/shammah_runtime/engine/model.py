@@ -1,4 +1,4 @@
-"""A model version ready to answer: graph session, tokenizer, manifest. Knows ids and text, no tiers, no log."""
+"""A model version ready to answer: graph session, tokenizer, manifest, learned index. Knows ids and text, no tiers, no log."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -7,11 +7,13 @@ from pathlib import Path
 
 from shammah_data.errors import ArtifactError, InputError, ShammahError
 from shammah_data.exchange import Message
+from shammah_data.learned import Learned
 from shammah_data.manifest import Manifest
 from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_runtime.engine.choice import Choice, Wanted, choices
 from shammah_runtime.engine.decoder import Decoder
 from shammah_runtime.engine.decoding import Decoding
+from shammah_runtime.engine.embedder import Embedder
 from shammah_runtime.engine.session import GraphSession, import_onnxruntime
 
 
@@ -23,14 +25,24 @@ class Prompt:
     left_out: int = 0
 
 
+@dataclass(frozen=True)
+class Memory:
+    """What a version brings along of the exchanges it was made from, and the embedder of their queries."""
+
+    embedder: Embedder
+    learned: Learned
+    digest: str
+
+
 class Model:
     """A published version, loaded and self-tested."""
 
-    def __init__(self, manifest: Manifest, choice: Choice, decoder: Decoder) -> None:
+    def __init__(self, manifest: Manifest, choice: Choice, decoder: Decoder, memory: Memory | None = None) -> None:
         self.manifest = manifest
         self.graph = choice.graph
         self.why = choice.why
         self.decoder = decoder
+        self.memory = memory
 
     @property
     def description(self) -> str:
@@ -68,6 +80,7 @@ def open_model(folder: Path, manifest: Manifest, wanted: Wanted = Wanted(), avai
         tokenizer = pool.submit(ChatTokenizer, folder / "tokenizer.json", manifest.chat)
         choice, session = _open_graph(folder, manifest, wanted, available)
         chat = tokenizer.result()
+        memory = _open_memory(folder, manifest)
     if chat.vocab > manifest.shape.vocab:
         raise ArtifactError(f"{manifest.version}: its tokenizer has {chat.vocab} tokens, its graph {manifest.shape.vocab}")
     decoder = Decoder(session, chat, manifest.stop_ids)
@@ -78,7 +91,18 @@ def open_model(folder: Path, manifest: Manifest, wanted: Wanted = Wanted(), avai
                 f"{manifest.version}: its answer to golden prompt {number} of {len(choice.graph.golden)} "
                 "is not the one it was published with"
             )
-    return Model(manifest, choice, decoder)
+    return Model(manifest, choice, decoder, memory)
+
+
+def _open_memory(folder: Path, manifest: Manifest) -> Memory | None:
+    found = manifest.retrieval
+    if found is None:
+        return None
+    # One thread reads a short question fast enough, and none spins beside those of the graph afterwards.
+    embedder = Embedder(folder / found.folder, threads=1)
+    if embedder.card.digest != found.embedder or embedder.card.dimensions != found.dimensions:
+        raise ArtifactError(f"{manifest.version}: its embedder is not the one that its learned index was made with")
+    return Memory(embedder, Learned.load(folder / found.folder, found), found.embedder)
 
 
 def cuda_usable() -> bool:
