@@ -18,6 +18,7 @@ from shammah_runtime.conversation import Conversation, fill
 from shammah_runtime.engine import memory
 from shammah_runtime.engine.choice import Wanted
 from shammah_runtime.engine.decoding import Decoding
+from shammah_runtime.engine.packing import Packer
 from shammah_runtime.learned import LearnedIndex, LearnedTier
 from shammah_runtime.models import ModelKeeper
 from shammah_runtime.neural import NeuralTier
@@ -56,8 +57,11 @@ class Appliance:
         self.home = home
         self.store = ModelStore(home.models)
         self.log: ExchangeLog = ExchangeLog(home, settings)
-        self.wanted = Wanted(options.provider or serve.provider, options.precision or serve.precision, serve.threads)
-        self.models = ModelKeeper(self.store, self.wanted, start_at=random.random())
+        self.wanted = Wanted(
+            options.provider or serve.provider, options.precision or serve.precision, serve.threads, serve.packed
+        )
+        packer = Packer(self.store) if serve.packed else None
+        self.models = ModelKeeper(self.store, self.wanted, start_at=random.random(), packer=packer)
         self.index = LearnedIndex()
         self._warn = warn
         self._watch = options.watch

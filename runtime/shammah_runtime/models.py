@@ -14,6 +14,7 @@ from shammah_data.store import ModelStore, Pointer
 from shammah_runtime.engine import memory
 from shammah_runtime.engine.choice import Wanted, choices
 from shammah_runtime.engine.model import Model, cuda_usable, open_model
+from shammah_runtime.engine.packing import Packer
 
 # Where memory allows one engine only, the candidate has the first part of each such period.
 TURNS_SECONDS = 600.0
@@ -42,10 +43,12 @@ class ModelKeeper:
         start_at: float = 0.0,
         available: Callable[[], int | None] = memory.available,
         clock: Callable[[], float] = time.time,
+        packer: Packer | None = None,
     ) -> None:
         """`start_at`, from 0 to 1: where in the sequence that splits the queries this keeper begins.
 
         `available` gives the bytes of memory that can still be taken, or None; `clock` gives seconds, the same to all.
+        `packer` has what serves packed for this machine meanwhile; the next load finds it.
         """
         self._store = store
         self._wanted = wanted
@@ -54,6 +57,7 @@ class ModelKeeper:
         self._start_at = start_at
         self._available = available
         self._clock = clock
+        self._packer = packer
         self._notes: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._reason = "no model has been trained yet: run shammah-train"
         self._stop = threading.Event()
@@ -86,6 +90,8 @@ class ModelKeeper:
         self._stop.set()
         if self._thread:
             self._thread.join(timeout=5.0)
+        if self._packer:
+            self._packer.close()
 
     def current(self) -> Model | None:
         """The version for the next query, or None; waits while the first one loads, or no two fit into memory at once."""
@@ -146,6 +152,9 @@ class ModelKeeper:
                 self._settled = True
                 self._changed.notify_all()
         self._tidy()
+        model = self._loaded.get(self._serving) if self._serving else None
+        if self._packer and model and not self._one_query and not model.decoder.session.packed:
+            self._packer.look(model.manifest, model.graph)
 
     def _run(self, watch: bool) -> None:
         while True:
