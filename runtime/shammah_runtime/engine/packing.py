@@ -46,12 +46,12 @@ def pack(store: ModelStore, version: str, path: str) -> str:
             return "another process does it"
         if _DISK_FACTOR * memory.weights(manifest, graph) + _SPARE_BYTES > shutil.disk_usage(folder).free:
             return "there is not enough room on the disk"
-        _write(store.folder(version) / path, folder)
+        write_packed(store.folder(version) / path, folder)
         store.keep_packed(folder, packed.folder)
     return ""
 
 
-def _write(graph: Path, folder: Path) -> None:
+def write_packed(graph: Path, folder: Path) -> None:
     """Open a session that saves what it has made of the graph."""
     ort = import_onnxruntime()
     options = session_options(ort, threads=1)
