@@ -1,6 +1,7 @@
 """Checks of an installation, one line each, with what to do. Reads; repairs nothing."""
 
 import base64
+import contextlib
 import os
 from dataclasses import dataclass
 from importlib import metadata
@@ -184,6 +185,9 @@ def _packed(manifest: Manifest, home: Home) -> Check:
     from shammah_runtime.engine.packing import worth_packing
 
     folder = ModelStore(home.models).folder(manifest.version)
+    with contextlib.suppress(SettingsError):  # reported already
+        if not Settings.load(home.settings).serve.packed:
+            return Check("ok", "packed", "turned off in config.toml")
     told: list[str] = []
     level: Level = "ok"
     size = packed_bytes(folder) / 1e6
