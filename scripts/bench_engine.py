@@ -188,7 +188,7 @@ def cold_bars(cold: dict[str, list[float]]) -> list[tuple[str, list[float], floa
             best = [min(round_) for round_ in zip(*theirs, strict=True)]
             for name in (f"{mine} ask", f"{mine} ask{PACKED}"):
                 ratios = [other / one for other, one in zip(best, cold[name], strict=True)]
-                rows.append((f"{COLD}, {name} against {kind}", ratios, 1.0 if name.endswith(PACKED) else 0.0))
+                rows.append((f"{COLD}, {name} against {kind}", ratios, 0.0 if name.endswith(PACKED) else 1.0))
     return rows
 
 

@@ -31,6 +31,7 @@ PATIENCE = 60.0
 
 @pytest.fixture
 def store(home: Home) -> ModelStore:
+    home.settings.write_text("[serve]\npacked = true\n")
     return ModelStore(home.models)
 
 
@@ -86,8 +87,8 @@ def test_what_is_there_is_private_and_not_made_again(tiny: Tiny, home: Home, sto
     assert not [path for path in (folder, folder.parent, folder.parent.parent) if path.stat().st_mode & 0o077]
     assert pack(store, version, "int8/model.onnx") == "it is there"
     assert doctor(home).startswith("ok   packed     int8 ready, ")
-    home.settings.write_text("[serve]\npacked = false\n")
-    assert doctor(home) == "ok   packed     turned off in config.toml"
+    home.settings.write_text("")
+    assert doctor(home).startswith("ok   packed     off; ")
 
 
 def cut(folder: Path) -> None:
