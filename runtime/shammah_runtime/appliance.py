@@ -22,6 +22,7 @@ from shammah_runtime.conversation import Conversation, fill
 from shammah_runtime.engine import memory
 from shammah_runtime.engine.choice import Wanted
 from shammah_runtime.engine.decoding import Decoding
+from shammah_runtime.engine.packing import Packer
 from shammah_runtime.learned import LearnedIndex, LearnedTier
 from shammah_runtime.models import ModelKeeper
 from shammah_runtime.neural import NeuralTier
@@ -72,9 +73,12 @@ class Appliance:
         self.home = home
         self.store = ModelStore(home.models)
         self.log: ExchangeLog = ExchangeLog(home, settings)
-        self.wanted = Wanted(options.provider or serve.provider, options.precision or serve.precision, serve.threads)
+        self.wanted = Wanted(
+            options.provider or serve.provider, options.precision or serve.precision, serve.threads, serve.packed
+        )
         session = str(uuid.uuid4())
-        self.models = ModelKeeper(self.store, self.wanted, session=session)
+        packer = Packer(self.store) if serve.packed else None
+        self.models = ModelKeeper(self.store, self.wanted, session=session, packer=packer)
         self.index = LearnedIndex()
         self.context_turns = serve.context_turns
         self.retrieval = Retrieval(self.index)

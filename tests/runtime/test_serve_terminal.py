@@ -4,7 +4,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pexpect
@@ -18,18 +18,41 @@ from shammah_data.log import ExchangeLog
 PROMPT = "\x1b[1m> \x1b[0m"
 DIM, PLAIN = "\x1b[2m", "\x1b[0m"
 Start = Callable[..., Any]
+# The first answer never ends: once it has begun, the graph runs pass after pass.
+ENDLESS = """
+import threading
+from shammah_runtime.cli import main
+from shammah_runtime.engine.decoder import Decoder
+
+drawn, begun = Decoder.tokens, []
+
+def tokens(decoder, *rest):
+    steps = drawn(decoder, *rest)
+    yield next(steps)
+    if threading.current_thread().name == "neural" and not begun:
+        begun.append(True)
+        print("under way", flush=True)
+        cache = decoder.session.new_cache()
+        while True:
+            decoder.session.feed(cache, [1] * 100)
+            cache.rewind()
+    yield from steps
+
+Decoder.tokens = tokens
+main()
+"""
 
 
 @pytest.fixture
 def start(home: Home) -> Iterator[Start]:
     started: list[Any] = []
 
-    def spawn(*arguments: str) -> Any:
+    def spawn(*arguments: str, program: Sequence[str] = ("-m", "shammah_runtime.cli")) -> Any:
         environment = {**os.environ, "TERM": "xterm", "PYTHONUTF8": "1"}
         environment.pop("NO_COLOR", None)
         child = pexpect.spawn(
             sys.executable,
-            ["-m", "shammah_runtime.cli", *arguments],
+            [*program, *arguments],
             env=environment,
             encoding="utf-8",
             timeout=30,
@@ -119,6 +142,23 @@ def test_ctrl_c_stops_a_stalled_answer_and_keeps_the_session(start: Start, home:
     assert stopped["query"] == TAUGHT
     assert not stopped["complete"]
     assert stopped["answer"].startswith("Bring")
+
+
+def test_ctrl_c_while_the_model_answers_returns_the_prompt(start: Start, home: Home, tiny: Tiny) -> None:
+    tiny.publish(home)
+    child = start("--offline", program=("-c", ENDLESS))
+    ask(child, QUESTION)
+    child.expect_exact("under way\r\n")
+    child.sendintr()
+    assert dim(child, "[^\x1b]*") == "stopped"
+    child.expect_exact(PROMPT)
+    # The model is as it was, and nothing is kept of what was stopped.
+    ask(child, QUESTION)
+    child.expect_exact(f"{ANSWER}\r\n")
+    assert dim(child, "neural[^\x1b]*")
+    child.expect_exact(PROMPT)
+    assert leave(child) == 0
+    assert [row["answer"] for row in ExchangeLog(home).recent()] == [ANSWER]
 
 
 def test_a_kill_after_the_line_on_an_answer_loses_no_exchange(start: Start, home: Home, tiny: Tiny) -> None:

@@ -65,7 +65,8 @@ def ask(appliance: Appliance, text: str) -> Reply:
 
 
 def attempt(reply: Reply) -> Attempt:
-    return reply.attempts[0]
+    """The first one of the learned tiers: that which weighs earlier answers."""
+    return next(one for one in reply.attempts if one.tier == "learned")
 
 
 def test_an_answer_that_the_model_finds_likely_is_repeated(make_appliance: Make, publish: Callable[..., str]) -> None:
@@ -85,8 +86,8 @@ def test_an_answer_that_it_finds_unlikely_is_not(make_appliance: Make, publish: 
     reply = ask(appliance, "where do we store old files")
     assert not reply.answered
     assert [(one.tier, one.outcome) for one in reply.attempts][:3] == [
-        ("learned", "declined"),
         ("neural", "declined"),
+        ("learned", "declined"),
         ("learned", "declined"),
     ]
     # The same words again are the one thing that needs no model.
@@ -110,10 +111,10 @@ def test_what_the_guards_refuse_is_never_repeated(make_appliance: Make, publish:
         assert "but" in attempt(reply).reason
 
 
-def test_the_model_answers_where_no_earlier_answer_is_sure_enough(make_appliance: Make, publish: Callable[..., str]) -> None:
+def test_the_model_answers_first(make_appliance: Make, publish: Callable[..., str]) -> None:
     publish(evidence(0.9), threshold=ACCEPT_ALL)
     reply = ask(make_appliance(), QUESTION)
-    assert [(one.tier, one.outcome) for one in reply.attempts] == [("learned", "declined"), ("neural", "accepted")]
+    assert [(one.tier, one.outcome) for one in reply.attempts] == [("neural", "accepted")]
     assert reply.text == ANSWER
 
 
@@ -124,11 +125,11 @@ def test_the_model_does_not_say_in_its_own_words_what_the_guards_refuse(
     appliance = make_appliance(Options(offline=True, watch=False))
     reply = ask(appliance, "how do i not reset my password")
     assert not reply.answered
-    assert reply.attempts[1].tier == "neural"
-    assert reply.attempts[1].reason.endswith(
+    assert reply.attempts[0].tier == "neural"
+    assert reply.attempts[0].reason.endswith(
         "but it is the answer to 'how do i reset my password', but one of the two is negated"
     )
-    assert reply.attempts[1].confidence is not None
+    assert reply.attempts[0].confidence is not None
 
 
 def test_a_version_without_evidence_or_threshold_repeats_nothing(make_appliance: Make, publish: Callable[..., str]) -> None:

@@ -27,6 +27,7 @@ from shammah_data.manifest import CacheShape, FileEntry, GraphEntry, Manifest, R
 from shammah_data.settings import Precision, Settings, TrainSettings
 from shammah_data.store import ModelStore
 from shammah_data.tombstones import tombstones, versions_that_saw
+from shammah_runtime.engine.packing import pack_apart
 from shammah_trainer.base import DEFAULT, Base, make_base
 from shammah_trainer.before import recipe_of, settle, state_of
 from shammah_trainer.dataset import Dataset, Example, build_dataset
@@ -97,6 +98,8 @@ def _locked(home: Home, settings: Settings, reporter: Reporter, force: bool, sta
         raise
     finally:
         _sweep(home.runs, settings.train.keep_versions)
+    if result.version is not None and settings.serve.packed:
+        pack_apart(ModelStore(home.models), result.version)
     return result
 
 

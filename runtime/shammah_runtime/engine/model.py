@@ -14,6 +14,7 @@ from shammah_runtime.engine.choice import Choice, Wanted, choices
 from shammah_runtime.engine.decoder import Decoder
 from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.engine.embedder import Embedder
+from shammah_runtime.engine.packed import Packed
 from shammah_runtime.engine.session import GraphSession, import_onnxruntime
 
 
@@ -84,6 +85,18 @@ def open_model(folder: Path, manifest: Manifest, wanted: Wanted = Wanted(), avai
     if chat.vocab > manifest.shape.vocab:
         raise ArtifactError(f"{manifest.version}: its tokenizer has {chat.vocab} tokens, its graph {manifest.shape.vocab}")
     decoder = Decoder(session, chat, manifest.stop_ids)
+    try:
+        _self_test(decoder, manifest, choice)
+    except ArtifactError as error:
+        if not session.packed:
+            raise
+        Packed.of(folder, manifest, choice.graph).refuse(str(error))
+        decoder = Decoder(_open_plainly(folder, manifest, choice, wanted), chat, manifest.stop_ids)
+        _self_test(decoder, manifest, choice)
+    return Model(manifest, choice, decoder, memory)
+
+
+def _self_test(decoder: Decoder, manifest: Manifest, choice: Choice) -> None:
     for number, golden in enumerate(choice.graph.golden, start=1):
         steps = decoder.tokens(golden.prompt_ids, Decoding(max_tokens=len(golden.answer_ids)))
         if tuple(token for token, _ in steps) != golden.answer_ids:
@@ -91,7 +104,6 @@ def open_model(folder: Path, manifest: Manifest, wanted: Wanted = Wanted(), avai
                 f"{manifest.version}: its answer to golden prompt {number} of {len(choice.graph.golden)} "
                 "is not the one it was published with"
             )
-    return Model(manifest, choice, decoder, memory)
 
 
 def _open_memory(folder: Path, manifest: Manifest) -> Memory | None:
@@ -117,7 +129,7 @@ def _open_graph(folder: Path, manifest: Manifest, wanted: Wanted, available: int
         if reason is not None and graph.provider == "cpu":
             choice = Choice(graph, f"{choice.why}; {reason}")
         try:
-            return choice, GraphSession(folder / graph.path, manifest.shape, graph.provider, wanted.threads)
+            return choice, _open_packed(folder, manifest, choice, wanted) or _open_plainly(folder, manifest, choice, wanted)
         except ArtifactError as error:
             if graph.provider == "cpu":
                 # A damaged graph is no reason to serve with another one of the same version.
@@ -125,6 +137,25 @@ def _open_graph(folder: Path, manifest: Manifest, wanted: Wanted, available: int
             reason = error
     assert reason is not None
     raise reason
+
+
+def _open_plainly(folder: Path, manifest: Manifest, choice: Choice, wanted: Wanted) -> GraphSession:
+    return GraphSession(folder / choice.graph.path, manifest.shape, choice.graph.provider, wanted.threads)
+
+
+def _open_packed(folder: Path, manifest: Manifest, choice: Choice, wanted: Wanted) -> GraphSession | None:
+    """A session of what was packed of the graph for this machine; None where there is nothing, or nothing of use."""
+    if not wanted.packed or choice.graph.provider != "cpu":
+        return None
+    packed = Packed.of(folder, manifest, choice.graph)
+    path = packed.graph()
+    if path is None:
+        return None
+    try:
+        return GraphSession(folder / choice.graph.path, manifest.shape, "cpu", wanted.threads, path)
+    except ArtifactError as error:
+        packed.refuse(str(error))
+        return None
 
 
 def _runtime_version() -> str:
