@@ -20,6 +20,7 @@ from shammah_data.store import ModelStore
 from shammah_runtime.appliance import Appliance, Options
 from shammah_runtime.cascade import Reply
 from shammah_runtime.engine.evidence import MOST_TOKENS
+from shammah_runtime.engine.memory import needed
 
 Make = Callable[..., Appliance]
 GRAPH = "int8/model.onnx"
@@ -257,7 +258,10 @@ def test_a_version_whose_embedder_was_swapped_is_refused(
 def test_the_store_checks_the_index_too(publish: Callable[..., str], home: Home) -> None:
     version = publish(SURE)
     store = ModelStore(home.models)
-    assert store.verify(version).retrieval is not None
+    manifest = store.verify(version)
+    assert manifest.retrieval is not None
+    without = dataclasses.replace(manifest, retrieval=None)
+    assert needed(manifest, manifest.graphs[0]) > needed(without, manifest.graphs[0])
     (store.folder(version) / "retrieval" / "learned.json").write_text("{}")
     with pytest.raises(Exception, match=r"learned\.json: not the bytes that were published"):
         store.verify(version)
