@@ -152,7 +152,8 @@ def test_a_teachers_answer_is_found_by_meaning_at_once(
 ) -> None:
     publish(evidence(0.5, similarity=40.0, intercept=-38.8))
     appliance = make_appliance()
-    assert ask(appliance, TAUGHT).text == TAUGHT_ANSWER
+    taught = ask(appliance, TAUGHT)
+    assert (taught.error, taught.text) == (None, TAUGHT_ANSWER)
     reply = ask(appliance, "What do I bring to the banks?")
     assert (attempt(reply).tier, reply.text) == ("learned", TAUGHT_ANSWER)
     assert claude.calls == 1
