@@ -4,7 +4,8 @@ A version brings the vectors of the exchanges that it was made from. What is lea
 """
 
 import threading
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 
 from shammah_data.judge import normalize
 from shammah_data.learned import LearnedAnswer
@@ -27,7 +28,8 @@ class Retrieval:
         self._digest: str | None = None
         self._vectors = Nearest(1)
         self._waiting: dict[str, str] = {}
-        self._brought_by: Memory | None = None
+        # The version itself must not be held on to.
+        self._brought_by: Callable[[], Memory | None] = lambda: None
         self._brought: dict[str, LearnedAnswer] = {}
         index.follow(self._added, self._removed)
 
@@ -49,9 +51,9 @@ class Retrieval:
     def brought(self, memory: Memory, answer: str) -> LearnedAnswer | None:
         """What a version says of an answer, if it brought it along."""
         with self._lock:
-            if self._brought_by is not memory:
+            if self._brought_by() is not memory:
                 self._brought = {normalize(one.text): one for one in memory.learned.answers}
-                self._brought_by = memory
+                self._brought_by = weakref.ref(memory)
             return self._brought.get(normalize(answer))
 
     def catch_up(self, memory: Memory) -> None:

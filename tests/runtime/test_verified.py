@@ -20,6 +20,7 @@ from shammah_data.store import ModelStore
 from shammah_runtime.appliance import Appliance, Options
 from shammah_runtime.cascade import Reply
 from shammah_runtime.engine.evidence import MOST_TOKENS
+from shammah_runtime.engine.memory import needed
 
 Make = Callable[..., Appliance]
 GRAPH = "int8/model.onnx"
@@ -152,7 +153,8 @@ def test_a_teachers_answer_is_found_by_meaning_at_once(
 ) -> None:
     publish(evidence(0.5, similarity=40.0, intercept=-38.8))
     appliance = make_appliance()
-    assert ask(appliance, TAUGHT).text == TAUGHT_ANSWER
+    taught = ask(appliance, TAUGHT)
+    assert (taught.error, taught.text) == (None, TAUGHT_ANSWER)
     reply = ask(appliance, "What do I bring to the banks?")
     assert (attempt(reply).tier, reply.text) == ("learned", TAUGHT_ANSWER)
     assert claude.calls == 1
@@ -258,7 +260,10 @@ def test_a_version_whose_embedder_was_swapped_is_refused(
 def test_the_store_checks_the_index_too(publish: Callable[..., str], home: Home) -> None:
     version = publish(SURE)
     store = ModelStore(home.models)
-    assert store.verify(version).retrieval is not None
+    manifest = store.verify(version)
+    assert manifest.retrieval is not None
+    without = dataclasses.replace(manifest, retrieval=None)
+    assert needed(manifest, manifest.graphs[0]) > needed(without, manifest.graphs[0])
     (store.folder(version) / "retrieval" / "learned.json").write_text("{}")
     with pytest.raises(Exception, match=r"learned\.json: not the bytes that were published"):
         store.verify(version)
