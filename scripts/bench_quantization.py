@@ -232,7 +232,9 @@ def _ask(
 ) -> list[dict[str, Any]]:
     """What the graph answers to each question, and the likelihood of the answer that it should have given."""
     from shammah_data.manifest import CacheShape
+    from shammah_export.checkpoint import read_json
     from shammah_export.export import export_model
+    from shammah_export.shape import ModelShape
     from shammah_runtime.engine.chat import ChatTokenizer
     from shammah_runtime.engine.decoder import Decoder
     from shammah_runtime.engine.decoding import Decoding
@@ -240,7 +242,8 @@ def _ask(
     from shammah_trainer.base import Base
 
     rows = _rows(kept) if kept.exists() else []
-    sizes = export_model(merged, graph, precision, context=TrainSettings().context).shape
+    context = min(TrainSettings().context, ModelShape.from_config(read_json(merged / "config.json")).context)
+    sizes = export_model(merged, graph, precision, context=context).shape
     shape = CacheShape(sizes.layers, sizes.kv_heads, sizes.head_dim, sizes.vocab, sizes.context)
     base = Base.open(merged)
     tokenizer = ChatTokenizer(merged / "tokenizer.json", base.chat)
