@@ -62,10 +62,12 @@ def data(tmp_path: Path) -> Path:
     folder = tmp_path / "data"
     folder.mkdir()
     (folder / "make_stream.py").write_text(STREAM)
-    stream = [{"cluster_id": asked.key, "query": asked.query, "answer": asked.response} for asked in exchanges()[:24]]
+    stream: list[dict[str, Any]] = [
+        {"cluster_id": asked.key, "query": asked.query, "answer": asked.response} for asked in exchanges()[:24]
+    ]
     stream += [{"cluster_id": None, "query": f"Unrelated {n}?", "answer": answer} for n, answer in enumerate(("Yes.", None))]
     clusters = {asked.key: asked.response for asked in exchanges()}
-    files = {
+    files: dict[str, list[dict[str, Any]]] = {
         "stream_rows": stream,
         "faq_answers": [{"cluster_id": key, "answer": answer, "facts": [answer[:8]]} for key, answer in clusters.items()],
         "faq_queries": [{"cluster_id": a.key, "query": a.query, "split": "heldout"} for a in other_phrasings()]
@@ -83,7 +85,22 @@ def test_a_whole_run(
     monkeypatch.setenv("SHAMMAH_HOME", str(tmp_path / "home"))
     base = make_tiny_base(tmp_path / "base")
     work, figures = tmp_path / "work", tmp_path / "figures.json"
-    arguments = ["--data", data, "--events", 26, "--epochs", 0.2, "--base", base, "--work", work, "--json", figures]
+    arguments = [
+        "--data",
+        data,
+        "--events",
+        26,
+        "--epochs",
+        0.2,
+        "--base",
+        base,
+        "--work",
+        work,
+        "--json",
+        figures,
+        "--threads",
+        1,
+    ]
     monkeypatch.setattr(sys, "argv", ["bench", *map(str, arguments)])
     code = bench.main()
     out = capsys.readouterr().out

@@ -19,8 +19,8 @@ from shammah_data.judge import Verdict
 from shammah_export import parity
 from shammah_export.checkpoint import Checkpoint
 from shammah_export.parity import Limits
-from shammah_runtime.engine.decoder import Generated
-from shammah_trainer import measure
+from shammah_runtime.engine.decoder import Decoder, Generated
+from shammah_trainer import export_cli, measure
 from shammah_trainer.base import make_base
 from shammah_trainer.export_cli import main
 
@@ -36,7 +36,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
     def call(*arguments: object) -> tuple[int, str, str]:
         capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["shammah-export", *map(str, arguments)])
+        # More threads than one would wait for one another, for a model that has next to nothing to compute.
+        monkeypatch.setattr(sys, "argv", ["shammah-export", "--threads", "1", *map(str, arguments)])
         with pytest.raises(SystemExit) as stopped:
             main()
         captured = capsys.readouterr()
@@ -153,9 +154,20 @@ def test_heldout_exchanges_are_measured(run: Run, tiny_base: Path, heldout: Path
     assert "of 24 (" in out
 
 
+def test_everyday_exchanges_are_compared_where_none_are_given(
+    run: Run, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export_cli, "_EVERYDAY", 4)
+    code, out, err = run(tiny_base, tmp_path / "out", "--precision", "fp32")
+    assert (code, err) == (0, "")
+    tokens = int(next(line for line in out.splitlines() if line.startswith("perplexity ratio")).split()[-2])
+    assert tokens > 60
+    assert "not measured: no --heldout FILE" in out
+
+
 def test_a_right_answer_counts(run: Run, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "judge", lambda reference, answer: Verdict(True, ""))
-    monkeypatch.setattr(measure.Decoder, "generate", lambda *_, **__: Generated("x", (2,), (0.0,), 3, True))
+    monkeypatch.setattr(Decoder, "generate", lambda *_, **__: Generated("x", (2,), (0.0,), 3, True))
     path = tmp_path / "heldout.jsonl"
     path.write_text('{"query": "a", "reference": "b"}\n{"query": "' + "long " * 300 + '", "reference": "b"}\n')
     code, out, _ = run(tiny_base, tmp_path / "out", "--precision", "fp32", "--heldout", path)
@@ -177,14 +189,14 @@ def test_rounding_that_costs_too_much_needs_force(
     run: Run, tiny_base: Path, heldout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parity, "RATIO_LIMITS", {"int4": 0.5, "int8": 0.5})
-    arguments = (tiny_base, tmp_path / "out", "--heldout", heldout)
+    arguments = (tiny_base, tmp_path / "out", "--heldout", heldout, "--rows", 4)
     result = run(*arguments, "--precision", "int4")
     refused = one_line(result)
     assert "is above 0.5; weights that were not trained through int4 lose this much: train with" in refused
     assert "decode speed" in result[1]
     assert run(*arguments, "--precision", "int4", "--force")[0] == 0
     (tmp_path / "int8").mkdir()
-    result = run(tiny_base, tmp_path / "int8", "--heldout", heldout, "--precision", "int8")
+    result = run(tiny_base, tmp_path / "int8", "--heldout", heldout, "--rows", 4, "--precision", "int8")
     assert "is above 0.5; the files are in" in one_line(result)
 
 

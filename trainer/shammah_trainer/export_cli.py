@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 NAME = "shammah-export"
 
-# Prompts of the kind that the model will meet; without a tokenizer, ids drawn evenly from the vocabulary.
+# What a model without a chat format is compared by; without a tokenizer, ids drawn evenly from the vocabulary.
 PROMPTS = (
     "How do I reset my password? Open the settings, choose Account, then follow the link in the message we send you.",
     "What is 15 + 27? 15 + 27 = 42.",
@@ -29,6 +29,8 @@ PROMPTS = (
 USAGE_ERROR: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
 STAND_IN_PROMPTS, STAND_IN_TOKENS = 4, 32
+# Everyday exchanges that a graph is compared by where no others are given: some 1,000 tokens.
+_EVERYDAY = 40
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -90,9 +92,12 @@ def _compare(folder: Path, out: Path, report: "ExportReport", rows: "list[Row]",
     from transformers.utils import logging
 
     from shammah_export.parity import above_ratio_limit, measure_parity, within_limits
+    from shammah_trainer.base import BASE_INFO
+    from shammah_trainer.measure import everyday_rows
 
     logging.disable_progress_bar()
-    prompts, firsts = _encoded(folder, rows, report.shape.context) if rows else (_prompts(folder, report), None)
+    compared = rows or (everyday_rows(_EVERYDAY) if (folder / BASE_INFO).exists() else [])
+    prompts, firsts = _encoded(folder, compared, report.shape.context) if compared else (_prompts(folder, report), None)
     measured = measure_parity(folder, out, prompts, report.precision, answers_from=firsts, threads=threads)
     _tell("reference", f"{measured.reference}, {measured.positions} positions")
     _tell("largest logit difference", f"{measured.max_abs_difference:.3g}")
@@ -142,7 +147,7 @@ def _encoded(folder: Path, rows: "list[Row]", context: int) -> tuple[list[list[i
 
 
 def _prompts(folder: Path, report: "ExportReport") -> list[list[int]]:
-    """Token ids to compare without a held-out file, cut to the context."""
+    """Token ids to compare a model by that has no chat format, cut to the context."""
     vocab, context = report.shape.vocab, report.shape.context
     path = folder / "tokenizer.json"
     if path.exists():

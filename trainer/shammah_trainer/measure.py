@@ -18,6 +18,8 @@ from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_runtime.engine.decoder import Decoder
 from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.engine.session import GraphSession
+from shammah_trainer.dataset import Dataset
+from shammah_trainer.replay import replayed
 
 # What is in the cache when single tokens are timed, and how many of them.
 _CONTEXT_TOKENS, _TIMED_TOKENS = 64, 64
@@ -67,6 +69,11 @@ def read_rows(path: Path, most: int) -> list[Row]:
     if not rows:
         raise InputError(f"{path}: no line with a query and a response")
     return rows[:most]
+
+
+def everyday_rows(most: int) -> list[Row]:
+    """Exchanges that every night trains on beside the log: for likelihoods, not for right answers."""
+    return [Row(example.query, example.target) for example in replayed(Dataset((), (), (), 0))[:most]]
 
 
 def open_graph(folder: Path, shape: ModelShape, threads: int) -> GraphSession:
