@@ -16,6 +16,8 @@ Precision = Literal["int8", "int4", "fp32"]
 GraphPrecision = Literal["int8", "int4", "fp32", "fp16", "bf16"]
 WantedPrecision = Literal["auto", "int8", "int4", "fp32", "fp16", "bf16"]
 Method = Literal["full", "lora"]
+# Which weights a night starts from: the policy's choice, always the base's, or the champion's wherever they can be used.
+Start = Literal["auto", "base", "champion"]
 PersonalData = Literal["keep", "mask"]
 _SERVER = re.compile(r"quack:(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):(?P<port>\d{1,5})")
 
@@ -55,7 +57,12 @@ class TeacherSection:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """What a night does."""
+    """What a night does.
+
+    `max_minutes`: how long the training may take, evaluation not counted; 0 for as long as it needs. `checkpoint_seconds`: the
+    least time between two checkpoints. `restart_nights`: how many nights may continue from the champion before one starts from
+    the base again.
+    """
 
     min_examples: int = field(default=100, metadata={"least": 1, "most": 10_000_000})
     base: str = "smollm2-135m-instruct"
@@ -74,6 +81,11 @@ class TrainSettings:
     seed: int = field(default=0, metadata={"least": 0, "most": 2**31 - 1})
     target_precision: float = field(default=0.95, metadata={"least": 0.5, "most": 1.0})
     keep_versions: int = field(default=3, metadata={"least": 2, "most": 1000})
+    max_minutes: float = field(default=0.0, metadata={"least": 0.0, "most": 100_000.0})
+    checkpoint_seconds: float = field(default=60.0, metadata={"least": 0.0, "most": 86_400.0})
+    start: Start = "auto"
+    restart_nights: int = field(default=7, metadata={"least": 1, "most": 1000})
+    nice: int = field(default=10, metadata={"least": 0, "most": 19})
 
 
 @dataclass(frozen=True)

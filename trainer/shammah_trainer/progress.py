@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
-    from shammah_trainer.finetune import Progress
+    from shammah_trainer.loop import Progress
 
 _LINE_SECONDS = 10.0
 

@@ -8,7 +8,6 @@ import dataclasses
 import hashlib
 import json
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -24,12 +23,14 @@ from shammah_data.exchange import RunRecord
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog, read_snapshot
 from shammah_data.manifest import CacheShape, FileEntry, GraphEntry, Manifest
-from shammah_data.settings import Precision, Settings, TrainSettings
+from shammah_data.settings import Settings, TrainSettings
 from shammah_data.store import ModelStore
 from shammah_data.tombstones import tombstones, versions_that_saw
+from shammah_trainer import checkpoints
 from shammah_trainer.base import DEFAULT, Base, make_base
 from shammah_trainer.dataset import Dataset, Example, build_dataset
 from shammah_trainer.gate import Figures, refusals
+from shammah_trainer.processes import Processes
 from shammah_trainer.progress import Reporter
 from shammah_trainer.record import summary, write_outcomes
 from shammah_trainer.replay import replayed
@@ -45,8 +46,8 @@ class Result:
     figures: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def train_once(home: Home, settings: Settings, reporter: Reporter, force: bool) -> Result:
-    """Run one night.
+def train_once(home: Home, settings: Settings, reporter: Reporter, force: bool, processes: Processes | None = None) -> Result:
+    """Run one night; of several processes, the first one's work.
 
     `force` trains below min_examples and without news. Raises ShammahError when the run cannot go on; its record says so.
     """
@@ -57,12 +58,12 @@ def train_once(home: Home, settings: Settings, reporter: Reporter, force: bool) 
     except Timeout:
         return Result("skipped", "another run is in progress")
     try:
-        return _locked(home, settings, reporter, force)
+        return _locked(home, settings, reporter, force, processes or Processes())
     finally:
         lock.release()
 
 
-def _locked(home: Home, settings: Settings, reporter: Reporter, force: bool) -> Result:
+def _locked(home: Home, settings: Settings, reporter: Reporter, force: bool, processes: Processes) -> Result:
     log = ExchangeLog(home, settings, wait=10.0)
     count = log.learnable_count()
     if count < settings.train.min_examples and not force:
@@ -72,14 +73,19 @@ def _locked(home: Home, settings: Settings, reporter: Reporter, force: bool) -> 
     started = datetime.now(UTC)
     run_id = started.strftime("%Y%m%dT%H%M%S") + f"{started.microsecond // 1000:03d}Z"
     folder = private_folder(home.runs / run_id)
-    run = _Run(home, settings.train, reporter, log, run_id, folder, started)
+    run = _Run(home, settings.train, reporter, log, run_id, folder, started, processes)
+    # Whatever ends the process before this is an interruption, and the next run goes on from the checkpoint.
+    interrupted: Path | None = folder
     try:
         result = run.execute(force)
+        interrupted = None
     except Exception as error:
         reason = str(error) if isinstance(error, ShammahError) else f"{type(error).__name__}: {error}"
         log.record_run(RunRecord(run_id, started, datetime.now(UTC), "failed", reason, None, run.figures))
+        interrupted = None
         raise
     finally:
+        checkpoints.sweep(home.runs, interrupted)
         _sweep(home.runs, settings.train.keep_versions)
     return result
 
@@ -100,6 +106,7 @@ class _Run:
         run_id: str,
         folder: Path,
         started: datetime,
+        processes: Processes,
     ) -> None:
         self._home = home
         self._train = train
@@ -108,6 +115,7 @@ class _Run:
         self._id = run_id
         self._folder = folder
         self._started = started
+        self._processes = processes
         self._store = ModelStore(home.models)
         self._trained_on: set[str] = set()
         self.figures: dict[str, Any] = {}
@@ -133,7 +141,7 @@ class _Run:
         )
         base = make_base(None if self._train.base == DEFAULT else self._train.base, self._home.bases, say)
         merged = self._folder / "merged"
-        self._tune(base, dataset, replay, merged)
+        self._tune(base, dataset, replay)
         staging = self._store.staging()
         try:
             return self._finish(base, dataset, merged, staging, until)
@@ -148,54 +156,16 @@ class _Run:
                 return str(earlier["id"])
         return None
 
-    def _tune(self, base: Base, dataset: Dataset, replay: tuple[Example, ...], merged: Path) -> None:
-        import torch
-        import transformers
+    def _tune(self, base: Base, dataset: Dataset, replay: tuple[Example, ...]) -> None:
+        from shammah_trainer.tune import Task, prepare, tune
 
-        from shammah_runtime.engine.chat import ChatTokenizer
-        from shammah_trainer.batches import Encoder
-        from shammah_trainer.finetune import Recipe, finetune, load_model, mean_loss, mixed_precision
-
-        transformers.utils.logging.set_verbosity_error()
-        transformers.utils.logging.disable_progress_bar()
-        train = self._train
-        if train.threads:
-            torch.set_num_threads(train.threads)
-        tokenizer = ChatTokenizer(base.folder / "tokenizer.json", base.chat)
-        encoder = Encoder(tokenizer, base.stop_ids, train.max_length)
         heldout = (*dataset.heldout_phrasings, *dataset.heldout_groups)
-        model = load_model(base.folder)
-        pad = base.stop_ids[0]
-        self.figures["mixed_precision"] = mixed_precision()
-        self.figures["loss_before"] = mean_loss(model, encoder, heldout, pad)
-        self._reporter.say(f"held-out loss before: {self.figures['loss_before']:.3f} nats per token")
-        # Rounded to 4 bits afterwards, a model this small loses what it learned.
-        through: Precision | None = "int4" if train.precision == "int4" else None
-        self.figures["trained_through"] = through
-        recipe = Recipe(
-            train.method,
-            train.lora_rank,
-            train.epochs,
-            train.learning_rate,
-            train.batch_size,
-            train.context_share,
-            train.reworded_share,
-            train.seed,
-            through,
-        )
-        began = time.monotonic()
-        model, losses = finetune(model, encoder, (*dataset.train, *replay), recipe, pad, self._reporter.training)
-        self._reporter.end()
-        self.figures["train_seconds"] = round(time.monotonic() - began, 1)
-        self.figures["epoch_losses"] = [round(loss, 4) for loss in losses]
-        self.figures["loss_after_torch"] = mean_loss(model, encoder, heldout, pad)
-        self._reporter.say(
-            f"trained in {self.figures['train_seconds']:.0f} s; held-out loss after: {self.figures['loss_after_torch']:.3f}"
-        )
-        # In bfloat16 the weights would no longer be the ones that were rounded.
-        (model if through else model.to(torch.bfloat16)).save_pretrained(merged)
-        for name in ("tokenizer.json", "base.json"):
-            shutil.copyfile(base.folder / name, merged / name)
+        examples = (*dataset.train, *replay)
+        task = Task(base, base.folder, base.sha256, examples, heldout, dataset.heldout_phrasings)
+        order, figures = prepare(task, self._folder, self._train, self._processes.count, self._reporter)
+        self.figures |= figures
+        self._processes.share(order)
+        self.figures |= tune(order, self._reporter, leads=True)
 
     def _finish(self, base: Base, dataset: Dataset, merged: Path, staging: Path, until: datetime) -> Result:
         from shammah_trainer.assess import assess
