@@ -112,7 +112,9 @@ def assess(
     most = min(_ANSWER_TOKENS, context // 2)
     outcomes = answer_all(decoder, _questions(dataset, train.seed), support, most, reporter.counter("answer"))
     reporter.end()
-    calibration = calibrate([(outcome.features, outcome.right) for outcome in outcomes], train.target_precision)
+    # Every unanswerable question stands alone; numbers below zero are no group's.
+    groups = [-1 - n if outcome.kind == "outside" else outcome.example.group for n, outcome in enumerate(outcomes)]
+    calibration = calibrate([(outcome.features, outcome.right) for outcome in outcomes], train.target_precision, groups)
     figures["heldout"] = counts(outcomes, calibration)
     figures["milliseconds_median"] = round(median(outcome.milliseconds for outcome in outcomes), 1)
     golden = _golden(decoder, outcomes)

@@ -4,13 +4,14 @@ Wrong answers come from all held-out queries: a phrasing answered wrongly, a gro
 model of this kind can answer.
 """
 
-import math
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
+from shammah_data.binomial import most_accepted
 from shammah_data.manifest import Calibration
 from shammah_runtime.engine.confidence import LOWEST, NAMES, Features, confidence
 
@@ -19,34 +20,59 @@ NOTHING = 2.0
 # Few labels must not make the curve a step: weights are drawn towards what tuned small models show, per nat.
 _PRIOR = {"mean": 6.0, "least": 0.5, "opening": 0.5, "support": 3.0}
 _PRIOR_WIDTH = {"mean": 4.0, "least": 1.0, "opening": 1.0, "support": 3.0}
-_WIDEST_MARGIN = 0.05
+_FOLDS = 10
+# How often a threshold may be worse than promised: certified, and while the labels are too few for that.
+CERTAIN = 0.05
+PROBABLE = 0.25
 
 Floats = npt.NDArray[np.float64]
 Label = tuple[Features, bool]
 
 
-def calibrate(labels: Sequence[Label], target_precision: float) -> Calibration:
+def calibrate(labels: Sequence[Label], target_precision: float, groups: Sequence[int] | None = None) -> Calibration:
     """Fit the confidence and choose the threshold from (features, right) of held-out answers.
 
-    The threshold accepts the most answers of which at least the target share is right; `certified` says whether they are
-    enough to promise as much of answers to come.
+    `groups` names the group of each label; answers of one group never judge the curve that they were fitted to. The
+    threshold is chosen on the pooled out-of-fold confidences: it accepts the most answers whose precision is at least the
+    target with 95% confidence (`certified`); failing that, the most that reach it with 75%; failing that, the surer
+    half of the answers surer than every wrong one.
     """
     weights, intercept = fit(labels)
     curve = Calibration(weights, intercept, NOTHING, target_precision, len(labels), 0, 0, certified=False)
-    scored = sorted(((confidence(curve, found), right) for found, right in labels), key=lambda s: (-s[0], s[1]))
-    accepted = right = 0
-    for count, (_, is_right) in enumerate(scored, 1):
-        right += is_right
-        if is_right and right / count >= target_precision:
-            accepted = count
-    if not accepted or not any(weights.values()):
+    if not any(weights.values()):
         return curve
-    threshold = scored[accepted - 1][0]
-    if accepted < len(scored):
-        threshold -= min(_WIDEST_MARGIN, (threshold - scored[accepted][0]) / 2)
-    taken = [is_right for sure, is_right in scored if sure >= threshold]
-    certified = lower_bound(sum(taken), len(taken)) >= target_precision
-    return replace(curve, threshold=threshold, accepted=len(taken), accepted_right=sum(taken), certified=certified)
+    scored = sorted(_out_of_fold(labels, groups or range(len(labels))), key=lambda pair: (-pair[0], pair[1]))
+    accepted = most_accepted(scored, target_precision, CERTAIN)
+    certified = bool(accepted)
+    if not accepted:
+        accepted = most_accepted(scored, target_precision, PROBABLE)
+    if not accepted:
+        faultless = next((count for count, (_, right) in enumerate(scored) if not right), len(scored))
+        accepted = (faultless + 1) // 2
+    if not accepted:
+        return curve
+    # The curve fitted to all labels has a scale of its own: on it, too, as large a share is accepted.
+    surest = sorted((confidence(curve, found) for found, _ in labels), reverse=True)
+    accepted_right = sum(right for _, right in scored[:accepted])
+    return replace(curve, threshold=surest[accepted - 1], accepted=accepted, accepted_right=accepted_right, certified=certified)
+
+
+def _out_of_fold(labels: Sequence[Label], groups: Sequence[int]) -> list[tuple[float, bool]]:
+    """The confidence of each answer by a curve that was fitted without its group, and whether it is right."""
+    fold_of = {group: n % _FOLDS for n, group in enumerate(sorted(set(groups), key=_order))}
+    found = []
+    for fold in sorted(set(fold_of.values())):
+        rest = [label for label, group in zip(labels, groups, strict=True) if fold_of[group] != fold]
+        weights, intercept = fit(rest)
+        curve = Calibration(weights, intercept, NOTHING, 1.0, len(rest), 0, 0, certified=False)
+        own = [label for label, group in zip(labels, groups, strict=True) if fold_of[group] == fold]
+        found += [(confidence(curve, features), right) for features, right in own]
+    return found
+
+
+def _order(group: int) -> bytes:
+    """A place that does not follow the order in which groups are numbered, the same in every process."""
+    return hashlib.sha256(str(group).encode()).digest()
 
 
 def accepts(calibration: Calibration, found: Features) -> bool:
@@ -90,35 +116,3 @@ def _newton(labels: Sequence[Label], names: Sequence[str]) -> Floats:
         if np.abs(step).max() < 1e-9:
             break
     return weights
-
-
-def lower_bound(right: int, total: int, error: float = 0.05) -> float:
-    """One-sided lower confidence bound of a proportion, by bisection on the exact binomial tail.
-
-    Clopper and Pearson, "The use of confidence or fiducial limits", 1934.
-    """
-    if right == 0:
-        return 0.0
-    low, high = 0.0, right / total
-    for _ in range(60):
-        middle = (low + high) / 2
-        if _upper_tail(right, total, middle) < error:
-            low = middle
-        else:
-            high = middle
-    return low
-
-
-def _upper_tail(right: int, total: int, chance: float) -> float:
-    """P(X >= right) for X ~ Binomial(total, chance)."""
-    if chance <= 0.0:
-        return 0.0
-    logs = [
-        math.lgamma(total + 1)
-        - math.lgamma(k + 1)
-        - math.lgamma(total - k + 1)
-        + k * math.log(chance)
-        + (total - k) * math.log1p(-chance)
-        for k in range(right, total + 1)
-    ]
-    return min(1.0, sum(math.exp(value) for value in logs))
