@@ -10,7 +10,7 @@ from transformers import LlamaForCausalLM
 from shammah_data.exchange import Message
 from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_trainer.base import Base
-from shammah_trainer.batches import IGNORED, Encoded, Encoder, batches, collate, reworded
+from shammah_trainer.batches import IGNORED, Encoded, Encoder, batches, collate, pieces, reworded
 from shammah_trainer.dataset import Example
 from shammah_trainer.finetune import ResponseLoss
 
@@ -174,3 +174,11 @@ def test_rewording_keeps_what_a_question_hangs_on(query: str, seed: int) -> None
 def test_a_short_query_is_not_shortened() -> None:
     assert {len(reworded("undo the update", random.Random(seed)).split()) for seed in range(50)} == {3}
     assert {reworded("help", random.Random(seed)) for seed in range(20)} == {"help"}
+
+
+def test_pieces_hold_so_many_tokens_with_their_padding() -> None:
+    items = [Encoded(tuple(range(n)), (1, 2), 1.0) for n in (30, 3, 8, 3, 8, 60)]
+    found = pieces(items, 40)
+    assert [[len(item) for item in piece] for piece in found] == [[5, 5, 10, 10], [32], [62]]
+    assert pieces(items, 10_000) == [sorted(items, key=len)]
+    assert pieces([], 40) == []

@@ -56,7 +56,7 @@ def test_measuring_costs_little_beside_the_training() -> None:
     items = list(range(500))
     assert len(sample(items, 2000.0, 0)) == 37
     assert len(sample(items, 1e6, 0)) == 64
-    assert len(sample(items, 1.0, 0)) == 1
+    assert len(sample(items, 1.0, 0)) == 16
     assert sample(items, 2000.0, 0) == sample(items, 2000.0, 0) != sample(items, 2000.0, 1)
     assert sample([], 2000.0, 0) == []
 
@@ -72,7 +72,7 @@ CONTRARY = [Example(f"c{n}", one.query, exchanges()[(n + 48) % 96].response) for
 
 
 def trained(loaded: Any, encoder: Encoder, folder: Path | None, watched: list[Example], **more: Any) -> Trained:
-    changed = replace(recipe(), epochs=more.pop("epochs", 4.0), through=None)
+    changed = replace(recipe(), epochs=more.pop("epochs", 4.0), batch_size=8)
     kept = Checkpoints(folder, "key", 1e9) if folder else None
     return finetune(
         copy.deepcopy(loaded), encoder, EXAMPLES[:32], changed, 2, ignore, heldout=watched, checkpoints=kept, mixed="no", **more
@@ -103,8 +103,16 @@ def test_it_stops_where_the_heldout_loss_has_risen_and_keeps_the_best_weights(
     assert total / count == pytest.approx(losses[done.step], rel=1e-4)
 
 
+def test_too_few_to_decide_are_only_written_down(loaded: Any, encoder: Encoder, tmp_path: Path) -> None:
+    done = trained(loaded, encoder, tmp_path, CONTRARY[:7], epochs=16.0)
+    assert done.stopped == "complete"
+    assert done.step == done.steps == 64
+    losses = [point["heldout_loss"] for point in done.curve if point["heldout_loss"] is not None]
+    assert losses[-1] > 1.02 * min(losses)
+
+
 def test_the_curve_tells_every_step_of_a_short_run(loaded: Any, encoder: Encoder) -> None:
-    done = trained(loaded, encoder, None, EXAMPLES[:4])
+    done = trained(loaded, encoder, None, EXAMPLES[:8])
     assert [point["step"] for point in done.curve] == list(range(1, 17))
     assert [point["step"] for point in done.curve if point["heldout_loss"] is not None] == list(range(2, 17, 2))
     assert all(point.keys() == {"step", "loss", "heldout_loss", "learning_rate"} for point in done.curve)
@@ -122,7 +130,7 @@ def test_a_long_curve_is_thinned(loaded: Any, encoder: Encoder, monkeypatch: pyt
 
 def test_time_that_is_up_ends_it_at_the_best_weights(loaded: Any, encoder: Encoder, tmp_path: Path) -> None:
     ticks = iter(float(n) for n in range(100))
-    done = trained(loaded, encoder, tmp_path, EXAMPLES[:4], most_seconds=5.0, clock=lambda: next(ticks))
+    done = trained(loaded, encoder, tmp_path, EXAMPLES[:8], most_seconds=5.0, clock=lambda: next(ticks))
     assert done.stopped == "time"
     assert done.steps == 5
     assert done.step in (4, 5)
@@ -131,6 +139,6 @@ def test_time_that_is_up_ends_it_at_the_best_weights(loaded: Any, encoder: Encod
 
 
 def test_watching_changes_no_weight(loaded: Any, encoder: Encoder) -> None:
-    watched, plain = (trained(loaded, encoder, None, held).model.state_dict() for held in (EXAMPLES[:4], []))
+    watched, plain = (trained(loaded, encoder, None, held).model.state_dict() for held in (EXAMPLES[:8], []))
     assert all(torch.equal(watched[name], plain[name]) for name in plain)
     assert not any(math.isnan(float(tensor.sum())) for tensor in plain.values())

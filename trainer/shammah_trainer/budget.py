@@ -108,6 +108,9 @@ def memory_needed(sizes: Sizes, work: Work, tokens: int, save_memory: bool) -> i
     if work.rounded:
         state += 4 * sizes.matrices
     layer = 26 * sizes.hidden + 12 * sizes.intermediate
+    if sizes.trained < sizes.parameters:
+        # An adapter reads the input of its layer once more.
+        layer += layer // 4
     kept = sizes.layers * 4 * sizes.hidden + layer if save_memory else sizes.layers * layer
     # Logits, their softmax and its gradient; about half of the tokens belong to responses.
     head = 3 * 4 * sizes.vocab // 2

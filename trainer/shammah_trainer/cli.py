@@ -40,6 +40,7 @@ def train(
         if force or epochs or precision or max_minutes is not None:
             raise InputError(f"options of a run do not go with the command {context.invoked_subcommand}")
         return
+    from shammah_trainer.priority import step_back
     from shammah_trainer.processes import Processes
     from shammah_trainer.progress import Reporter
     from shammah_trainer.run import train_once
@@ -54,6 +55,7 @@ def train(
         precision=precision or train.precision,
         max_minutes=train.max_minutes if max_minutes is None else max_minutes,
     )
+    step_back(chosen.nice)
     reporter, processes = Reporter(), Processes()
     if not processes.leads:
         from shammah_trainer.following import follow
@@ -65,6 +67,7 @@ def train(
     finally:
         reporter.end()
         processes.dismiss()
+        processes.leave()
     print(f"{result.status}: {result.reason}")
 
 

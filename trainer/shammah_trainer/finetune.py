@@ -20,6 +20,8 @@ from shammah_trainer.checkpoints import Checkpoints
 from shammah_trainer.dataset import Example
 from shammah_trainer.fakequant import keep_rounded
 from shammah_trainer.loop import Loop, Mixed, Progress, Recipe, Trained
+from shammah_trainer.preferences import Pair
+from shammah_trainer.processes import several_on_cpu
 from shammah_trainer.stopping import sample
 
 _LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -46,7 +48,7 @@ class ResponseLoss(torch.nn.Module):
 
     def nll(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Negative log-likelihood of every response token, and the row of the batch that each belongs to."""
-        causal = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        causal = _causal(self.model)
         # Without a mask: padding is on the right, and the causal mask already hides it.
         hidden_BTD = causal.model(input_ids=batch.ids_BT, use_cache=False).last_hidden_state
         target_BT = batch.labels_BT[:, 1:]
@@ -54,6 +56,11 @@ class ResponseLoss(torch.nn.Module):
         logits_RV = causal.lm_head(hidden_BTD[:, :-1][wanted_BT])
         nll_R = functional.cross_entropy(logits_RV.float(), target_BT[wanted_BT], reduction="none")
         return nll_R, wanted_BT.nonzero()[:, 0]
+
+
+def _causal(model: Any) -> Any:
+    """The language model itself, without the adapter around it."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def load_model(folder: Path) -> Any:
@@ -112,6 +119,7 @@ def finetune(
     clock: Callable[[], float] = time.monotonic,
     *,
     heldout: Sequence[Example] = (),
+    pairs: Sequence[Pair] = (),
     checkpoints: Checkpoints | None = None,
     most_seconds: float | None = None,
     save_memory: bool = False,
@@ -122,6 +130,7 @@ def finetune(
 
     Deterministic per seed on one machine with one number of threads. With `checkpoints`, a killed training is taken up where
     it was and comes to the same weights to the last bit, and of all states measured on `heldout` the best is returned.
+    `pairs` are trained on afterwards, where that makes those of them that are held out better and `heldout` no worse.
     `save_memory` computes activations twice instead of keeping them: the same result, a third slower. `learned` gets the merged
     model before its weights are rounded. Raises TrainingError when no example fits or the loss stops being a number.
     """
@@ -135,18 +144,20 @@ def finetune(
         config = LoraConfig(r=recipe.lora_rank, lora_alpha=2 * recipe.lora_rank, target_modules=_LORA_TARGETS)
         model = get_peft_model(model, config)
     if save_memory:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        # Called gradient_checkpointing_enable in earlier releases of transformers 5.
+        causal = _causal(model)
+        enable = getattr(causal, "activation_checkpointing_enable", None) or causal.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
     examples = [example for example in examples if encoder.encode(example, ()) is not None]
     if not examples:
         raise TrainingError("no exchange fits into max_length tokens: raise train.max_length in config.toml")
     measured = [item for example in heldout if (item := encoder.encode(example)) is not None]
-    accelerator = Accelerator(mixed_precision=mixed or mixed_precision())
+    accelerator = Accelerator(mixed_precision=mixed or mixed_precision(), cpu=several_on_cpu())
     measured = sample(measured, recipe.epochs * len(examples), recipe.seed)
     loop = Loop(accelerator, ResponseLoss(model), recipe, pad, measured, checkpoints)
     trained = loop.run(encoder, examples, report, clock, most_seconds)
+    preferred = loop.prefer(encoder, pairs, measured)
     merged = trained.model
-    if save_memory:
-        merged.gradient_checkpointing_disable()
     if recipe.method == "lora":
         merged = merged.merge_and_unload()
     merged = merged.eval().cpu()
@@ -154,4 +165,4 @@ def finetune(
         learned(merged)
     if recipe.through:
         keep_rounded(merged, recipe.through)
-    return replace(trained, model=merged)
+    return replace(trained, model=merged, preferred=preferred)

@@ -19,7 +19,8 @@ from shammah_trainer.checkpoints import Checkpoints
 from shammah_trainer.dataset import Example
 from shammah_trainer.fakequant import ThroughQuantizer
 from shammah_trainer.pace import Pace
-from shammah_trainer.stopping import Best, evaluation_steps
+from shammah_trainer.preferences import Outcome, Pair, Preferring
+from shammah_trainer.stopping import DECISIVE, Best, evaluation_steps
 
 Mixed = Literal["bf16", "no"]
 Stopped = Literal["complete", "held-out loss", "time"]
@@ -74,6 +75,7 @@ class Trained:
     step: int
     stopped: Stopped
     resumed: int | None
+    preferred: Outcome | None = None
 
 
 @dataclass
@@ -121,7 +123,7 @@ class Loop:
         self._rounding = ThroughQuantizer(model, recipe.through).applied if recipe.through else contextlib.nullcontext
         mine = list(measured)[accelerator.process_index :: accelerator.num_processes]
         self._measured = [batch.to(accelerator.device) for batch in batches(mine, 8, pad)]
-        self._measures = bool(measured)
+        self._measures, self._decides = bool(measured), len(measured) >= DECISIVE
         self._rng = random.Random(recipe.seed)
         self._steps = self._examples = 0
         self._now = _Standing()
@@ -208,7 +210,7 @@ class Loop:
             mean = sum(now.since_point) / len(now.since_point)
             now.curve.append({"step": now.step, "loss": mean, "heldout_loss": loss, "learning_rate": rate})
             now.since_point = []
-        if loss is None:
+        if loss is None or not self._decides:
             return
         now.best = now.best.after(now.step, loss)
         if now.best.step == now.step and checkpoints:
@@ -245,6 +247,17 @@ class Loop:
 
     def _weights(self) -> dict[str, torch.Tensor]:
         return {name: parameter.detach() for name, parameter in self._parameters.items()}
+
+    def prefer(self, encoder: Encoder, pairs: Sequence[Pair], watched: Sequence[Encoded]) -> Outcome | None:
+        """Train on pairs what has been trained; one process only, for the pairs are few."""
+        accelerator = self._accelerator
+        if not pairs or accelerator.num_processes > 1:
+            return None
+        # Its moments are of no use any more, and their room is.
+        self._optimizer.state.clear()
+        objective = accelerator.unwrap_model(self._loss)
+        preferring = Preferring(objective, self._pad, self._rounding, accelerator.autocast, accelerator.device)
+        return preferring.run(encoder, pairs, watched, self._recipe.learning_rate, self._recipe.seed)
 
     @torch.no_grad()
     def _put(self, weights: dict[str, torch.Tensor]) -> None:

@@ -7,8 +7,17 @@ import os
 from datetime import timedelta
 from typing import Any
 
+from shammah_data.errors import TrainingError
+
 # The first process may have to convert a base, or to wait for a log, before it has something to share.
 _PATIENCE = timedelta(hours=6)
+
+
+def several_on_cpu() -> bool:
+    """Whether this is one of several processes and there is no GPU: accelerate joins such processes only if it is told."""
+    import torch
+
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
 
 
 class Processes:
@@ -55,6 +64,8 @@ class Processes:
         from accelerate import PartialState
         from accelerate.utils import broadcast_object_list
 
-        PartialState(timeout=_PATIENCE)
+        joined = PartialState(cpu=several_on_cpu(), timeout=_PATIENCE).num_processes
+        if joined != self.count:
+            raise TrainingError(f"{self.count} processes were started and {joined} found each other")
         (received,) = broadcast_object_list([item], from_process=0)
         return received

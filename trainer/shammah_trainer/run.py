@@ -8,7 +8,8 @@ import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -28,8 +29,11 @@ from shammah_data.store import ModelStore
 from shammah_data.tombstones import tombstones, versions_that_saw
 from shammah_trainer import checkpoints
 from shammah_trainer.base import DEFAULT, Base, make_base
+from shammah_trainer.continuing import Beginning, begin, champion, lineage_after, runs_that_serve, split, tonight, without_known
+from shammah_trainer.continuing import figures as start_figures
 from shammah_trainer.dataset import Dataset, Example, build_dataset
 from shammah_trainer.gate import Figures, refusals
+from shammah_trainer.priority import Serving
 from shammah_trainer.processes import Processes
 from shammah_trainer.progress import Reporter
 from shammah_trainer.record import summary, write_outcomes
@@ -86,7 +90,7 @@ def _locked(home: Home, settings: Settings, reporter: Reporter, force: bool, pro
         raise
     finally:
         checkpoints.sweep(home.runs, interrupted)
-        _sweep(home.runs, settings.train.keep_versions)
+        _sweep(home.runs, settings.train.keep_versions, ModelStore(home.models))
     return result
 
 
@@ -121,6 +125,9 @@ class _Run:
         self.figures: dict[str, Any] = {}
 
     def execute(self, force: bool) -> Result:
+        import psutil
+
+        serving = Serving(psutil.process_iter, time.monotonic)
         sha256, rows, until = self._log.snapshot(self._folder / "snapshot.parquet")
         recipe = hashlib.sha256(json.dumps(asdict(self._train), sort_keys=True).encode()).hexdigest()
         self.figures |= {"snapshot_sha256": sha256, "snapshot_rows": rows, "recipe_sha256": recipe}
@@ -134,14 +141,15 @@ class _Run:
         dataset = build_dataset(found, self._train.seed)
         replay = replayed(dataset) if self._train.replay else ()
         self.figures["dataset"] = {**dataset.card, "replay": len(replay)}
+        base = make_base(None if self._train.base == DEFAULT else self._train.base, self._home.bases, say)
+        dataset, beginning = self._begin(base, dataset, stale)
         say(
             f"run {self._id}: {rows} exchanges in {dataset.groups} groups; {len(dataset.train)} to train on (and {len(replay)} "
             "everyday ones), held out "
             f"{len(dataset.heldout_phrasings)} phrasings and {len(dataset.heldout_groups)} of whole groups"
         )
-        base = make_base(None if self._train.base == DEFAULT else self._train.base, self._home.bases, say)
         merged = self._folder / "merged"
-        self._tune(base, dataset, replay)
+        self._tune(base, dataset, beginning, replay, serving.busy())
         staging = self._store.staging()
         try:
             return self._finish(base, dataset, merged, staging, until)
@@ -156,13 +164,40 @@ class _Run:
                 return str(earlier["id"])
         return None
 
-    def _tune(self, base: Base, dataset: Dataset, replay: tuple[Example, ...]) -> None:
+    def _begin(self, base: Base, dataset: Dataset, stale: Sequence[str]) -> tuple[Dataset, Beginning]:
+        """Decide what to start from; what the champion was trained on is not held out."""
+        found = champion(self._store, self._home.runs, stale)
+        beginning = begin(self._train.start, base.sha256, found, self._trained_on, self._train.restart_nights)
+        if beginning.earlier is None:
+            return dataset, beginning
+        learned = beginning.earlier.lineage.learned
+        narrowed = without_known(dataset, learned)
+        if narrowed is None:
+            return dataset, Beginning(None, "the champion was trained on too much of what is held out today")
+        if not split(narrowed.train, learned)[0]:
+            return dataset, Beginning(None, "there is nothing new")
+        return narrowed, beginning
+
+    def _tune(
+        self, base: Base, dataset: Dataset, beginning: Beginning, replay: tuple[Example, ...], serving_busy: bool
+    ) -> None:
+        from shammah_trainer.preferences import pairs
         from shammah_trainer.tune import Task, prepare, tune
 
+        earlier = beginning.earlier
+        examples, older = tonight(dataset.train, earlier.lineage.learned if earlier else {}, self._train.seed)
+        lineage = lineage_after(earlier, examples, len(self._trained_on))
+        lineage.write(self._folder)
+        self.figures["start"] = start_figures(beginning, lineage, len(examples) - older, older)
+        self._reporter.say(
+            f"starting from {earlier.name if earlier else 'the base'} ({beginning.reason}): {len(examples) - older} exchanges "
+            f"are new, {older} older"
+        )
         heldout = (*dataset.heldout_phrasings, *dataset.heldout_groups)
-        examples = (*dataset.train, *replay)
-        task = Task(base, base.folder, base.sha256, examples, heldout, dataset.heldout_phrasings)
-        order, figures = prepare(task, self._folder, self._train, self._processes.count, self._reporter)
+        start, name = (earlier.folder, earlier.name) if earlier else (base.folder, base.sha256)
+        given = pairs(self._log.rejected(), dataset.train)
+        task = Task(base, start, name, (*examples, *replay), heldout, dataset.heldout_phrasings, given)
+        order, figures = prepare(task, self._folder, self._train, self._processes.count, serving_busy, self._reporter)
         self.figures |= figures
         self._processes.share(order)
         self.figures |= tune(order, self._reporter, leads=True)
@@ -220,9 +255,14 @@ class _Run:
         )
 
 
-def _sweep(runs: Path, keep: int) -> None:
-    """Keep the weights and snapshots of the newest runs only; every run keeps its small records."""
+def _sweep(runs: Path, keep: int, store: ModelStore) -> None:
+    """Keep the weights and snapshots of the newest runs, and of those whose versions serve; every run keeps its records."""
     folders = sorted(path for path in runs.iterdir() if path.is_dir())
+    serving = runs_that_serve(store)
     for folder in folders[:-keep]:
-        shutil.rmtree(folder / "merged", ignore_errors=True)
-        (folder / "snapshot.parquet").unlink(missing_ok=True)
+        if folder.name in serving:
+            continue
+        for weights in ("merged", "learned"):
+            shutil.rmtree(folder / weights, ignore_errors=True)
+        for record in ("snapshot.parquet", "lineage.json"):
+            (folder / record).unlink(missing_ok=True)

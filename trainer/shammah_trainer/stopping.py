@@ -12,9 +12,11 @@ from typing import TypeVar
 T = TypeVar("T")
 
 EVALUATIONS = 8
-# A forward pass takes a third of a training step: the evaluations cost a twentieth of the training.
+# A forward pass takes a third of a training step: the evaluations cost a twentieth of the training, more only in a short one.
 _MOST_OF_TRAINING = 0.15
-_MOST = 64
+_FEWEST, _MOST = 16, 64
+# With fewer, their loss is written down and decides nothing: one odd question would.
+DECISIVE = 8
 # Surer answers, right or wrong, raise the loss a little before they are worse: later weights win a draw.
 _TOLERANCE = 0.02
 _PATIENCE = 3
@@ -47,5 +49,5 @@ def evaluation_steps(steps: int) -> frozenset[int]:
 
 def sample(items: Sequence[T], trained: float, seed: int) -> list[T]:
     """The held-out items to measure on, so few that it costs little beside training on `trained` items."""
-    most = min(_MOST, max(1, int(_MOST_OF_TRAINING * trained / EVALUATIONS)))
+    most = min(_MOST, max(_FEWEST, int(_MOST_OF_TRAINING * trained / EVALUATIONS)))
     return random.Random(seed).sample(list(items), min(most, len(items)))

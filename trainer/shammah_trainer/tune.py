@@ -26,8 +26,12 @@ from shammah_trainer.checkpoints import FOLDER, Checkpoints, adopt, read, remove
 from shammah_trainer.dataset import Example
 from shammah_trainer.finetune import finetune, load_model, mean_loss, mixed_precision
 from shammah_trainer.loop import Mixed, Recipe
+from shammah_trainer.preferences import Pair
+from shammah_trainer.priority import threads
 from shammah_trainer.progress import Reporter
 
+# As torch counts them, before a run takes fewer.
+_CORES = torch.get_num_threads()
 # Below the run's folder: the weights that were exported, and, where those were rounded, what had been learned.
 MERGED, LEARNED = "merged", "learned"
 
@@ -45,6 +49,7 @@ class Task:
     examples: tuple[Example, ...]
     heldout: tuple[Example, ...]
     watched: tuple[Example, ...]
+    pairs: tuple[Pair, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,12 +77,18 @@ class Order:
 
 
 def prepare(
-    task: Task, run: Path, train: TrainSettings, processes: int, reporter: Reporter, memory: int | None = None
+    task: Task,
+    run: Path,
+    train: TrainSettings,
+    processes: int,
+    serving_busy: bool,
+    reporter: Reporter,
+    memory: int | None = None,
 ) -> tuple[Order, dict[str, Any]]:
     """Make the order of a run and its first figures; the first process's work.
 
     A killed training of the same task is taken up from an earlier run's folder. `memory`: bytes that there are (default: what
-    the system says). Raises TrainingError where memory or disk do not suffice.
+    the system says). `serving_busy`: a session is at work. Raises TrainingError where memory or disk do not suffice.
     """
     recipe = Recipe(
         train.method,
@@ -105,7 +116,7 @@ def prepare(
     room = available() if memory is None else memory
     plan = plan_memory(sizes, work, room)
     keeps = plan_disk(sizes, shutil.disk_usage(run).free)
-    manner = Manner(mixed, train.threads or torch.get_num_threads(), plan.save_memory, plan.tokens_at_once)
+    manner = Manner(mixed, threads(train.threads, _CORES, serving_busy), plan.save_memory, plan.tokens_at_once)
     figures: dict[str, Any] = {
         "memory": {"needed": plan.needed, "available": room, "gradient_checkpointing": plan.save_memory},
         "processes": processes,
@@ -154,6 +165,7 @@ def tune(order: Order, reporter: Reporter, leads: bool) -> dict[str, Any]:
         pad,
         reporter.training,
         heldout=task.watched,
+        pairs=task.pairs,
         checkpoints=checkpoints if order.checkpoints else None,
         most_seconds=60 * train.max_minutes or None,
         save_memory=manner.save_memory,
@@ -172,6 +184,14 @@ def tune(order: Order, reporter: Reporter, leads: bool) -> dict[str, Any]:
         "stopped": trained.stopped,
         "loss_after_torch": mean_loss(trained.model, encoder, task.heldout, pad, manner.mixed),
     }
+    if trained.preferred:
+        figures["preferences"] = trained.preferred.figures
+        found = trained.preferred
+        done = "kept" if found.kept else "put back"
+        reporter.say(
+            f"preferences: {found.pairs} pairs; of {found.heldout_pairs} held out, right {found.right_before:.0%} -> "
+            f"{found.right_after:.0%}, held-out loss {found.loss_before:.3f} -> {found.loss_after:.3f}: {done}"
+        )
     why = {"complete": "", "time": ", as its time was up", "held-out loss": ", as the held-out loss rose"}[trained.stopped]
     kept = "" if trained.step == trained.steps else f"; the weights of step {trained.step} are kept"
     reporter.say(
