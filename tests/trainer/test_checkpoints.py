@@ -42,7 +42,7 @@ def killed_after(process: "subprocess.Popen[str]", step: int) -> None:
 
 
 @PEFT_WARNS
-@pytest.mark.parametrize("method", ["rounded", "lora"])
+@pytest.mark.parametrize("method", ["rounded", pytest.param("lora", marks=pytest.mark.slow)])
 def test_a_killed_training_comes_to_the_same_end_to_the_last_bit(method: str, base: Base, tmp_path: Path) -> None:
     whole = train(base.folder, tmp_path / "whole", method, every_step=False, report=False)
     assert 8 < whole.steps <= STEPS

@@ -35,7 +35,7 @@ def launch(environment: dict[str, str], *module: str) -> Said:
     return Said(done.returncode, done.stdout, done.stderr)
 
 
-@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("method", ["full", pytest.param("lora", marks=pytest.mark.slow)])
 @PEFT_WARNS
 def test_two_processes_come_to_the_loss_of_one(method: str, base: Base, tmp_path: Path) -> None:
     """The same batches, divided; in the last of each epoch one process has no example. Sums are made in another order."""
