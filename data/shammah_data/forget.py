@@ -128,7 +128,9 @@ def _runs(home: Home, ids: set[str], pairs: set[Pair], told: Forgotten) -> None:
         snapshot = folder / "snapshot.parquet"
         if snapshot.exists() and _holds(snapshot, ids, pairs):
             snapshot.unlink()
-            shutil.rmtree(folder / "merged", ignore_errors=True)
+            for weights in ("merged", "learned", "checkpoint"):
+                shutil.rmtree(folder / weights, ignore_errors=True)
+            (folder / "lineage.json").unlink(missing_ok=True)
             told.removed.append(f"{snapshot} and the weights made from it")
         answers = folder / "heldout.jsonl"
         if answers.exists():

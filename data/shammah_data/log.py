@@ -274,6 +274,10 @@ class ExchangeLog:
         """Every exchange that may be learned from: id, created_at, query, context, target, weight; oldest first."""
         return self._read(queries.learnable, wait)
 
+    def rejected(self) -> list[dict[str, Any]]:
+        """Every complete answer that was rated bad or corrected: id, query, context, answer; oldest first."""
+        return self._read(queries.rejected, wait=10.0)
+
     def learnable_count(self, since: datetime | None = None) -> int:
         """How many exchanges may be learned from, of those logged after `since` (UTC where it names no zone)."""
         return self._read(lambda session: queries.learnable_count(session, since))

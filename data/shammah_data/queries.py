@@ -118,6 +118,15 @@ def judged_answers(session: Session) -> list[dict[str, Any]]:
     )
 
 
+def rejected(session: Session) -> list[dict[str, Any]]:
+    """Answers that were rated bad or corrected, of what may be trained on: id, query, context, answer; oldest first."""
+    return fetch(
+        session,
+        "SELECT id::VARCHAR AS id, query, context, answer FROM rated WHERE trainable AND complete "
+        r"AND regexp_matches(answer, '\S') AND (rating = 'bad' OR correction IS NOT NULL) ORDER BY created_at, turn, id",
+    )
+
+
 def learnable_count(session: Session, since: datetime | None) -> int:
     """How many exchanges may be learned from, of those logged after `since` (UTC where it names no zone)."""
     if since is None:

@@ -168,6 +168,8 @@ class TinyHome:
             # Sixty long exchanges would be most of what a model this small has to learn.
             "replay": False,
             "threads": 1,
+            # The process of the tests runs some of them itself.
+            "nice": 0,
         } | train
         self.root.mkdir(parents=True, exist_ok=True)
         lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]

@@ -1,7 +1,8 @@
 """The tiny base, made once, and what hangs on it."""
 
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,16 @@ from shammah_trainer.batches import Encoder
 
 # Two threads that wait for each other are slower than one on a model this small, and hopeless on a busy machine.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator() -> Iterator[None]:
+    """Forget the precision of the last test: accelerate takes no second one in a process."""
+    yield
+    if "accelerate" in sys.modules:
+        from accelerate.state import AcceleratorState
+
+        AcceleratorState._reset_state()
 
 
 def quiet(_: str) -> None:
