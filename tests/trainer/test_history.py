@@ -116,7 +116,7 @@ def test_answers_that_were_wrong(seen: TinyHome, train: Train) -> None:
     out = train(seen, "show", "v0009", "--answers").out
     bluffed, missed = out[out.index("bluffed:") :].split("missed:")
     assert "(3)" in bluffed.splitlines()[0]
-    assert bluffed.count("<script>alert('x')</script> \"' & gnp.exe [31mred") == 9
+    assert bluffed.count("<script>alert('x')</script> \"' & gnp.exe red") == 9
     wrong = json.loads(train(seen, "show", "v0009", "--answers", "--json").out)["answers"]
     assert sum(one["bluffed"] for one in wrong) == 3
     assert missed.count("? ") == len(wrong) - 3
