@@ -10,19 +10,23 @@ from typing import Any, Literal, get_args, get_origin
 
 from shammah_data.errors import SettingsError
 
+# Characters of a question; in no table, for whoever reads a question must know where it ends.
+LONGEST_QUERY = 100_000
+
 Provider = Literal["auto", "cpu", "cuda"]
 # What a graph's weights are exported to, what a version may hold, and what the runtime may be asked for.
 Precision = Literal["int8", "int4", "fp32"]
 GraphPrecision = Literal["int8", "int4", "fp32", "fp16", "bf16"]
 WantedPrecision = Literal["auto", "int8", "int4", "fp32", "fp16", "bf16"]
 Method = Literal["full", "lora"]
+FirstQuery = Literal["wait", "forward"]
 PersonalData = Literal["keep", "mask"]
 _SERVER = re.compile(r"quack:(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):(?P<port>\d{1,5})")
 
 
 @dataclass(frozen=True)
 class ServeSettings:
-    """How queries are answered."""
+    """How queries are answered. `first_query`: whether a session's query waits for a model that loads, or goes to Claude."""
 
     provider: Provider = "auto"
     precision: WantedPrecision = "auto"
@@ -39,6 +43,7 @@ class ServeSettings:
     length_penalty: float = field(default=1.0, metadata={"least": -10.0, "most": 10.0})
     context_turns: int = field(default=4, metadata={"least": 0, "most": 100})
     learned_threshold: float = field(default=0.9, metadata={"least": 0.0, "most": 1.0})
+    first_query: FirstQuery = "wait"
 
 
 @dataclass(frozen=True)

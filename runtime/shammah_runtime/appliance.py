@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from shammah_data import sessions
 from shammah_data.auditing import AuditRate
-from shammah_data.errors import LogError
+from shammah_data.errors import InputError, LogError
 from shammah_data.guard import Guard
 from shammah_data.home import Home
 from shammah_data.manifest import Manifest
 from shammah_data.session import LogTakenError
 from shammah_data.settings import AuditSection, Provider, Settings, WantedPrecision
 from shammah_data.store import ModelStore
+from shammah_data.text import one_line
 from shammah_data.tombstones import Announced
 from shammah_runtime.audits import Auditor, Promise
 from shammah_runtime.cascade import Cascade
@@ -23,8 +25,10 @@ from shammah_runtime.engine import memory
 from shammah_runtime.engine.choice import Wanted
 from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.learned import LearnedIndex, LearnedTier
+from shammah_runtime.loading import WhenLoaded, until
 from shammah_runtime.models import ModelKeeper
 from shammah_runtime.neural import NeuralTier
+from shammah_runtime.proposal import STOPPED, declined
 from shammah_runtime.template import TemplateTier
 from shammah_runtime.turns import OneAtATime
 
@@ -97,6 +101,9 @@ class Appliance:
         self._turns: OneAtATime | None = None
         if options.engine_wait is not None:
             neural = self._turns = OneAtATime(self._neural, self.models.wait, options.engine_wait)
+        else:
+            forward = options.watch and serve.first_query == "forward" and self._may_ask()
+            neural = WhenLoaded(self._neural, self.models.wait, patient=not forward)
         cascade = Cascade(
             local=(
                 neural,
@@ -106,7 +113,8 @@ class Appliance:
             teacher=self._teacher,
             no_teacher_reason="offline" if offline else "",
         )
-        log = None if options.no_log else self.log
+        self._keeps = not options.no_log
+        log = self.log if self._keeps else None
         self.auditor = self._make_auditor(settings.audit) if log is not None else None
         forgotten = Announced(home.tombstones)
         turns = serve.context_turns
@@ -121,11 +129,32 @@ class Appliance:
     def decoding(self, decoding: Decoding) -> None:
         self._neural.decoding = decoding
 
+    @property
+    def keeps(self) -> bool:
+        """Whether what is said is logged."""
+        return self._keeps
+
+    def resume(self, session: str | None) -> str:
+        """Go on with a logged session, by the beginning of its id or None for the last one; says so in a line.
+
+        Raises InputError where there is none, LogError.
+        """
+        if not self.log.exists():
+            raise InputError("there is no session to continue: the log is empty")
+        named = (lambda log: sessions.latest(log)) if session is None else (lambda log: sessions.named(log, session))
+        found = self.log.read(named)
+        rows = self.log.read(lambda log: sessions.exchanges(log, found))
+        self.conversation.begin(sessions.turns(rows), found, 1 + max((int(row["turn"]) for row in rows), default=-1))
+        return f"continued: session {found[:8]}, {len(rows)} so far; last: {one_line(rows[-1]['query'], 60)}"
+
     def start(self) -> None:
         """Begin to load the model, the learned answers and, where there is a key, the teacher's SDK."""
         memory.keep_together()
         self.models.start(self._watch)
         self._filler.start()
+
+    def _may_ask(self) -> bool:
+        return self._teacher is not None and self._teacher.available
 
     def _make_auditor(self, section: AuditSection) -> Auditor | None:
         """None where nothing may be asked: then precision is not measured, and no figure for it is made up."""
@@ -211,5 +240,6 @@ class _Filled:
         self._filled = filled
 
     def propose(self, query: "Query") -> "Proposal":
-        self._filled.wait()
+        if not until(self._filled.wait, query.stop):
+            return declined("learned", STOPPED)
         return self._tier.propose(query)

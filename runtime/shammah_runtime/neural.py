@@ -15,7 +15,7 @@ from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.engine.model import Model
 from shammah_runtime.followup import depends_on_context
 from shammah_runtime.models import ModelKeeper
-from shammah_runtime.proposal import Proposal, Query, Token, declined
+from shammah_runtime.proposal import STOPPED, Proposal, Query, Token, declined
 from shammah_runtime.stopping import NEVER, Stop
 
 # The confidence is calibrated on questions that stand alone until a version has seen this many that do not.
@@ -82,7 +82,7 @@ class NeuralTier:
                 query.stop,
             )
             if query.stop.asked():
-                return declined("neural", "stopped by the user")
+                return declined("neural", STOPPED)
             sure = confidence(calibration, features(answer.logprobs, self._support(query.text, answer.text)))
         except ShammahError as error:
             return declined("neural", str(error))
