@@ -1,6 +1,5 @@
 """Puts the serving process together from a home and its settings. Knows every part, and does no work of its own."""
 
-import os
 import threading
 import uuid
 from collections.abc import Mapping
@@ -24,11 +23,14 @@ from shammah_runtime.conversation import Conversation, fill
 from shammah_runtime.engine import memory
 from shammah_runtime.engine.choice import Wanted
 from shammah_runtime.engine.decoding import Decoding
+from shammah_runtime.hiring import make_teacher
 from shammah_runtime.learned import LearnedIndex, LearnedTier
 from shammah_runtime.loading import WhenLoaded, until
 from shammah_runtime.models import ModelKeeper
 from shammah_runtime.neural import NeuralTier
 from shammah_runtime.proposal import STOPPED, declined
+from shammah_runtime.routing import Routing
+from shammah_runtime.teacher import Teacher
 from shammah_runtime.template import TemplateTier
 from shammah_runtime.turns import OneAtATime
 
@@ -65,7 +67,6 @@ class Appliance:
 
     def __init__(self, home: Home, settings: Settings, options: Options, warn: "Callable[[str], None]") -> None:
         from shammah_data.log import ExchangeLog
-        from shammah_runtime.teacher import Teacher, TeacherSettings
 
         serve, section = settings.serve, settings.teacher
         self.home = home
@@ -83,20 +84,13 @@ class Appliance:
         self._filler = threading.Thread(target=self._fill, name="learned-index", daemon=True)
         self.why_no_audits = ""
         self.guard = Guard(home.models)
-        self._neural = NeuralTier(self.models, Decoding.of(serve, options.decoding), self._support, self._likely, self.guard)
+        decoding = Decoding.of(serve, options.decoding)
+        seconds = settings.routing.local_seconds
+        self._neural = NeuralTier(self.models, decoding, self._support, self._likely, self.guard, seconds)
         offline = options.offline or section.offline
         self._teacher: Teacher | None = None
         if not offline:
-            self._teacher = Teacher(
-                TeacherSettings(
-                    model=section.model,
-                    max_tokens=section.max_tokens,
-                    system=section.system or None,
-                    first_token_seconds=section.first_token_seconds,
-                    total_seconds=section.total_seconds,
-                ),
-                os.environ.get("ANTHROPIC_API_KEY"),
-            )
+            self._teacher = make_teacher(section, serve.context_turns, self.log)
         neural: LocalTier = self._neural
         self._turns: OneAtATime | None = None
         if options.engine_wait is not None:
@@ -112,6 +106,7 @@ class Appliance:
             ),
             teacher=self._teacher,
             no_teacher_reason="offline" if offline else "",
+            routing=Routing.of(settings.routing),
         )
         self._keeps = not options.no_log
         log = self.log if self._keeps else None

@@ -153,11 +153,11 @@ class Commands:
     def _set(self, rest: str) -> None:
         known = self._settable()
         if rest:
-            name, _, value = rest.partition(" ")
-            self._appliance.decoding = self._appliance.decoding.changed(name, value.strip(), known)
+            name, _, text = rest.partition(" ")
+            self._appliance.decoding = self._appliance.decoding.changed(name, text.strip(), known)
             known = {name: getattr(self._appliance.decoding, name)}
-        for name, value in known.items():
-            self._terminal.line(f"{name:<18} {json.dumps(value, ensure_ascii=False)}")
+        for setting, value in known.items():
+            self._terminal.line(f"{setting:<18} {json.dumps(value, ensure_ascii=False)}")
 
     def _settable(self) -> dict[str, object]:
         return {name: value for name, value in asdict(self._appliance.decoding).items() if hasattr(ServeSettings, name)}

@@ -104,7 +104,7 @@ class Desk:
         tier = reply.proposal.attempt.tier
         if self._auditor is None or self._log is None or query.system or query.asked == "local":
             return 0.0
-        if not reply.answered or tier not in AUDITED:
+        if not reply.answered or tier not in AUDITED or self._cascade.routing.keeps(query.text, query.context):
             return 0.0
         return self._auditor.probability(reply.proposal.model_version or tier)
 

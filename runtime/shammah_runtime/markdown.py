@@ -129,11 +129,10 @@ class Markdown:
         opens = self._held.lstrip()[:3]
         if not self._begun and not final and opens == self._fence[: len(opens)]:
             return
-        if not self._begun and final and self._held.strip() and not self._held.strip(self._fence[0]).strip():
-            if len(self._held.strip()) >= len(self._fence):
-                self._raw(self._held, FAINT)
-                self._fence = self._held = ""
-                return
+        if not self._begun and final and re.fullmatch(rf"\s*{self._fence}{self._fence[0]}*\s*", self._held):
+            self._raw(self._held, FAINT)
+            self._fence = self._held = ""
+            return
         self._begun = True
         self._raw(self._held, CODE)
         self._held = ""

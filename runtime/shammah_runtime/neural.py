@@ -16,7 +16,7 @@ from shammah_runtime.engine.model import Model
 from shammah_runtime.followup import depends_on_context
 from shammah_runtime.models import ModelKeeper
 from shammah_runtime.proposal import STOPPED, Proposal, Query, Token, declined
-from shammah_runtime.stopping import NEVER, Stop
+from shammah_runtime.stopping import NEVER, Deadline, Stop
 
 # The confidence is calibrated on questions that stand alone until a version has seen this many that do not.
 _LEAST_CONTEXT_EXAMPLES = 20
@@ -34,16 +34,18 @@ class NeuralTier:
         support: Callable[[str, str], float],
         likely: Callable[[str], Sequence[str]] = lambda _: (),
         guard: Guard | None = None,
+        seconds: float = 0.0,
     ) -> None:
         """`support(query, answer)`: how alike the nearest known query with this answer is, from 0 to 1.
 
         `likely(query)`: answers that the model may well give, the best first. They make it faster and change nothing.
-        `guard`: thresholds that audits have raised.
+        `guard`: thresholds that audits have raised. `seconds`: how long an answer may take to decode; 0 for any time.
         """
         self._models = models
         self._likely = likely
         self._support = support
         self._guard = guard
+        self._seconds = seconds
         self.decoding = decoding
 
     def propose(self, query: Query) -> Proposal:
@@ -66,6 +68,7 @@ class NeuralTier:
         decoding = query.decoding or self.decoding
         budget = min(decoding.max_tokens, model.manifest.shape.context // 2)
         decoding = replace(decoding, max_tokens=budget)
+        stop = Deadline(query.stop, self._seconds) if self._seconds else query.stop
         seen: list[float] = []
         try:
             prompt = model.prompt(query.text, context, budget)
@@ -79,10 +82,12 @@ class NeuralTier:
                     cancelled=lambda: _hopeless(seen, calibration, budget),
                     answers=drafts,
                 ),
-                query.stop,
+                stop,
             )
             if query.stop.asked():
                 return declined("neural", STOPPED)
+            if stop.asked():
+                return declined("neural", f"gave up after {self._seconds:g} s (routing.local_seconds)")
             sure = confidence(calibration, features(answer.logprobs, self._support(query.text, answer.text)))
         except ShammahError as error:
             return declined("neural", str(error))

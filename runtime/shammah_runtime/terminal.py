@@ -1,4 +1,4 @@
-"""Words on a terminal: Markdown and colours where they are wanted, nothing that the model could use to drive it. Knows no tiers."""
+"""Words on a terminal: Markdown and colours where they are wanted, nothing that could drive it. Knows no tiers."""
 
 import os
 import shutil

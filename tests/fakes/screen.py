@@ -37,6 +37,7 @@ class Screen:
         self.child: Any = pexpect.spawn(
             sys.executable, ["-m", "shammah_runtime.cli", *arguments], env=given, dimensions=(lines, columns), timeout=60
         )
+        self.child.delaybeforesend = None
 
     @property
     def lines(self) -> list[str]:
@@ -54,7 +55,7 @@ class Screen:
     def at_prompt(self) -> bool:
         """Whether the cursor stands behind an empty prompt."""
         row = self.screen.display[self.screen.cursor.y]
-        return row.rstrip() == PROMPT.rstrip() and self.screen.cursor.x == len(PROMPT)
+        return bool(row.rstrip() == PROMPT.rstrip() and self.screen.cursor.x == len(PROMPT))
 
     def read(self, seconds: float = 0.05) -> bool:
         """Draw what has come within so many seconds; False at the end of it all."""

@@ -14,8 +14,8 @@ from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_data.manifest import Calibration
 from shammah_runtime.appliance import Appliance, Options
+from shammah_runtime.commands import HELP, explained
 from shammah_runtime.proposal import Proposal, Query
-from shammah_runtime.commands import COMMANDS, HELP, explained
 from shammah_runtime.repl import Repl
 from shammah_runtime.starting import Starting
 from shammah_runtime.template import TemplateTier
