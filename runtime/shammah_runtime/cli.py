@@ -232,6 +232,21 @@ def audit() -> None:
 
 
 @app.command()
+def why(
+    exchange: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="Its id or the beginning of one; the newest if left out.")
+    ] = None,
+) -> None:
+    """Explain a past answer: tiers tried, confidence and its parts, thresholds, nearest exchange, audit, cost."""
+    from shammah_data.log import ExchangeLog
+    from shammah_runtime.why import why as explain
+
+    home = Home.find()
+    for line in explain(home, ExchangeLog(home, Settings.load(home.settings)), exchange):
+        print(printable(line))
+
+
+@app.command()
 def similar(
     text: Annotated[list[str] | None, typer.Argument(help="What to look for; read from standard input if left out.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help="How many, nearest first.")] = 10,

@@ -22,8 +22,8 @@ _QUOTE = re.compile(r"\s{0,3}>\s?")
 _SPECIAL = re.compile(r"[*_`\[\\]")
 _CODE_SPAN = re.compile(r"(`+)(?!`)(.+?)(?<!`)\1(?!`)")
 _LINK = re.compile(r"\[([^\[\]\n]+)\]\(([^()\s]+)\)")
-_STRONG = re.compile(r"(\*\*|__)(?=\S)(.+?)(?<=\S)\1(?![*_])")
-_EMPHASIS = re.compile(r"([*_])(?=[^\s*_])(.+?)(?<=[^\s*_])\1(?![*_\w])")
+_STRONG = re.compile(r"(\*\*|__)(?=\S)(.+?)(?<=[^\s\\])\1(?![*_])")
+_EMPHASIS = re.compile(r"([*_])(?=[^\s*_])(.+?)(?<=[^\s*_\\])\1(?![*_\w])")
 _WORDS = re.compile(r"[ \t]+|[^ \t]+")
 # A span that has not been closed by then is no span; whatever opens one is held back until it is known.
 _LONGEST_SPAN = 400
@@ -244,6 +244,17 @@ class Markdown:
         if text:
             self._shown.append(_styled(text, style))
             self._column += width(text)
+
+
+def wrapped(text: str, columns: int) -> str:
+    """A text without Markdown, broken between words where a line is too long."""
+    lines = []
+    for line in text.split("\n"):
+        words = Markdown(lambda: columns)
+        words._say(line, "")
+        words._flush()
+        lines.append(words._take())
+    return "\n".join(lines)
 
 
 def width(text: str) -> int:

@@ -88,10 +88,11 @@ class NeuralTier:
                 return declined("neural", STOPPED)
             if stop.asked():
                 return declined("neural", f"gave up after {self._seconds:g} s (routing.local_seconds)")
-            sure = confidence(calibration, features(answer.logprobs, self._support(query.text, answer.text)))
+            found = features(answer.logprobs, self._support(query.text, answer.text))
+            sure = confidence(calibration, found)
         except ShammahError as error:
             return declined("neural", str(error))
-        told = f"confidence {sure:.2f}"
+        told = f"confidence {sure:.2f} ({', '.join(f'{name} {value:.2f}' for name, value in found.items())})"
         trimmed = ""
         if prompt.left_out:
             trimmed = f"; {exchanges_left_out(prompt.left_out)}: the context holds {model.manifest.shape.context} tokens"

@@ -67,14 +67,22 @@ class Terminal:
         """A dim line about what happens."""
         self._end_spinner()
         self.end()
-        line = printable(text)
+        line = self._fitted(text)
         self._write(f"{_DIM}{line}{_RESET}\n" if self._styled else f"{line}\n")
 
     def line(self, text: str) -> None:
         """A plain line."""
         self._end_spinner()
         self.end()
-        self._write(printable(text) + "\n")
+        self._write(self._fitted(text) + "\n")
+
+    def _fitted(self, text: str) -> str:
+        shown = printable(text)
+        if not self._styled:
+            return shown
+        from shammah_runtime.markdown import wrapped
+
+        return wrapped(shown, self._columns())
 
     def _show(self, shown: str) -> None:
         if not shown:

@@ -52,7 +52,7 @@ def test_it_streams_and_counts(fake: OpenModel) -> None:
     assert len([piece for piece in seen if piece]) > 5
     assert (reply.complete, reply.stop_reason, reply.model) == (True, "end_turn", "open-1")
     assert (reply.input_tokens, reply.output_tokens) == (9, len(ANSWER.split(" ")))
-    assert reply.cost_usd == pytest.approx((9 * 1.0 + reply.output_tokens * 2.0) / 1e6)
+    assert reply.cost_usd == pytest.approx((9 * 1.0 + len(ANSWER.split(" ")) * 2.0) / 1e6)
     ((headers, body),) = fake.requests
     assert headers["authorization"] == f"Bearer {KEY}"
     assert body == {
