@@ -69,7 +69,7 @@ class Commands:
             "/bad": self._bad,
             "/critical": self._critical,
             "/fix": self._fix,
-            "/retry": lambda _: self._ask(self._conversation.take_back(), self.which()),
+            "/retry": self._retry,
             "/teacher": lambda rest: self._ask(rest or self._conversation.take_back(), "teacher"),
             "/local": self._set_local,
             "/private": self._private,
@@ -130,6 +130,14 @@ class Commands:
         self._rate(rest or None, weight, f"{told}; it counts {weight:.0f} times")
 
     # -- what comes next -----------------------------------------------------------------------------------------------
+
+    def _retry(self, _: str) -> None:
+        question, which = self._conversation.take_back(), self.which()
+        last = self._conversation.last
+        if which == "all" and last is not None and last[0].tier == "teacher" and last[1].answered:
+            # Else its own answer, known by now, would be repeated.
+            which = "teacher"
+        self._ask(question, which)
 
     def _set_local(self, rest: str) -> None:
         if rest not in ("", "on", "off"):

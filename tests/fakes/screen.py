@@ -108,6 +108,14 @@ class Screen:
         self.child.close(force=time.monotonic() >= last)
         return int(self.child.exitstatus if self.child.exitstatus is not None else -self.child.signalstatus)
 
+    def hang_up(self) -> int:
+        """Close the window; the exit status of what ran in it, or minus the signal that killed it."""
+        self.child.ptyproc.fileobj.close()
+        _, status = os.waitpid(self.child.pid, 0)
+        self.child.ptyproc.terminated = True
+        return os.waitstatus_to_exitcode(status)
+
     def close(self) -> None:
         """End it by force, if it has not ended."""
-        self.child.close(force=True)
+        if not self.child.ptyproc.terminated:
+            self.child.close(force=True)
