@@ -8,7 +8,7 @@ peers need an environment of their own, which nothing of Shammah needs:
     scripts/bench engine --peers PEERS --gguf FILE
 
 FILE is the GGUF file that the base was made from; it is quantized to Q8_0 and Q4_0 here, by llama.cpp itself. A peer that is
-not there is named and left out. docs/benchmarks.md says what is measured.
+not there is named and left out; --llama names llama.cpp's own command. docs/benchmarks.md says what is measured.
 """
 
 import argparse
@@ -23,10 +23,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from engine_files import FILE_TYPES, Peers, export
+import engine_command
+from engine_files import FILE_TYPES, Peers, export, publish
 
 ROOT = Path(__file__).resolve().parent
 QUESTION = "How do I make good coffee at home, step by step?"
+CANCEL = "Ctrl-C until the answer has ended"
+# In every round.
+CANCELS = 12
+COLD = "command to first token"
+# Those whose speed differs in nothing but the load.
+PACKED = ", packed"
 
 
 class Contestant:
@@ -62,8 +69,8 @@ def run(contestants: list[Contestant], rounds: int, prompt: list[int]) -> dict[s
     """Seconds of every workload and contestant, one per round; the order turns from round to round."""
     found: dict[str, dict[str, list[float]]] = {}
 
-    def note(workload: str, name: str, value: float) -> None:
-        found.setdefault(workload, {}).setdefault(name, []).append(value)
+    def note(workload: str, name: str, *values: float) -> None:
+        found.setdefault(workload, {}).setdefault(name, []).extend(values)
 
     for number in range(rounds):
         for contestant in contestants[number % len(contestants) :] + contestants[: number % len(contestants)]:
@@ -79,6 +86,7 @@ def run(contestants: list[Contestant], rounds: int, prompt: list[int]) -> dict[s
                         sys.exit(f"{name}: the answer with a draft is another one: that is a fault, not a figure")
                     note(f"{label}: plain", name, drafted["plain"])
                     note(label, name, drafted["drafted"])
+                note(CANCEL, name, *contestant.ask(do="cancel", times=CANCELS, seed=number)["seconds"])
     return found
 
 
@@ -103,6 +111,7 @@ def bars(found: dict[str, dict[str, list[float]]], peaks: dict[str, float]) -> l
     cached = "first token, 488 cached + 24"
     for mine in ("shammah int8", "shammah int4"):
         rows.append((f"30 ms over {cached}, {mine}", [0.030 / value for value in found[cached][mine]], 1.0))
+        rows.append((f"50 ms over the longest {CANCEL}, {mine}", [0.050 / max(found[CANCEL][mine])], 1.0))
     for precision in ("int8", "int4"):
         mine, theirs = f"shammah {precision}", f"genai {precision}"
         if theirs in peaks:
@@ -118,6 +127,9 @@ def bars(found: dict[str, dict[str, list[float]]], peaks: dict[str, float]) -> l
             (f"prefill 512, {mine} against {theirs}", ratio(found, ("prefill 512", theirs), ("prefill 512", mine)), prefill)
         )
         rows.append((f"peak memory, {theirs} over {mine}", [peaks[theirs] / peaks[mine]], 1.0))
+    for workload in (near, "prefill 512"):
+        pair = (workload, "llama.cpp q4_0 pure"), (workload, "shammah int4")
+        rows.append((f"{workload}, shammah int4 against llama.cpp q4_0 pure", ratio(found, *pair), 0.0))
     best = min(("llama.cpp q8_0", "llama.cpp q4_0"), key=lambda name: statistics.median(found[near][name]))
     rows.append((f"verbatim draft, shammah int8 against {best}", ratio(found, (near, best), (verbatim, "shammah int8")), 3.0))
     return rows
@@ -132,16 +144,52 @@ def peers_commands(peers: Peers, base: Path, gguf: Path, made: Path) -> dict[str
     commands: dict[str, list[str]] = {}
     if "llama-cpp-python" in there:
         for kind in FILE_TYPES:
-            commands[f"llama.cpp {kind}"] = [*start, "llama", str(peers.gguf(gguf, kind, made / f"{kind}.gguf"))]
+            target = made / f"{kind.replace(' ', '-')}.gguf"
+            commands[f"llama.cpp {kind}"] = [*start, "llama", str(peers.gguf(gguf, kind, target))]
     if "onnxruntime-genai" in there:
         for precision in ("int8", "int4"):
             if folder := peers.genai(base, precision, made / f"genai-{precision}"):
                 commands[f"genai {precision}"] = [*start, "genai", str(folder)]
     # It reads llama.cpp's files.
     if "openvino-genai" in there and "llama.cpp q8_0" in commands:
-        for kind in FILE_TYPES:
+        for kind in ("q8_0", "q4_0"):
             commands[f"openvino {kind}"] = [*start, "openvino", commands[f"llama.cpp {kind}"][-1]]
     return commands
+
+
+def cold_starts(
+    homes: dict[str, Path], commands: dict[str, list[str]], program: Path | None, prompt: tuple[list[int], str], rounds: int
+) -> dict[str, list[float]]:
+    """Seconds from the start of a whole command to its first token, in turns; `prompt`: ids, and the same as text."""
+    from engine_contestant import CONTEXT, THREADS
+
+    ids, text = prompt
+    found: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        for name, home in homes.items():
+            for packed in (False, True):
+                taken = engine_command.ask(home, QUESTION, packed)
+                found.setdefault(f"{name} ask{PACKED if packed else ''}", []).append(taken)
+        for name, command in commands.items():
+            if not name.startswith("shammah"):
+                found.setdefault(f"{name} binding", []).append(engine_command.binding(command, ids))
+            if program and name.startswith("llama.cpp"):
+                taken = engine_command.llama(program, command[-1], text, THREADS, CONTEXT)
+                found.setdefault(f"{name} command", []).append(taken)
+    return found
+
+
+def cold_bars(cold: dict[str, list[float]]) -> list[tuple[str, list[float], float]]:
+    """`ask` against the faster of llama.cpp's ways, per round."""
+    rows: list[tuple[str, list[float], float]] = []
+    for mine, kind in (("shammah int8", "llama.cpp q8_0"), ("shammah int4", "llama.cpp q4_0")):
+        theirs = [values for name, values in cold.items() if name in (f"{kind} binding", f"{kind} command")]
+        if theirs:
+            best = [min(round_) for round_ in zip(*theirs, strict=True)]
+            for name in (f"{mine} ask", f"{mine} ask{PACKED}"):
+                ratios = [other / one for other, one in zip(best, cold[name], strict=True)]
+                rows.append((f"{COLD}, {name} against {kind}", ratios, 0.0 if name.endswith(PACKED) else 1.0))
+    return rows
 
 
 def imports(repeats: int = 5) -> list[float]:
@@ -182,6 +230,8 @@ def main() -> None:
     parser.add_argument("--base", type=Path, default=default, help=f"a base folder of scripts/make-base (default: {default})")
     parser.add_argument("--peers", type=Path, help="a virtual environment with the peers; without it none runs")
     parser.add_argument("--gguf", type=Path, help="the GGUF file of the same model, for the peer")
+    parser.add_argument("--llama", type=Path, help="llama.cpp's llama-completion, for its cold start")
+    parser.add_argument("--version", type=Path, help="the folder of a published version, whose graphs are then measured")
     parser.add_argument("--rounds", type=int, default=9, help="turns of every contestant (default: 9)")
     parser.add_argument("--json", type=Path, help="write the figures to this file as well")
     chosen = parser.parse_args()
@@ -196,41 +246,52 @@ def main() -> None:
         print("warning: something else is running: these figures are not worth keeping")
     base = Base.open(chosen.base)
     prompt = ChatTokenizer(chosen.base / "tokenizer.json", base.chat).prompt(QUESTION)
+    as_text = f"{base.chat.start}{base.chat.user_prefix}{QUESTION}{base.chat.user_suffix}{base.chat.assistant_prefix}"
     worker = str(ROOT / "engine_contestant.py")
     with tempfile.TemporaryDirectory(prefix="shammah-bench-") as made:
         commands: dict[str, list[str]] = {}
+        homes: dict[str, Path] = {}
         for precision in ("int8", "int4"):
-            export(chosen.base, precision, Path(made) / precision)
-            commands[f"shammah {precision}"] = [sys.executable, worker, "shammah", str(Path(made) / precision)]
+            folder, homes[f"shammah {precision}"] = Path(made) / precision, Path(made) / f"home-{precision}"
+            export(chosen.base, precision, folder, chosen.version)
+            publish(base, precision, folder, Home(homes[f"shammah {precision}"]).create())
+            commands[f"shammah {precision}"] = [sys.executable, worker, "shammah", str(folder)]
+            commands[f"shammah {precision}{PACKED}"] = [sys.executable, worker, "packed", str(folder)]
         if chosen.peers:
             commands |= peers_commands(Peers(chosen.peers), chosen.base, chosen.gguf, Path(made))
         # Started again each time: what one process reads from the disk is in memory for the next.
         starts: dict[str, list[float]] = {}
+        peaks: dict[str, float] = {}
         for _ in range(3):
             for name, command in commands.items():
                 once = Contestant(name, command)
                 once.close()
                 starts.setdefault(name, []).append(once.start["first_token"])
-        contestants = [Contestant(name, command) for name, command in commands.items()]
-        peaks = {contestant.name: contestant.start["peak"] for contestant in contestants}
+                peaks[name] = max(peaks.get(name, 0.0), once.start["peak"])
+        cold = cold_starts(homes, commands, chosen.llama, (prompt, as_text), chosen.rounds)
+        contestants = [Contestant(name, command) for name, command in commands.items() if not name.endswith(PACKED)]
         found = run(contestants, chosen.rounds, prompt)
         for contestant in contestants:
             contestant.close()
     print("\nmilliseconds: median (least to most)")
-    table = {"load to first token": starts, **found}
+    table = {"load to first token": starts, COLD: cold, **found}
     for workload, by_name in table.items():
         for name, seconds in by_name.items():
             values = [1e3 * value for value in seconds]
             told = f"{statistics.median(values):9.2f} ({min(values):.2f} to {max(values):.2f})"
-            print(f"{workload:34s} {name:16s} {told}")
+            print(f"{workload:34s} {name:26s} {told}")
     for name, peak in peaks.items():
-        print(f"{'peak MiB at the first token':34s} {name:16s} {peak:6.0f}")
+        print(f"{'peak MiB at the first token':34s} {name:26s} {peak:6.0f}")
     print("\nratio of paired turns: median (least to most)")
-    rows = [*bars(found, peaks), ("150 ms over importing shammah_runtime.cli", [0.150 / value for value in imports()], 1.0)]
+    rows = [
+        *bars(found, peaks),
+        *cold_bars(cold),
+        ("150 ms over importing shammah_runtime.cli", [0.150 / value for value in imports()], 1.0),
+    ]
     for label, ratios, least in rows:
         middle = statistics.median(ratios)
         verdict = "" if not least else f"wanted {least:.2f}: {'reached' if middle >= least else 'not reached'}"
-        print(f"{label:58s} {middle:5.2f} ({min(ratios):.2f} to {max(ratios):.2f})  {verdict}")
+        print(f"{label:72s} {middle:5.2f} ({min(ratios):.2f} to {max(ratios):.2f})  {verdict}")
     if chosen.json:
         figures = {"machine": machine(), "seconds": table, "peak_mebibytes": peaks, "bars": rows}
         chosen.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")

@@ -1,11 +1,15 @@
 """One engine in a process of its own, for scripts/bench engine: reads orders as JSON lines, answers with figures.
 
-engine_contestant.py KIND FILE, where KIND is shammah (a graph folder), llama (a GGUF file), genai (its model folder) or
-openvino (a GGUF file). Only what is asked for is imported, so that a peer's environment can run it.
+engine_contestant.py KIND FILE [IDS], where KIND is shammah or packed (a graph folder, and what was packed of it), llama (a
+GGUF file), genai (its model folder) or openvino (a GGUF file), and IDS the JSON list of tokens to begin with. Only what is
+asked for is imported, so that a peer's environment can run it.
 """
 
 import json
+import os
+import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,13 +34,14 @@ class Engine(Protocol):
 class Shammah:
     """The engine of this project."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, packed: bool = False) -> None:
         from shammah_data.manifest import CacheShape
         from shammah_runtime.engine.session import GraphSession
 
         shape = CacheShape(**json.loads((Path(folder) / "shape.json").read_text(encoding="utf-8")))
         self._folder = Path(folder)
-        self.session = GraphSession(self._folder / "model.onnx", shape, "cpu", THREADS)
+        packed_graph = self._folder / "packed" / "model.onnx" if packed else None
+        self.session = GraphSession(self._folder / "model.onnx", shape, "cpu", THREADS, packed_graph)
         self._cache = self.session.new_cache()
         self._decoder: Any = None
 
@@ -67,6 +72,44 @@ class Shammah:
         end = time.perf_counter()
         same = (plain.ids, plain.logprobs) == (drafted.ids, drafted.logprobs)
         return {"plain": (middle - began) / tokens, "drafted": (end - between) / tokens, "same": same, "passes": drafted.passes}
+
+    def cancel(self, times: int, seed: int) -> list[float]:
+        """Seconds from Ctrl-C, at random moments of requests that read 512 tokens and answer 64, until the answer has ended."""
+        from shammah_runtime.engine.decoder import Decoder
+        from shammah_runtime.engine.decoding import Decoding
+        from shammah_runtime.neural import interruptible
+
+        decoder = self._decoder = self._decoder or Decoder(self.session, _NoText(), ())  # type: ignore[arg-type]
+        rng = np.random.default_rng(seed)
+
+        def request() -> Any:
+            # Of other tokens each time, or the prefix cache would hold them.
+            ids = [int(token) for token in rng.integers(100, 40_000, 512)]
+            return interruptible(decoder, lambda: decoder.generate(ids, Decoding(max_tokens=64)))
+
+        began = time.perf_counter()
+        request()
+        whole = time.perf_counter() - began
+        found: list[float] = []
+        while len(found) < times:
+            pressed: list[float] = []
+
+            def press(pressed: list[float] = pressed) -> None:
+                pressed.append(time.perf_counter())
+                os.kill(os.getpid(), signal.SIGINT)
+
+            timer = threading.Timer(rng.random() * whole, press)
+            timer.start()
+            under_way = True
+            try:
+                request()
+                under_way = False
+                # It may have been faster than the first one.
+                timer.join()
+            except KeyboardInterrupt:
+                if under_way:
+                    found.append(time.perf_counter() - pressed[0])
+        return found
 
 
 class _NoText:
@@ -118,8 +161,8 @@ class Llama:
 
 def open_engine(kind: str, file: str) -> Any:
     """The engine of that kind."""
-    if kind == "shammah":
-        return Shammah(file)
+    if kind in ("shammah", "packed"):
+        return Shammah(file, kind == "packed")
     if kind == "llama":
         return Llama(file)
     import engine_peers
@@ -161,12 +204,13 @@ def _tokens(count: int) -> list[int]:
 
 
 def main() -> None:
-    """Load, read 24 tokens, say what that took; then do what is asked until the input ends."""
+    """Load, read the first tokens, say what that took; then do what is asked until the input ends."""
     began = time.perf_counter()
-    kind, file = sys.argv[1:]
+    kind, file, *more = sys.argv[1:]
     engine: Any = open_engine(kind, file)
-    engine.read(_tokens(24))
-    print(json.dumps({"first_token": time.perf_counter() - began, "peak": peak_mebibytes()}), flush=True)
+    engine.read(json.loads(more[0]) if more else _tokens(24))
+    told = {"first_token": time.perf_counter() - began, "peak": peak_mebibytes(), "at": time.monotonic()}
+    print(json.dumps(told), flush=True)
     for line in sys.stdin:
         order = json.loads(line)
         what = order.pop("do")

@@ -2,18 +2,21 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-FILE_TYPES = {"q8_0": 7, "q4_0": 2}
+# llama.cpp's number for a kind of file, and whether the tied head is of that kind too.
+FILE_TYPES = {"q8_0": (7, False), "q4_0": (2, False), "q4_0 pure": (2, True)}
 QUANTIZE = """
 import ctypes, sys, llama_cpp
-source, target, kind = sys.argv[1:]
+source, target, kind, pure = sys.argv[1:]
 wanted = llama_cpp.llama_model_quantize_default_params()
 wanted.nthread, wanted.ftype, wanted.allow_requantize = 2, int(kind), True
+wanted.pure = bool(int(pure))
 sys.exit(llama_cpp.llama_model_quantize(source.encode(), target.encode(), ctypes.byref(wanted)))
 """
 WHAT_IS_THERE = """
@@ -52,8 +55,9 @@ class Peers:
         return name in self.versions
 
     def gguf(self, source: Path, kind: str, target: Path) -> Path:
-        """llama.cpp's own quantization of a GGUF file, as its users get it: a tied head stays at Q8_0 for Q4_0."""
-        command = [self.python, "-c", QUANTIZE, str(source), str(target), str(FILE_TYPES[kind])]
+        """llama.cpp's own quantization of a GGUF file; as its users get Q4_0, a tied head stays at Q8_0."""
+        number, pure = FILE_TYPES[kind]
+        command = [self.python, "-c", QUANTIZE, str(source), str(target), str(number), str(int(pure))]
         subprocess.run(command, check=True, capture_output=True)
         return target
 
@@ -73,10 +77,61 @@ class Peers:
         return target
 
 
-def export(base: Path, precision: Any, folder: Path) -> None:
-    """Write the graph as a night would."""
+def export(base: Path, precision: Any, folder: Path, version: Path | None = None) -> None:
+    """Write the graph as a night would, or take that of a published version; and what is packed of it for this machine."""
+    from shammah_data.manifest import Manifest
     from shammah_export.export import export_model
+    from shammah_runtime.engine.packing import write_packed
 
-    shape = export_model(base, folder, precision, context=2048).shape
+    manifest = Manifest.load(version) if version else None
+    graphs = [graph for graph in manifest.graphs if graph.precision == precision] if manifest else []
+    if version and manifest and graphs:
+        shutil.copytree((version / graphs[0].path).parent, folder)
+        shape: Any = manifest.shape
+        print(f"{precision}: the graph of {version}")
+    else:
+        shape = export_model(base, folder, precision, context=2048).shape
     sizes = {key: asdict(shape)[key] for key in ("layers", "kv_heads", "head_dim", "vocab", "context")}
     (folder / "shape.json").write_text(json.dumps(sizes), encoding="utf-8")
+    (folder / "packed").mkdir()
+    write_packed(folder / "model.onnx", folder / "packed")
+
+
+def publish(base: Any, precision: Any, folder: Path, home: Any) -> None:
+    """Publish an exported graph as a night would, but for what it knows: whatever it says is accepted. Pack it as well."""
+    from shammah_data.manifest import CacheShape, Calibration, FileEntry, Golden, GraphEntry, Manifest
+    from shammah_data.store import ModelStore
+    from shammah_runtime.engine.packing import pack
+
+    shape = CacheShape(**json.loads((folder / "shape.json").read_text(encoding="utf-8")))
+    store = ModelStore(home.models)
+    staging = store.staging()
+    (staging / precision).mkdir()
+    for name in ("model.onnx", "weights.bin"):
+        shutil.copyfile(folder / name, staging / precision / name)
+    shutil.copyfile(base.folder / "tokenizer.json", staging / "tokenizer.json")
+    golden = Golden((1, 2, 3), _greedy(folder, shape, [1, 2, 3]))
+    calibration = Calibration({"mean": 1.0}, 0.0, 0.0, 0.95, 1, 1, 1, False)
+    graph = GraphEntry(f"{precision}/model.onnx", "cpu", precision, (golden,), calibration)
+
+    def describe(name: str, files: tuple[FileEntry, ...]) -> Manifest:
+        nothing, long_ago = "0" * 64, "2030-01-01T00:00:00"
+        return Manifest(
+            *(name, long_ago, "bench", base.name, base.sha256, nothing, 0, long_ago),
+            *(shape, base.chat, base.stop_ids, (graph,), files, {}, "0.1.0"),
+        )
+
+    version = store.publish(staging, describe)
+    store.promote(version)
+    pack(store, version, graph.path)
+
+
+def _greedy(folder: Path, shape: Any, prompt: list[int]) -> tuple[int, ...]:
+    from shammah_runtime.engine.session import GraphSession
+
+    session = GraphSession(folder / "model.onnx", shape)
+    cache = session.new_cache()
+    found = [int(session.feed(cache, prompt)[-1].argmax())]
+    while len(found) < 4:
+        found.append(int(session.feed(cache, found[-1:])[-1].argmax()))
+    return tuple(found)

@@ -16,7 +16,7 @@ from typing import Any
 from shammah_data import copies, embeddings, queries, rows
 from shammah_data.database import FileDatabase
 from shammah_data.durable import PRIVATE_FILE, atomic_write, sha256
-from shammah_data.errors import LogError
+from shammah_data.errors import ArtifactError, LogError
 from shammah_data.home import Home
 from shammah_data.judge import normalize
 from shammah_data.log import ExchangeLog
@@ -25,6 +25,7 @@ from shammah_data.session import LocalSession, Session, fetch, literal, transact
 from shammah_data.spool import Spool
 from shammah_data.store import ModelStore
 from shammah_data.tombstones import announce, tombstones, versions_that_saw
+from shammah_data.unlearn import unlearn
 
 Pair = tuple[str, str]
 _WAIT = 10.0
@@ -67,6 +68,7 @@ def forget(log: ExchangeLog, home: Home, selection: Selection) -> Forgotten:
     if (answers := home.cache / "heldout").exists():
         shutil.rmtree(answers)
         told.removed.append("what versions answered to held-out questions; the next run asks them again")
+    _indexes(home, ids, told)
     for copy in log.read(copies.noted, wait=_WAIT):
         _copy(log, copy, ids, pairs, told)
     if home.damaged.exists():
@@ -127,7 +129,9 @@ def _runs(home: Home, ids: set[str], pairs: set[Pair], told: Forgotten) -> None:
         snapshot = folder / "snapshot.parquet"
         if snapshot.exists() and _holds(snapshot, ids, pairs):
             snapshot.unlink()
-            shutil.rmtree(folder / "merged", ignore_errors=True)
+            for weights in ("merged", "learned", "checkpoint"):
+                shutil.rmtree(folder / weights, ignore_errors=True)
+            (folder / "lineage.json").unlink(missing_ok=True)
             told.removed.append(f"{snapshot} and the weights made from it")
         answers = folder / "heldout.jsonl"
         if answers.exists():
@@ -136,6 +140,18 @@ def _runs(home: Home, ids: set[str], pairs: set[Pair], told: Forgotten) -> None:
             if len(kept) < len(lines):
                 atomic_write(answers, b"".join(line + b"\n" for line in kept))
                 told.removed.append(f"{len(lines) - len(kept)} lines of {answers}")
+
+
+def _indexes(home: Home, ids: Sequence[str], told: Forgotten) -> None:
+    store = ModelStore(home.models)
+    for version in store.versions():
+        try:
+            count = unlearn(store, version, set(ids))
+        except (ArtifactError, OSError) as error:
+            told.remaining.append(f"{version} may hold it as text ({error}): the next run that publishes deletes it")
+            continue
+        if count:
+            told.removed.append(f"{count} exchanges in the learned index of {version}")
 
 
 def _holds(snapshot: Path, ids: set[str], pairs: set[Pair]) -> bool:

@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 
 _QUOTED = re.compile(r"`([^`\n]+)`|\"([^\"\n]{1,80})\"")
 _PATHLIKE = re.compile(r"(?<![\w/.-])(?:~?/[\w.-]+(?:/[\w.-]+)*/?|/?[\w-]+(?:/[\w.-]+)+|[\w-]+\.[a-z][a-z0-9]{0,7}(?![\w]))")
@@ -26,7 +27,7 @@ _STOP = frozenset(
         "could should may might have has had just please also which who what when where how why"
     ).split()
 )
-_NUMERALS = {
+NUMERALS = {
     word: str(value)
     for value, word in enumerate(
         (
@@ -34,8 +35,12 @@ _NUMERALS = {
             "seventeen eighteen nineteen twenty"
         ).split()
     )
-}
+} | {word: str(10 * tens) for tens, word in enumerate("thirty forty fifty sixty seventy eighty ninety hundred".split(), 3)}
 WORD_SHARE = 0.5
+# Words, numbers and names that two wordings of an answer have in common at least.
+_COMMON = 3
+# Where each has so few words of its own, these words make the difference.
+_SAME_FORM = 3
 
 
 @dataclass(frozen=True)
@@ -64,10 +69,11 @@ def normalize(text: str) -> str:
     return _plain(text).rstrip(".!?… ").lower()
 
 
+@lru_cache(maxsize=8192)
 def facts(text: str) -> Facts:
-    """Take the facts out of a text.
+    """Take the facts out of a text; remembered for the texts met last.
 
-    Numbers: digits with their sign, thousands separators dropped; number words up to twenty count. Names: quoted
+    Numbers: digits with their sign, thousands separators dropped; number words up to twenty, and tens, count. Names: quoted
     strings, paths and files, options, identifiers, and capitalized words inside a sentence, all in lower case.
     """
     # The marks of a numbered list count its points; they state nothing.
@@ -85,12 +91,12 @@ def facts(text: str) -> Facts:
     numbers = Counter(match.group().replace(",", "").lstrip("+") for match in _NUMBER.finditer(plain))
     lower = plain.lower()
     words = set(re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)?", lower))
-    numbers.update(_NUMERALS[word] for word in _WORD.findall(lower) if word in _NUMERALS and word != "one")
+    numbers.update(NUMERALS[word] for word in _WORD.findall(lower) if word in NUMERALS and word != "one")
     return Facts(
         numbers=numbers,
         names=frozenset(name for name in names if name and name not in _STOP),
         negated=any(map(_negates, words)),
-        words=frozenset(_stem(word) for word in words - _STOP if word not in _NUMERALS and not _negates(word)),
+        words=frozenset(_stem(word) for word in words - _STOP if word not in NUMERALS and not _negates(word)),
     )
 
 
@@ -123,6 +129,22 @@ def judge(reference: str, answer: str) -> Verdict:
     return Verdict(True, "the same facts")
 
 
+@lru_cache(maxsize=4096)
+def same_facts(one: str, other: str) -> bool:
+    """Whether each of two answers says what the other says, in whatever words; remembered for the pairs met last.
+
+    Short texts that share but a word or two do not, nor do texts that are the same but for a few words: those are other answers
+    in the same form.
+    """
+    if normalize(one) == normalize(other):
+        return True
+    mine, theirs = facts(one), facts(other)
+    common = len(mine.words & theirs.words) + len(set(mine.numbers) & set(theirs.numbers)) + len(mine.names & theirs.names)
+    apart = len(mine.words - theirs.words), len(theirs.words - mine.words)
+    same_form = min(apart) >= 1 and max(apart) <= _SAME_FORM
+    return common >= _COMMON and not same_form and (bool(judge(one, other)) or bool(judge(other, one)))
+
+
 def _plain(text: str) -> str:
     plain = unicodedata.normalize("NFKC", text).replace("’", "'").replace("‘", "'").replace("“", '"').replace("”", '"')
     return " ".join(plain.split())
@@ -133,7 +155,7 @@ def _negates(word: str) -> bool:
 
 
 def holds(text: str, name: str) -> bool:
-    """Whether a normalized text holds a name of `facts` as a whole, perhaps in the plural."""
+    """Whether a text, normalized, names something as a whole, in the plural or not."""
     # Whole names only: -v is not in --verbose, /etc not in /etc/hosts, shammah not in shammah-log; 10mb holds mb.
     before = r"(?<![^\W\d])(?<!-)" if name[0].isalpha() else r"(?<![\w-])"
     plural = "s?" if name.isalpha() and len(name) > 2 else ""

@@ -78,11 +78,17 @@ class ExchangeLog:
 
         Raises LogError when neither the database nor the spool can be written.
         """
-        return self._write(self._record(exchange))
+        return self.write([exchange])
 
     def rate(self, feedback: Feedback) -> bool:
         """Make one rating durable before returning; False when it went to the spool."""
-        return self._write(rows.feedback_record(feedback, self.clean))
+        return self.write([feedback])
+
+    def write(self, records: Sequence[Exchange | Feedback]) -> bool:
+        """The same for several at once, in one transaction."""
+        return self._write(
+            [self._record(one) if isinstance(one, Exchange) else rows.feedback_record(one, self.clean) for one in records]
+        )
 
     def audit(self, audited: Audited) -> bool:
         """Make what an audit found durable before returning; False when it went to the spool.
@@ -91,7 +97,7 @@ class ExchangeLog:
         """
         if not 0.0 < audited.probability <= 1.0:
             raise InputError(f"an audit's probability must lie above 0 and up to 1, not at {audited.probability}")
-        return self._write(rows.outcome_record(audited, self.clean))
+        return self._write([rows.outcome_record(audited, self.clean)])
 
     def record_run(self, run: RunRecord) -> None:
         """Store the record of a training run; an existing one with this id is replaced.
@@ -194,16 +200,16 @@ class ExchangeLog:
             raise LogError(f"the log server took {len(records)} records, and {lost} of them are not there")
         return new
 
-    def _write(self, record: dict[str, Any]) -> bool:
+    def _write(self, records: Sequence[dict[str, Any]]) -> bool:
         def store(session: Session) -> None:
             self._drain(session)
-            self._insert(session, [record])
+            self._insert(session, records)
 
         try:
             self._database.run(store, write=True, wait=0.0 if self._clock() < self._taken_until else self._wait)
         except LogError as error:
             try:
-                self._spool.append(record)
+                self._spool.append(*records)
             except OSError as spool_error:
                 raise LogError(f"{error}; the spool cannot be written either: {spool_error}") from error
             if isinstance(error, LogTakenError):
@@ -267,6 +273,10 @@ class ExchangeLog:
     def learnable(self, wait: float = 2.0) -> list[dict[str, Any]]:
         """Every exchange that may be learned from: id, created_at, query, context, target, weight; oldest first."""
         return self._read(queries.learnable, wait)
+
+    def rejected(self) -> list[dict[str, Any]]:
+        """Every complete answer that was rated bad or corrected: id, query, context, answer; oldest first."""
+        return self._read(queries.rejected, wait=10.0)
 
     def learnable_count(self, since: datetime | None = None) -> int:
         """How many exchanges may be learned from, of those logged after `since` (UTC where it names no zone)."""

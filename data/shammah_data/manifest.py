@@ -15,7 +15,9 @@ from typing import Any, Literal
 from shammah_data.errors import ArtifactError
 from shammah_data.settings import GraphPrecision
 
-FORMAT = 2
+FORMAT = 3
+# Format 2 is format 3 without what a version may do without: an index of what was learned, and evidence for its answers.
+READABLE = (2, 3)
 NAME = "manifest.json"
 
 
@@ -75,6 +77,26 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """The same of a learned answer, from what the nearest queries and the model say for it (`shammah_runtime.engine.evidence`).
+
+    `prior_right` and `prior_wrong`: what is expected of an answer of which nothing was seen yet, as counts, so that their sum
+    says how much alike the answers are (see `shammah_data.trust`).
+    """
+
+    weights: dict[str, float]
+    intercept: float
+    threshold: float
+    target_precision: float
+    examples: int
+    accepted: int
+    accepted_right: int
+    certified: bool
+    prior_right: float
+    prior_wrong: float
+
+
+@dataclass(frozen=True)
 class GraphEntry:
     """One ONNX graph of the version: folder-relative path, where it runs, and its own self-tests and calibration."""
 
@@ -84,6 +106,21 @@ class GraphEntry:
     golden: tuple[Golden, ...]
     calibration: Calibration
     parity: dict[str, float] = field(default_factory=dict)
+    # None: nothing was measured.
+    evidence: Evidence | None = None
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """The index of the exchanges that the version was made from (see `shammah_data.learned`) and the embedder of their queries.
+
+    `rows` vectors of `dimensions` numbers; `embedder` is the digest that the embedder's own card names.
+    """
+
+    folder: str
+    rows: int
+    dimensions: int
+    embedder: str
 
 
 @dataclass(frozen=True)
@@ -116,6 +153,7 @@ class Manifest:
     oldest_runtime: str
     # Exchanges with earlier turns among those trained on: without any, a follow-up is beyond the calibration.
     context_examples: int = 0
+    retrieval: Retrieval | None = None
     format: int = FORMAT
 
     @classmethod
@@ -129,9 +167,10 @@ class Manifest:
             raw = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise ArtifactError(f"{path}: cannot be read: {error}") from error
-        if not isinstance(raw, dict) or raw.get("format") != FORMAT:
+        if not isinstance(raw, dict) or raw.get("format") not in READABLE:
             found = raw.get("format") if isinstance(raw, dict) else type(raw).__name__
-            raise ArtifactError(f"{path}: format {found!r}, this runtime reads {FORMAT}: upgrade Shammah or retrain")
+            known = " and ".join(map(str, READABLE))
+            raise ArtifactError(f"{path}: format {found!r}, this runtime reads {known}: upgrade Shammah or retrain")
         try:
             manifest: Manifest = build(cls, _with_golden_lists(raw))
         except (TypeError, ValueError) as error:
@@ -155,6 +194,11 @@ class Manifest:
         for graph in self.graphs:
             if graph.path not in listed:
                 raise ArtifactError(f"{path}: graph {graph.path} is not among the files")
+        if self.retrieval is not None:
+            if not any(name.startswith(f"{self.retrieval.folder}/") for name in listed):
+                raise ArtifactError(f"{path}: the folder {self.retrieval.folder} of the learned index is not among the files")
+            if min(self.retrieval.rows, self.retrieval.dimensions) < 1:
+                raise ArtifactError(f"{path}: the sizes of the learned index must be positive")
         if not self.graphs or not self.stop_ids or "tokenizer.json" not in listed:
             raise ArtifactError(f"{path}: needs at least one graph, one stop id and tokenizer.json")
         for graph in self.graphs:

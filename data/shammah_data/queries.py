@@ -108,6 +108,25 @@ def learnable(session: Session) -> list[dict[str, Any]]:
     return fetch(session, "SELECT id, created_at, query, context, target, weight FROM learnable ORDER BY created_at, turn, id")
 
 
+def judged_answers(session: Session) -> list[dict[str, Any]]:
+    """Rated or audited answers of the model and of earlier exchanges: query, answer, rating, model_version; oldest first."""
+    return fetch(
+        session,
+        "SELECT query, answer, coalesce(rating, CASE WHEN agrees THEN 'good' ELSE 'bad' END) AS rating, model_version "
+        "FROM rated LEFT JOIN outcomes ON exchange_id = id AND version = coalesce(model_version, tier) "
+        "WHERE tier IN ('learned', 'neural') AND (rating IS NOT NULL OR agrees IS NOT NULL) ORDER BY created_at, turn, id",
+    )
+
+
+def rejected(session: Session) -> list[dict[str, Any]]:
+    """Answers that were rated bad or corrected, of what may be trained on: id, query, context, answer; oldest first."""
+    return fetch(
+        session,
+        "SELECT id::VARCHAR AS id, query, context, answer FROM rated WHERE trainable AND complete "
+        r"AND regexp_matches(answer, '\S') AND (rating = 'bad' OR correction IS NOT NULL) ORDER BY created_at, turn, id",
+    )
+
+
 def learnable_count(session: Session, since: datetime | None) -> int:
     """How many exchanges may be learned from, of those logged after `since` (UTC where it names no zone)."""
     if since is None:

@@ -5,7 +5,7 @@ itself. A version that somebody put back, or pinned, is on no trial.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
@@ -42,8 +42,9 @@ class Trial:
             return f"none of its answers is audited yet, {self.reference_audited} of {self.against}'s are"
         both = f", {found.pairs} of them beside {self.against}'s" if found.pairs else ""
         return (
-            f"{found.wrong} of {found.audited} audited answers wrong{both}; {self.against}: about {self.reference:.0%} "
-            f"({self.reference_audited} audited); evidence that it is worse {found.worse:.3g} of {1 / WORSE_ERROR:.0f}, "
+            f"{found.wrong} of {found.audited} audited answers wrong{both}, about {found.rate:.0%} of all; "
+            f"{self.against}: about {self.reference:.0%} ({self.reference_audited} audited); "
+            f"evidence that it is worse {found.worse:.3g} of {1 / WORSE_ERROR:.0f}, "
             f"good enough {found.fine:.3g} of {1 / FINE_ERROR:.0f}"
         )
 
@@ -105,7 +106,7 @@ def judge_trial(pointer: Pointer, outcomes: Sequence[Audited], plan: Plan, now: 
 def _undecided(trial: Trial, plan: Plan) -> Decision:
     """After its time: the gate had passed it, so it serves unless what was audited speaks against it."""
     found = trial.standing
-    worse = found.audited > 0 and found.wrong / found.audited > trial.reference + MARGIN
+    worse = found.audited > 0 and found.rate > trial.reference + MARGIN
     told = f"not decided within {plan.days} days: {trial.told}"
     if worse:
         return Decision("rollback", f"{trial.version} goes, {told}", trial.version, trial)
@@ -115,8 +116,8 @@ def _undecided(trial: Trial, plan: Plan) -> Decision:
 def decide(store: ModelStore, outcomes: Sequence[Audited], plan: Plan | None = None, now: datetime | None = None) -> Decision:
     """Decide and do it; cheap enough for the start of every run and after every audit.
 
-    `outcomes`: of the versions that the pointer names, oldest first. Raises ArtifactError for a store that cannot be read or
-    a version that is damaged.
+    `outcomes`: of the versions that the pointer names, oldest first. A version that turns out to be damaged does not serve:
+    the decision says so. Raises ArtifactError for a store that cannot be read or written.
     """
     plan, now = plan or Plan(), now or datetime.now(UTC)
     pointer = store.pointer()
@@ -129,12 +130,16 @@ def decide(store: ModelStore, outcomes: Sequence[Audited], plan: Plan | None = N
                 store.clear_candidate(pointer)
             else:
                 store.rollback(pointer)
-    except ArtifactError:
+    except ArtifactError as error:
         moved = store.pointer()
-        if moved == pointer:
-            raise
-        # Another process did it first, or somebody by hand.
-        return Decision("none", f"the versions changed meanwhile: {moved.champion} serves")
+        if moved != pointer:
+            # Another process did it first, or somebody by hand.
+            return Decision("none", f"the versions changed meanwhile: {moved.champion} serves")
+        if decision.action == "promote":
+            store.clear_candidate(pointer)
+            return replace(decision, action="rollback", reason=f"{decision.version} cannot serve: {error}")
+        # There is nothing to go back to, and what serves is better than nothing.
+        return replace(decision, action="none", reason=f"{decision.reason}; it stays: {error}")
     return decision
 
 

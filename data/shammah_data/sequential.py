@@ -50,10 +50,14 @@ class Audit:
 
 @dataclass(frozen=True)
 class Standing:
-    """Where the tests are. `worse` and `fine`: the capital of each, 1 at the start; `verdict` after `decided` audits."""
+    """Where the tests are. `worse` and `fine`: the highest capital of each, 1 at the start; `verdict` after `decided` audits.
+
+    `rate`: the share of wrong ones among all answers, audited or not, as estimated; NaN before the first audit.
+    """
 
     audited: int
     wrong: int
+    rate: float
     pairs: int
     worse: float
     fine: float
@@ -101,6 +105,7 @@ def standing(audits: Sequence[Audit], reference: float) -> Standing:
     return Standing(
         audited=len(audits),
         wrong=sum(audit.wrong for audit in audits),
+        rate=_wrong(audits, 0.0, 0.0),
         pairs=sum(audit.rival_wrong is not None for audit in audits),
         worse=math.exp(min(highest_worse, 700.0)),
         fine=math.exp(min(highest_fine, 700.0)),
@@ -112,13 +117,19 @@ def standing(audits: Sequence[Audit], reference: float) -> Standing:
 def reference_rate(audits: Sequence[Audit], target_precision: float) -> float:
     """The share of wrong answers to compare with: that of these audits, drawn towards the target while they are few.
 
-    Weighted by the inverse of the probabilities (Hajek's estimator), and kept within bounds.
+    Kept within bounds.
     """
+    rate = _wrong(audits, _PRIOR_ANSWERS * (1.0 - target_precision), _PRIOR_ANSWERS)
+    return min(max(rate, LEAST_REFERENCE), _MOST_REFERENCE)
+
+
+def _wrong(audits: Sequence[Audit], prior_wrong: float, prior: float) -> float:
+    """The share of wrong answers, each weighted by the inverse of its probability (Hajek's estimator), beside a prior count."""
     least = min((audit.probability for audit in audits), default=1.0)
     weights = [least / audit.probability for audit in audits]
+    total = sum(weights) + prior
     wrong = sum(weight for weight, audit in zip(weights, audits, strict=True) if audit.wrong)
-    rate = (wrong + _PRIOR_ANSWERS * (1.0 - target_precision)) / (sum(weights) + _PRIOR_ANSWERS)
-    return min(max(rate, LEAST_REFERENCE), _MOST_REFERENCE)
+    return (wrong + prior_wrong) / total if total else math.nan
 
 
 def audit_probability(agree: bool | None, share: float) -> float:

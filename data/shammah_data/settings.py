@@ -21,6 +21,8 @@ WantedPrecision = Literal["auto", "int8", "int4", "fp32", "fp16", "bf16"]
 Method = Literal["full", "lora"]
 TeacherKind = Literal["claude", "openai"]
 FirstQuery = Literal["wait", "forward"]
+# Which weights a night starts from: the policy's choice, always the base's, or the champion's wherever they can be used.
+Start = Literal["auto", "base", "champion"]
 PersonalData = Literal["keep", "mask"]
 _SERVER = re.compile(r"quack:(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):(?P<port>\d{1,5})")
 
@@ -32,6 +34,7 @@ class ServeSettings:
     provider: Provider = "auto"
     precision: WantedPrecision = "auto"
     threads: int = field(default=2, metadata={"least": 1, "most": 256})
+    packed: bool = False
     max_tokens: int = field(default=256, metadata={"least": 1, "most": 8192})
     temperature: float = field(default=0.0, metadata={"least": 0.0, "most": 5.0})
     top_k: int = field(default=0, metadata={"least": 0, "most": 1_000_000})
@@ -138,7 +141,11 @@ class TrainSettings:
 
     A run is due with `new_examples` exchanges or ratings since the last one, or fewer after `max_age_days`, or when the share
     of local answers fell by `local_share_drop`. `candidate_share`: the share of sessions that a new version answers until
-    audits have decided, for at most `trial_days`; 0 lets it serve at once. `nice`: how much the run steps back for others.
+    audits have decided, for at most `trial_days`; 0 lets it serve at once.
+
+    `max_minutes`: how long the training may take, evaluation not counted; 0 for as long as it needs. `checkpoint_seconds`: the
+    least time between two checkpoints. `restart_nights`: how many nights may continue from the champion before one starts from
+    the base again.
     """
 
     min_examples: int = field(default=100, metadata={"least": 1, "most": 10_000_000})
@@ -165,6 +172,10 @@ class TrainSettings:
     local_share_drop: float = field(default=0.15, metadata={"least": 0.01, "most": 1.0})
     candidate_share: float = field(default=0.0, metadata={"least": 0.0, "most": 1.0})
     trial_days: int = field(default=7, metadata={"least": 1, "most": 3650})
+    max_minutes: float = field(default=0.0, metadata={"least": 0.0, "most": 100_000.0})
+    checkpoint_seconds: float = field(default=60.0, metadata={"least": 0.0, "most": 86_400.0})
+    start: Start = "auto"
+    restart_nights: int = field(default=7, metadata={"least": 1, "most": 1000})
     nice: int = field(default=10, metadata={"least": 0, "most": 19})
 
 

@@ -27,12 +27,12 @@ class Spool:
         """Whether anything waits."""
         return self._path.exists() or self._draining.exists()
 
-    def append(self, record: dict[str, Any]) -> None:
-        """Make one record durable. Raises OSError."""
+    def append(self, *records: dict[str, Any]) -> None:
+        """Make records durable. Raises OSError."""
         # Half a surrogate pair cannot be written as UTF-8 and must not cost the rest.
-        line = json.dumps(record, ensure_ascii=False).encode("utf-8", "replace")
+        lines = [json.dumps(record, ensure_ascii=False).encode("utf-8", "replace") for record in records]
         with self._appending():
-            append_line(self._path, line)
+            append_line(self._path, b"\n".join(lines))
 
     def read(self) -> list[tuple[bytes, Any]]:
         """Each waiting line and what it says, None where it is not JSON; nothing when there is no spool."""

@@ -1,10 +1,13 @@
 """The embedding of a model: token ids in, rows out. Knows one table inside a file of weights, no graph.
 
-The table is read where it lies, mapped: it takes the memory of the rows that were used, where a graph that gathers from it and
-multiplies by it holds it twice. S: tokens, H: hidden size, B: blocks of a row.
+The rows are read from where they lie, one by one: a graph that gathers from the table and multiplies by it holds it twice,
+and of a mapped one the kernel maps up to a megabyte around each row. S: tokens, H: hidden size, B: blocks of a row.
 """
 
 import json
+import math
+import threading
+import weakref
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -61,8 +64,8 @@ class TokenTable:
             blocks = table.columns // table.block_size if scaled else 1
             kind = np.uint16 if table.bfloat16 else _KINDS[table.bits]
             width = table.columns * table.bits // 8 if scaled else table.columns
-            self._packed = np.memmap(weights, kind, "r", table.offset, (table.rows, blocks, width // blocks))
-            self._scales = np.memmap(weights, np.float32, "r", table.scales, (table.rows, blocks)) if scaled else None
+            self._packed = _Rows(weights, table.offset, table.rows, (blocks, width // blocks), kind)
+            self._scales = _Rows(weights, table.scales, table.rows, (blocks,), np.float32) if scaled else None
         except (OSError, ValueError, TypeError, ZeroDivisionError, OverflowError) as error:
             raise ArtifactError(f"{weights}: the embedding cannot be read ({error}): run `shammah-train` again") from error
         self.hidden = table.columns
@@ -75,7 +78,7 @@ class TokenTable:
         if not 0 <= min(ids) <= max(ids) < self._rows:
             odd = max(ids) if max(ids) >= self._rows else min(ids)
             raise ArtifactError(f"token id {odd} is outside the vocabulary of {self._rows}")
-        packed_SBP = self._packed[list(ids)]
+        packed_SBP = self._packed.read(ids)
         if self._bfloat16:
             # The upper half of a float32 of the same value.
             return (packed_SBP.astype(np.uint32) << 16).view(np.float32).reshape(len(ids), self.hidden)
@@ -84,5 +87,30 @@ class TokenTable:
         if self._bits == 4:
             packed_SBP = np.stack((packed_SBP & 0xF, packed_SBP >> 4), axis=-1).reshape(*packed_SBP.shape[:2], -1)
         centred = packed_SBP.astype(np.float32) - np.float32(1 << (self._bits - 1))
-        result: Floats = (centred * self._scales[list(ids)][..., None]).reshape(len(ids), self.hidden)
+        result: Floats = (centred * self._scales.read(ids)[..., None]).reshape(len(ids), self.hidden)
         return result
+
+
+class _Rows:
+    """Rows of one type and size, one behind the other, in a file that is kept open."""
+
+    def __init__(self, path: Path, offset: int, count: int, sides: tuple[int, ...], kind: type[np.generic]) -> None:
+        self._offset, self._sides, self._kind = offset, sides, kind
+        self._bytes = np.dtype(kind).itemsize * math.prod(sides)
+        if self._bytes < 1:
+            raise ValueError("its rows are empty")
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed with the table
+        self._moving = threading.Lock()
+        weakref.finalize(self, self._file.close)
+        if path.stat().st_size < offset + count * self._bytes:
+            raise ValueError("it goes beyond the end of the file")
+
+    def read(self, ids: Sequence[int]) -> npt.NDArray[Any]:
+        """[S, *sides]."""
+        found = np.empty((len(ids), *self._sides), self._kind)
+        with self._moving:
+            for number, row in zip(ids, found, strict=True):
+                self._file.seek(self._offset + number * self._bytes)
+                if self._file.readinto(row.data) != self._bytes:
+                    raise ArtifactError(f"{self._file.name}: row {number} of the embedding cannot be read: it was cut")
+        return found

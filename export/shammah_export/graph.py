@@ -22,15 +22,19 @@ from shammah_export.contract import INPUTS, IR_VERSION, OPSETS, PRECISION_KEY, c
 from shammah_export.halves import FLOAT, rounded
 from shammah_export.nodes import MICROSOFT, GraphParts
 from shammah_export.precision import BITS, LARGEST_BLOCK, GraphPrecision
-from shammah_export.quantize import BLOCK_SIZES
+from shammah_export.quantize import BLOCK_SIZES, Blocks
 from shammah_export.rotary import rotary_tables
 from shammah_export.shape import ModelShape
-from shammah_export.sink import Array, ExternalWeights
+from shammah_export.sink import ExternalWeights
 from shammah_export.weights import Floats, Weights
 
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
 NORM = "model.norm.weight"
+# Codes of a head that are multiplied at once: ONNX Runtime repacks a product's whole table while it still has the old one.
+HEAD_BYTES = 4 * 2**20
+# Pieces of so many rows begin at a page of the file.
+HEAD_STEP = 4096
 
 
 def build_graph(
@@ -109,33 +113,51 @@ def _embedding_and_head(
 ) -> TableDescription:
     """The embedding table, which the graph does not read, and the head, which is the same table where they are tied."""
     table_VH = source.take(EMBEDDING, shape.vocab, shape.hidden)
-    bits, block_size = 32 if parts.float_type == FLOAT else 16, 0
-    arrays: dict[str, Array] = {"embedding": rounded(EMBEDDING, table_VH, parts.precision)}
+    # Logits are float32 whatever the graph computes in.
+    logits = "logits" if parts.float_type == FLOAT else "logits.narrow"
     if parts.precision in BITS:
         blocks = parts.quantize(table_VH)
         bits, block_size = blocks.bits, blocks.block_size
-        arrays = {"embedding.packed": blocks.packed, "embedding.scales": blocks.scales}
-    # Logits are float32 whatever the graph computes in.
-    logits = "logits" if parts.float_type == FLOAT else "logits.narrow"
-    if shape.tied:
-        offsets = []
-        for name, array in arrays.items():
-            parts.tensor(name, array)
-            places = {entry.key: entry.value for entry in parts.tensors[-1].external_data}
-            # What is too small to be mapped is inside the graph, where the engine cannot read it.
-            offsets.append(int(places["offset"]) if places else sink.place(array))
-        if parts.precision in BITS:
-            parts.quantized_linear(x, "embedding", (shape.vocab, shape.hidden), logits)
+        if shape.tied:
+            offsets = _quantized_head(parts, sink, x, "embedding", blocks, logits)
         else:
-            parts.float_head(x, "embedding", logits)
+            offsets = sink.place(blocks.packed), sink.place(blocks.scales)
+            _quantized_head(parts, sink, x, "head", parts.quantize(source.take(HEAD, shape.vocab, shape.hidden)), logits)
+        return TableDescription(shape.vocab, shape.hidden, bits, block_size, *offsets)
+    array = rounded(EMBEDDING, table_VH, parts.precision)
+    if shape.tied:
+        parts.tensor("embedding", array)
+        places = {entry.key: entry.value for entry in parts.tensors[-1].external_data}
+        # What is too small to be mapped is inside the graph, where the engine cannot read it.
+        offset = int(places["offset"]) if places else sink.place(array)
+        parts.float_head(x, "embedding", logits)
     else:
-        offsets = [sink.place(array) for array in arrays.values()]
+        offset = sink.place(array)
         parts.linear(x, "head", source.take(HEAD, shape.vocab, shape.hidden), logits)
     if logits != "logits":
         parts.cast(logits, FLOAT, "logits")
-    return TableDescription(
-        shape.vocab, shape.hidden, bits, block_size, offsets[0], offsets[-1], bfloat16=parts.precision == "bf16"
-    )
+    bits = 32 if parts.float_type == FLOAT else 16
+    return TableDescription(shape.vocab, shape.hidden, bits, 0, offset, offset, bfloat16=parts.precision == "bf16")
+
+
+def _quantized_head(
+    parts: GraphParts, sink: ExternalWeights, x: str, name: str, blocks: Blocks, logits: str
+) -> tuple[int, int]:
+    """Multiply by a table, piece by piece. Returns where its codes and its scales lie in the file, each in one."""
+    V = blocks.outputs
+    count = -(-blocks.packed.nbytes // HEAD_BYTES)
+    rows = -(-V // (count * HEAD_STEP)) * HEAD_STEP
+    names = [f"{name}.{number}" for number in range(-(-V // rows))]
+    codes_at, codes = sink.pieces([f"{piece}.packed" for piece in names], blocks.packed, rows)
+    scales_at, scales = sink.pieces([f"{piece}.scales" for piece in names], blocks.scales, rows)
+    parts.tensors += [*codes, *scales]
+    found = [
+        parts.quantized_linear(x, piece, (tensor.dims[0], blocks.inputs), logits if len(names) == 1 else f"{piece}.{logits}")
+        for piece, tensor in zip(names, codes, strict=True)
+    ]
+    if len(found) > 1:
+        parts.node("Concat", found, [logits], axis=-1)
+    return codes_at, scales_at
 
 
 def _layer(parts: GraphParts, source: Weights, shape: ModelShape, layer: int, residual: str, x: str) -> tuple[str, str]:

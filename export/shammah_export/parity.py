@@ -3,6 +3,7 @@
 Legend: M positions, V vocabulary.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,8 @@ class Parity:
     """Differences over all `positions`, teacher-forced.
 
     `max_abs_difference` is in logits, `mean_kl` in nats (KL of the reference to the graph, per position),
-    `top1_agreement` the share of positions with the same most likely token.
+    `top1_agreement` the share of positions with the same most likely token. `perplexity_ratio` is the graph's perplexity of the
+    `answer_tokens` over the reference's, `ratio_error` its standard error; both are NaN where there are no such tokens.
     """
 
     precision: GraphPrecision
@@ -32,6 +34,9 @@ class Parity:
     top1_agreement: float
     positions: int
     reference: str = "torch fp32"
+    perplexity_ratio: float = math.nan
+    ratio_error: float = math.nan
+    answer_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,22 @@ LIMITS: Mapping[GraphPrecision, Limits] = {
     # Rounding alone costs a small base model this much; the limit tells a wrong graph from a rounded one, no more.
     "int4": Limits(max_abs_difference=None, mean_kl=2.0, top1_agreement=0.4),
 }
+
+
+# What storing the weights may cost in perplexity; a graph of weights that were trained through their rounding costs next to
+# nothing, one of weights rounded afterwards often more.
+RATIO_LIMITS: Mapping[GraphPrecision, float] = {"fp32": 1.001, "int8": 1.01, "fp16": 1.005, "bf16": 1.01, "int4": 1.05}
+
+
+def above_ratio_limit(parity: Parity) -> str | None:
+    """Why a graph costs too much perplexity, or None; what two standard errors may explain is passed.
+
+    Few tokens say little: on a hundred, int8 varies by one per cent.
+    """
+    limit = RATIO_LIMITS[parity.precision]
+    if not parity.answer_tokens or parity.perplexity_ratio - 2 * parity.ratio_error <= limit:
+        return None
+    return f"perplexity ratio {parity.perplexity_ratio:.3f} is above {limit:.3g}"
 
 
 def within_limits(parity: Parity, limits: Limits | None = None) -> list[str]:
@@ -76,11 +97,13 @@ def measure_parity(
     prompts_ids: Sequence[Sequence[int]],
     precision: GraphPrecision,
     *,
+    answers_from: Sequence[int] | None = None,
     threads: int = 2,
 ) -> Parity:
     """Run both models over the same token ids and compare the logits of every position.
 
-    The graph reads the first half of a prompt in one run and the rest token by token, so that prefill, cache and the
+    `answers_from` says for each prompt at which of its tokens the answer begins, whose perplexity is compared (default: at the
+    second). The graph reads the first half of a prompt in one run and the rest token by token, so that prefill, cache and the
     kernels for a single row are all covered. Raises ExportError without tokens to compare or if a model cannot be run.
     """
     if not prompts_ids or not all(len(ids) for ids in prompts_ids):
@@ -88,14 +111,44 @@ def measure_parity(
     reference = _load_reference(model_folder)
     # Accumulated per prompt: the logits of all prompts together would be the largest thing in memory.
     worst, divergence, agreed, positions = 0.0, 0.0, 0, 0
-    for ids in prompts_ids:
+    more_nats: list[npt.NDArray[np.float64]] = []
+    runner = GraphRunner(graph_folder, max(len(ids) for ids in prompts_ids), threads=threads)
+    for ids, first in zip(prompts_ids, answers_from or [1] * len(prompts_ids), strict=True):
         wanted_MV = _reference_logits(reference, ids)
-        found_MV = _graph_logits(graph_folder, ids, threads)
+        found_MV = _graph_logits(runner, ids)
+        more_nats.append(_nll(found_MV, ids, first) - _nll(wanted_MV, ids, first))
         worst = max(worst, float(np.abs(wanted_MV - found_MV).max())) if np.isfinite(found_MV).all() else float("nan")
         divergence += float(_kl(wanted_MV, found_MV).sum())
         agreed += int((wanted_MV.argmax(axis=1) == found_MV.argmax(axis=1)).sum())
         positions += len(ids)
-    return Parity(precision, worst, divergence / positions, agreed / positions, positions)
+    ratio, error, tokens = _ratio(np.concatenate(more_nats))
+    return Parity(
+        precision,
+        worst,
+        divergence / positions,
+        agreed / positions,
+        positions,
+        perplexity_ratio=ratio,
+        ratio_error=error,
+        answer_tokens=tokens,
+    )
+
+
+def _ratio(more_nats_M: npt.NDArray[np.float64]) -> tuple[float, float, int]:
+    """Perplexity ratio of so many tokens, from what each costs the graph more than the reference, and its standard error."""
+    count = len(more_nats_M)
+    if count < 2:
+        return math.nan, math.nan, 0
+    ratio = math.exp(float(more_nats_M.mean()))
+    # Of an exponential, to first order.
+    return ratio, ratio * float(more_nats_M.std(ddof=1)) / math.sqrt(count), count
+
+
+def _nll(logits_MV: Floats, ids: Sequence[int], first: int) -> npt.NDArray[np.float64]:
+    """Negative log-likelihood in nats of the ids from place `first` on."""
+    rows = _log_softmax(logits_MV[first - 1 : len(ids) - 1])
+    nll: npt.NDArray[np.float64] = -rows[np.arange(len(rows)), np.array(ids[first:], np.int64)]
+    return nll
 
 
 def _load_reference(model_folder: Path) -> Any:
@@ -116,8 +169,8 @@ def _reference_logits(model: Any, ids: Sequence[int]) -> Floats:
         return logits
 
 
-def _graph_logits(graph_folder: Path, ids: Sequence[int], threads: int) -> Floats:
-    runner = GraphRunner(graph_folder, len(ids), threads=threads)
+def _graph_logits(runner: GraphRunner, ids: Sequence[int]) -> Floats:
+    runner.cached = 0
     half = (len(ids) + 1) // 2
     return np.concatenate([runner.read(ids[:half]), *(runner.read([token]) for token in ids[half:])])
 

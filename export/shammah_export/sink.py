@@ -3,7 +3,8 @@
 A tensor is written as soon as it is made and never kept, so an export needs the memory of its largest tensor only.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -50,17 +51,17 @@ class ExternalWeights:
         array = np.ascontiguousarray(array)
         if array.nbytes < PAGE:
             return onnx.numpy_helper.from_array(array, name)
+        return _placed(name, array.dtype, array.shape, self.place(array))
+
+    def pieces(self, names: Sequence[str], array: Array, rows: int) -> tuple[int, list[Any]]:
+        """Store one array; one TensorProto for each `rows` rows of it, whatever their size. Returns its offset and them."""
         start = self.place(array)
-        tensor = onnx.TensorProto(
-            name=name,
-            dims=array.shape,
-            data_type=onnx.helper.np_dtype_to_tensor_dtype(array.dtype),
-            data_location=onnx.TensorProto.EXTERNAL,
-        )
-        place = {"location": WEIGHTS_NAME, "offset": start, "length": array.nbytes}
-        for key, value in place.items():
-            tensor.external_data.add(key=key, value=str(value))
-        return tensor
+        width = array.nbytes // len(array)
+        parts = [(at, min(rows, len(array) - at)) for at in range(0, len(array), rows)]
+        return start, [
+            _placed(name, array.dtype, (count, *array.shape[1:]), start + at * width)
+            for name, (at, count) in zip(names, parts, strict=True)
+        ]
 
     def place(self, array: Array) -> int:
         """Store an array, in C order, outside the graph's own tensors. Returns its offset in bytes."""
@@ -69,3 +70,16 @@ class ExternalWeights:
         # As bytes first: a buffer of bfloat16 has no format that Python knows.
         self._file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         return start
+
+
+def _placed(name: str, kind: np.dtype[Any], dims: Sequence[int], offset: int) -> Any:
+    tensor = onnx.TensorProto(
+        name=name,
+        dims=dims,
+        data_type=onnx.helper.np_dtype_to_tensor_dtype(kind),
+        data_location=onnx.TensorProto.EXTERNAL,
+    )
+    place = {"location": WEIGHTS_NAME, "offset": offset, "length": kind.itemsize * math.prod(dims)}
+    for key, value in place.items():
+        tensor.external_data.add(key=key, value=str(value))
+    return tensor

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from shammah_data import sessions
 from shammah_data.auditing import AuditRate
-from shammah_data.errors import InputError, LogError
+from shammah_data.errors import ArtifactError, InputError, LogError
 from shammah_data.guard import Guard
 from shammah_data.home import Home
 from shammah_data.manifest import Manifest
@@ -23,20 +23,26 @@ from shammah_runtime.conversation import Conversation, fill
 from shammah_runtime.engine import memory
 from shammah_runtime.engine.choice import Wanted
 from shammah_runtime.engine.decoding import Decoding
+from shammah_runtime.engine.packing import Packer
 from shammah_runtime.hiring import make_teacher
 from shammah_runtime.learned import LearnedIndex, LearnedTier
-from shammah_runtime.loading import WhenLoaded, until
+from shammah_runtime.loading import LOADING, WhenLoaded, until
 from shammah_runtime.models import ModelKeeper
 from shammah_runtime.neural import NeuralTier
 from shammah_runtime.proposal import STOPPED, declined
+from shammah_runtime.retrieval import Retrieval
 from shammah_runtime.routing import Routing
 from shammah_runtime.teacher import Teacher
 from shammah_runtime.template import TemplateTier
 from shammah_runtime.turns import OneAtATime
+from shammah_runtime.verified import VerifiedTier
+from shammah_runtime.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from shammah_runtime.desk import Keeper
+    from shammah_runtime.engine.model import Memory
     from shammah_runtime.proposal import LocalTier, Proposal, Query
 
 _RETRY_SECONDS = 1.0
@@ -72,11 +78,15 @@ class Appliance:
         self.home = home
         self.store = ModelStore(home.models)
         self.log: ExchangeLog = ExchangeLog(home, settings)
-        self.wanted = Wanted(options.provider or serve.provider, options.precision or serve.precision, serve.threads)
+        self.wanted = Wanted(
+            options.provider or serve.provider, options.precision or serve.precision, serve.threads, serve.packed
+        )
         session = str(uuid.uuid4())
-        self.models = ModelKeeper(self.store, self.wanted, session=session)
+        packer = Packer(self.store) if serve.packed else None
+        self.models = ModelKeeper(self.store, self.wanted, session=session, packer=packer)
         self.index = LearnedIndex()
         self.context_turns = serve.context_turns
+        self.retrieval = Retrieval(self.index)
         self._warn = warn
         self._watch = options.watch
         self._filled = threading.Event()
@@ -84,24 +94,35 @@ class Appliance:
         self._filler = threading.Thread(target=self._fill, name="learned-index", daemon=True)
         self.why_no_audits = ""
         self.guard = Guard(home.models)
-        decoding = Decoding.of(serve, options.decoding)
-        seconds = settings.routing.local_seconds
-        self._neural = NeuralTier(self.models, decoding, self._support, self._likely, self.guard, seconds)
         offline = options.offline or section.offline
         self._teacher: Teacher | None = None
         if not offline:
             self._teacher = make_teacher(section, serve.context_turns, self.log)
-        neural: LocalTier = self._neural
+        self._verified = VerifiedTier(self.models, self.index, self.retrieval, lambda: self.decoding.max_tokens)
+        self._neural = NeuralTier(
+            self.models,
+            Decoding.of(serve, options.decoding),
+            self._support,
+            self._likely,
+            self._verified.against,
+            self.guard,
+            settings.routing.local_seconds,
+        )
+        neural: LocalTier = _Looked(self._neural, self._verified, self._filled)
+        verified: LocalTier = _Filled(self._verified, self._filled)
         self._turns: OneAtATime | None = None
         if options.engine_wait is not None:
-            neural = self._turns = OneAtATime(self._neural, self.models.wait, options.engine_wait)
+            neural = self._turns = OneAtATime(neural, self.models.wait, options.engine_wait)
+            verified = self._turns.beside("learned", verified)
         else:
             forward = options.watch and serve.first_query == "forward" and self._may_ask()
-            neural = WhenLoaded(self._neural, self.models.wait, patient=not forward)
+            neural = WhenLoaded(neural, self.models.wait, not forward, declined("neural", LOADING))
+            verified = WhenLoaded(verified, self.models.wait, not forward, None)
         cascade = Cascade(
             local=(
                 neural,
-                _Filled(LearnedTier(self.index, serve.learned_threshold), self._filled),
+                verified,
+                _Filled(LearnedTier(self.index, serve.learned_threshold, self._verifies), self._filled),
                 TemplateTier(),
             ),
             teacher=self._teacher,
@@ -109,7 +130,10 @@ class Appliance:
             routing=Routing.of(settings.routing),
         )
         self._keeps = not options.no_log
-        log = self.log if self._keeps else None
+        log: Keeper | None = self.log if self._keeps else None
+        self._writer: Writer | None = None
+        if log is not None and options.engine_wait is not None:
+            log = self._writer = Writer(self.log)
         self.auditor = self._make_auditor(settings.audit) if log is not None else None
         forgotten = Announced(home.tombstones)
         turns = serve.context_turns
@@ -148,6 +172,9 @@ class Appliance:
         self.models.start(self._watch)
         self._filler.start()
 
+    def _verifies(self, query: "Query") -> bool:
+        return self.models.wait(0.0) and self._verified.verifies(query)
+
     def _may_ask(self) -> bool:
         return self._teacher is not None and self._teacher.available
 
@@ -162,7 +189,9 @@ class Appliance:
         if self._teacher is None or self.why_no_audits:
             return None
         rate = AuditRate(max(section.new_share, section.share), section.share, section.per_day)
-        return Auditor(self.log, self.store, self.guard, self._teacher, rate, self._promise, self.models.note)
+        return Auditor(
+            self.log, self.store, self.guard, self._teacher, rate, self._promise, self.models.note, self.index.observe
+        )
 
     def _promise(self, version: str) -> Promise | None:
         model = self.models.serving()
@@ -181,6 +210,8 @@ class Appliance:
             self.auditor.close()
         if self._turns is not None:
             self._turns.close()
+        if self._writer is not None:
+            self._writer.close()
         self.models.close()
         # A thread that is inside a native library when the interpreter ends would take the process down with it.
         if self._filler.is_alive():
@@ -191,8 +222,17 @@ class Appliance:
         return self.index.support(query, answer)
 
     def _likely(self, query: str) -> list[str]:
+        if found := self._verified.found(query):
+            return found
         match = self.index.nearest(query) if self._filled.is_set() else None
         return [match.known.answer] if match is not None and match.similarity >= _DRAFT_SIMILARITY else []
+
+    def _read_index(self, memory: "Memory") -> None:
+        try:
+            self.retrieval.attach(memory)
+            self.retrieval.catch_up(memory)
+        except ArtifactError as error:
+            self._warn(f"earlier answers are found by their words only: {error}")
 
     def _fill(self) -> None:
         taken = False
@@ -207,6 +247,11 @@ class Appliance:
             self._warn(f"the learned answers are not available: {error}")
         finally:
             self._filled.set()
+        # After the model, which it needs, and which has the cores until then.
+        if self._watch and (model := self.models.serving()) is not None and (memory := model.memory) is not None:
+            # The version itself must not be held on to while its index is read.
+            del model
+            self._read_index(memory)
         if self._teacher is not None and self._teacher.available:
             # After the model: importing the SDK takes more than a second of one core.
             while not self.models.wait(_CLOSING_LOOK_SECONDS) and not self._closed.is_set():
@@ -227,14 +272,29 @@ class Appliance:
                 return
 
 
+class _Looked:
+    """The neural tier, before which earlier answers are looked for: once for this tier and the next."""
+
+    def __init__(self, tier: "LocalTier", verified: VerifiedTier, filled: threading.Event) -> None:
+        self._tier = tier
+        self._verified = verified
+        self._filled = filled
+
+    def propose(self, query: "Query") -> "Proposal | None":
+        if not until(self._filled.wait, query.stop):
+            return declined("neural", STOPPED)
+        self._verified.look(query)
+        return self._tier.propose(query)
+
+
 class _Filled:
     """A tier that waits until its index has been read."""
 
-    def __init__(self, tier: LearnedTier, filled: threading.Event) -> None:
+    def __init__(self, tier: "LocalTier", filled: threading.Event) -> None:
         self._tier = tier
         self._filled = filled
 
-    def propose(self, query: "Query") -> "Proposal":
+    def propose(self, query: "Query") -> "Proposal | None":
         if not until(self._filled.wait, query.stop):
             return declined("learned", STOPPED)
         return self._tier.propose(query)

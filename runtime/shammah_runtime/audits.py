@@ -50,9 +50,13 @@ class Auditor:
         rate: AuditRate,
         promise: Callable[[str], Promise | None],
         note: Callable[[str], None],
+        observe: Callable[[str, str, bool, str | None], None] = lambda _query, _answer, _right, _version: None,
         now: Now = lambda: datetime.now(UTC),
     ) -> None:
-        """`promise(version)`: what a version is held to, None for one that is not here; `note` gets what users should know."""
+        """`promise(version)`: what a version is held to, None for one that is not here; `note` gets what users should know.
+
+        `observe(query, answer, right, version)` learns what became of an answer.
+        """
         self._log = log
         self._store = store
         self._guard = guard
@@ -60,6 +64,7 @@ class Auditor:
         self._rate = rate
         self._promise = promise
         self._note = note
+        self._observe = observe
         self._now = now
         self._counted = threading.Event()
         self._audited: dict[str, int] = {}
@@ -168,6 +173,7 @@ class Auditor:
         agrees, reason = agreement(reply.text, row["answer"])
         self._log.audit(Audited(exchange_id, version, row["teacher_probability"], agrees, reason, self._now()))
         self._audited[version] = self._audited.get(version, 0) + 1
+        self._observe(row["query"], row["answer"], agrees, row["model_version"])
         self._conclude(version)
         return True
 

@@ -103,9 +103,12 @@ class Cascade:
             local = ()
         for tier in local:
             since = self._clock()
-            proposal = timed(tier.propose(query), since)
+            proposed = tier.propose(query)
             if query.stop.asked():
                 raise InterruptedError
+            if proposed is None:
+                continue
+            proposal = timed(proposed, since)
             if proposal.accepted:
                 on_text(proposal.text)
                 return reply(proposal)

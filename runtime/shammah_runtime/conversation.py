@@ -4,12 +4,13 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from shammah_data import queries
 from shammah_data.errors import InputError
 from shammah_data.exchange import Exchange, Message, Rating
 from shammah_data.log import ExchangeLog, context_of
-from shammah_data.tombstones import Announced
+from shammah_data.tombstones import Announced, tombstones
 from shammah_runtime.cascade import Cascade, Reply
-from shammah_runtime.desk import Desk, asked, encodable
+from shammah_runtime.desk import Desk, Keeper, asked, encodable
 from shammah_runtime.learned import Known, LearnedIndex
 from shammah_runtime.proposal import Asked, OnText, Query
 from shammah_runtime.stopping import NEVER, Stop
@@ -27,7 +28,7 @@ class Conversation:
         self,
         cascade: Cascade,
         index: LearnedIndex,
-        log: ExchangeLog | None,
+        log: Keeper | None,
         context_turns: int,
         warn: Callable[[str], None],
         forgotten: Announced | None = None,
@@ -115,7 +116,16 @@ class Conversation:
 
 
 def fill(index: LearnedIndex, log: ExchangeLog) -> None:
-    """Load what may be repeated from the log. Raises LogError; LogTakenError after a quarter of a second."""
-    for row in log.learnable(wait=_FILL_WAIT):
-        if not context_of(row):
-            index.add(Known(str(row["id"]), row["query"], row["target"]))
+    """Load what may be repeated from the log, what became of answers that were given, and what was forgotten.
+
+    Raises LogError; LogTakenError after a quarter of a second.
+    """
+    rows = [row for row in log.learnable(wait=_FILL_WAIT) if not context_of(row)]
+    for row in rows:
+        index.add(Known(str(row["id"]), row["query"], row["target"]))
+    for row in log.read(queries.judged_answers, wait=_FILL_WAIT):
+        index.observe(row["query"], row["answer"], row["rating"] == "good", row["model_version"])
+    for stone in log.read(tombstones, wait=_FILL_WAIT):
+        index.remove(stone.exchange_id)
+    if rows:
+        index.logged(str(row["id"]) for row in rows)

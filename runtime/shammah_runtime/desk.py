@@ -6,11 +6,10 @@ Knows no session: who asks brings the earlier turns along.
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from shammah_data.errors import InputError, LogError
 from shammah_data.exchange import Exchange, Feedback, Rating
-from shammah_data.log import ExchangeLog
 from shammah_data.settings import LONGEST_QUERY
 from shammah_data.tombstones import Announced
 from shammah_runtime.cascade import Cascade, Reply
@@ -22,6 +21,22 @@ if TYPE_CHECKING:
 
 # A template is a fixed sentence: there is nothing to measure.
 AUDITED = frozenset({"neural", "learned"})
+
+
+class Keeper(Protocol):
+    """What keeps exchanges and ratings: the log itself, or what writes for many threads."""
+
+    def append(self, exchange: Exchange) -> bool:
+        """Make one exchange durable before returning. Raises LogError."""
+        ...
+
+    def rate(self, feedback: Feedback) -> bool:
+        """Make one rating durable before returning. Raises LogError."""
+        ...
+
+    def clean(self, text: str) -> str:
+        """A text as the log keeps it."""
+        ...
 
 
 class Desk:
@@ -36,7 +51,7 @@ class Desk:
         self,
         cascade: Cascade,
         index: LearnedIndex,
-        log: ExchangeLog | None,
+        log: Keeper | None,
         warn: Callable[[str], None],
         forgotten: Announced | None = None,
         auditor: "Auditor | None" = None,
@@ -90,6 +105,8 @@ class Desk:
         if rating == "bad" and repeated is not None and reply is not None and reply.proposal.same_query:
             # Else the answer would be learned again from where it came.
             self._keep(lambda log: log.rate(Feedback(repeated, "bad")), private)
+        if exchange.tier in AUDITED:
+            self._index.observe(exchange.query, exchange.answer, rating == "good", exchange.model_version)
         if correction is not None:
             if not exchange.context and exchange.trainable and not private:
                 self._index.add(self._known(exchange.id, exchange.query, correction))
@@ -118,7 +135,7 @@ class Desk:
         finally:
             self._looking.release()
 
-    def _keep(self, write: Callable[[ExchangeLog], bool], private: bool) -> None:
+    def _keep(self, write: Callable[[Keeper], bool], private: bool) -> None:
         if self._log is None or private:
             return
         try:

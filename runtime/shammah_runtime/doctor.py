@@ -1,6 +1,7 @@
 """Checks of an installation, one line each, with what to do. Reads; repairs nothing."""
 
 import base64
+import contextlib
 import os
 from dataclasses import dataclass
 from importlib import metadata
@@ -144,7 +145,8 @@ def _model(home: Home) -> list[Check]:
             return [
                 Check("warn", "model", "none has been published", "run shammah-train once there are exchanges to learn from")
             ]
-        checks = [_version("model", store.verify(pointer.champion), home)]
+        manifest = store.verify(pointer.champion)
+        checks = [_version("model", manifest, home), _packed(manifest, home)]
     except ShammahError as error:
         return [Check("fail", "model", str(error))]
     if pointer.candidate is not None:
@@ -174,6 +176,32 @@ def _version(name: str, manifest: Manifest, home: Home) -> Check:
     except ShammahError as error:
         return Check("warn", name, whole, str(error))
     return Check("ok", name, f"{whole}; {first.graph.precision} on {first.graph.provider} serves ({first.why})")
+
+
+def _packed(manifest: Manifest, home: Home) -> Check:
+    """What was packed of the champion for this machine, and the room that it takes."""
+    from shammah_data.store import ModelStore, packed_folder
+    from shammah_runtime.engine.packed import Packed, packed_bytes
+    from shammah_runtime.engine.packing import worth_packing
+
+    folder = ModelStore(home.models).folder(manifest.version)
+    with contextlib.suppress(SettingsError):  # reported already
+        if not Settings.load(home.settings).serve.packed:
+            return Check("ok", "packed", "off; [serve] packed = true opens a version in less time")
+    told: list[str] = []
+    level: Level = "ok"
+    size = packed_bytes(folder) / 1e6
+    for graph in manifest.graphs:
+        state, reason = Packed.of(folder, manifest, graph).state()
+        if state == "refused":
+            level = "warn"
+            told.append(f"{graph.precision} is not used: {reason}")
+        elif state == "ready":
+            told.append(f"{graph.precision} ready, {size:.0f} MB")
+        elif worth_packing(manifest, graph):
+            told.append(f"{graph.precision} none yet; a session makes it, if it stays open for a moment")
+    todo = f"it loads as published; remove {packed_folder(folder)} to try again" if level == "warn" else ""
+    return Check(level, "packed", ", ".join(told) or "not needed for a model this small", todo)
 
 
 def _key() -> Check:

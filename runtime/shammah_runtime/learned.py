@@ -1,8 +1,8 @@
-"""The learned tier: the answer of an earlier exchange whose query says the same. Knows words, no model.
+"""What is known and may be repeated: earlier exchanges by the words of their queries. Knows words, no model and no vectors.
 
 Similarity is the cosine of word and word-pair counts weighted by inverse document frequency (Spärck Jones, "A statistical
-interpretation of term specificity", 1972). The numbers, names and negations of both queries must be the same,
-whatever the similarity.
+interpretation of term specificity", 1972). Whatever the similarity, nothing may speak against giving two queries one answer
+(`shammah_data.guards`).
 """
 
 import itertools
@@ -10,15 +10,20 @@ import math
 import re
 import threading
 from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from shammah_data.exchange import Attempt
-from shammah_data.judge import facts, normalize
+from shammah_data.guards import conflict
+from shammah_data.judge import normalize
 from shammah_data.similarity import Support
+from shammah_data.trust import Record
 from shammah_runtime.followup import depends_on_context
 from shammah_runtime.proposal import Proposal, Query, declined
 
 _WORD = re.compile(r"\w+(?:['.+-]\w+)*|[+*/%=<>-]")
+# Exchanges that share a word with the query, those with its rarest words first, of which the similarity is taken.
+_MOST_COMPARED = 500
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,10 @@ class Match:
 
 
 class LearnedIndex:
-    """Known exchanges by the words of their queries; grows and shrinks while it serves."""
+    """Known exchanges by the words of their queries; grows and shrinks while it serves.
+
+    It also keeps what became of answers that were given: how often one was right, and after which query it was wrong.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -47,27 +55,86 @@ class LearnedIndex:
         self._by_feature: dict[str, set[str]] = defaultdict(set)
         self._by_query: dict[str, str] = {}
         self._support = Support()
+        self._followers: list[tuple[Callable[[Known], None], Callable[[str], None]]] = []
+        self._seeded: set[str] = set()
+        self._logged: set[str] | None = None
+        self._gone: set[str] = set()
+        self._outcomes: dict[str, list[tuple[bool, str | None]]] = defaultdict(list)
+        self._refused: set[tuple[str, str]] = set()
 
     def __len__(self) -> int:
         return len(self._known)
 
+    def follow(self, added: Callable[[Known], None], removed: Callable[[str], None]) -> None:
+        """Be told of every exchange that comes or goes from now on."""
+        self._followers.append((added, removed))
+
     def add(self, known: Known) -> None:
         """Remember an exchange; one with the same id or the same query is replaced."""
-        features = _features(known.query)
         with self._lock:
-            self._remove(known.id)
-            if (older := self._by_query.get(normalize(known.query))) is not None:
-                self._remove(older)
-            self._known[known.id] = (known, features)
-            self._by_query[normalize(known.query)] = known.id
-            for feature in features:
-                self._by_feature[feature].add(known.id)
-            self._support.add(known.id, known.query, known.answer)
+            replaced = {known.id, self._by_query.get(normalize(known.query), known.id)}
+            lost = [one for one in replaced if self._remove(one)]
+            self._insert(known)
+        self._tell(lost, [known])
+
+    def seed(self, rows: Iterable[Known]) -> None:
+        """Remember exchanges that a version brings along, except what was forgotten since, or has been asked again.
+
+        Where the log holds any of them it holds all that may still be repeated, and the others are left out.
+        """
+        with self._lock:
+            new = []
+            for known in rows:
+                if known.id in self._known:
+                    self._seeded.add(known.id)
+                elif known.id not in self._gone and normalize(known.query) not in self._by_query:
+                    self._insert(known)
+                    self._seeded.add(known.id)
+                    new.append(known)
+            lost = self._settle()
+        self._tell(lost, new)
+
+    def logged(self, ids: Iterable[str]) -> None:
+        """Learn which exchanges the log holds that may be repeated; see `seed`."""
+        with self._lock:
+            self._logged = set(ids)
+            lost = self._settle()
+        self._tell(lost, [])
 
     def remove(self, exchange_id: str) -> None:
-        """Forget an exchange; one that is not known is no error."""
+        """Forget an exchange, for good; one that is not known is no error."""
         with self._lock:
-            self._remove(exchange_id)
+            self._gone.add(exchange_id)
+            lost = [exchange_id] if self._remove(exchange_id) else []
+        self._tell(lost, [])
+
+    def get(self, exchange_id: str) -> Known | None:
+        """A known exchange by its id."""
+        with self._lock:
+            found = self._known.get(exchange_id)
+        return found[0] if found else None
+
+    def all(self) -> list[Known]:
+        """Everything that is known."""
+        with self._lock:
+            return [known for known, _ in self._known.values()]
+
+    def observe(self, query: str, answer: str, right: bool, version: str | None) -> None:
+        """Take note that an answer was right or wrong after a query, when this version gave it."""
+        with self._lock:
+            pair = normalize(query), normalize(answer)
+            self._outcomes[pair[1]].append((right, version))
+            (self._refused.discard if right else self._refused.add)(pair)
+
+    def refused(self, query: str, answer: str) -> bool:
+        """Whether this answer was wrong when this very query was asked last."""
+        return (normalize(query), normalize(answer)) in self._refused
+
+    def record(self, answer: str, version: str, start: Record = Record()) -> Record:
+        """What became of an answer, `start` included, with less weight for what other versions gave."""
+        for right, by in self._outcomes.get(normalize(answer), ()):
+            start = start.plus(right, by == version)
+        return start
 
     def support(self, query: str, answer: str) -> float:
         """How alike the nearest known query with this very answer is, from 0 to 1."""
@@ -78,19 +145,46 @@ class LearnedIndex:
         """Forget the exchange that led to an answer that was rated bad, if one did."""
         with self._lock:
             match = self._nearest(query)
-            if match is not None and match.known.answer == answer:
-                self._remove(match.known.id)
+            lost = []
+            if match is not None and match.known.answer == answer and self._remove(match.known.id):
+                lost = [match.known.id]
+        self._tell(lost, [])
 
-    def _remove(self, exchange_id: str) -> None:
+    def _insert(self, known: Known) -> None:
+        features = _features(known.query)
+        self._known[known.id] = (known, features)
+        self._by_query[normalize(known.query)] = known.id
+        for feature in features:
+            self._by_feature[feature].add(known.id)
+        self._support.add(known.id, known.query, known.answer)
+
+    def _settle(self) -> list[str]:
+        """Drop what a version brought along and the log, being the one it was made from, no longer holds."""
+        if self._logged is None or not self._seeded & self._logged:
+            return []
+        doomed = self._seeded - self._logged
+        self._seeded -= doomed
+        return [one for one in doomed if self._remove(one)]
+
+    def _tell(self, lost: Iterable[str], new: Iterable[Known]) -> None:
+        # Without the lock: a follower may hold one of its own while it asks.
+        for added, removed in self._followers:
+            for identity in lost:
+                removed(identity)
+            for known in new:
+                added(known)
+
+    def _remove(self, exchange_id: str) -> bool:
         found = self._known.pop(exchange_id, None)
         if found is None:
-            return
+            return False
         known, features = found
         self._support.remove(exchange_id)
         if self._by_query.get(normalize(known.query)) == exchange_id:
             del self._by_query[normalize(known.query)]
         for feature in features:
             self._by_feature[feature].discard(exchange_id)
+        return True
 
     def nearest(self, query: str) -> Match | None:
         """The most similar known exchange, or None when no word is shared."""
@@ -105,8 +199,10 @@ class LearnedIndex:
             return Match(self._known[same][0], 1.0)
         features = _features(query)
         candidates: set[str] = set()
-        for feature in features:
+        for feature in sorted(features, key=lambda one: len(self._by_feature.get(one, ()))):
             candidates |= self._by_feature.get(feature, set())
+            if len(candidates) >= _MOST_COMPARED:
+                break
         best: Match | None = None
         for identity in candidates:
             known, theirs = self._known[identity]
@@ -127,11 +223,15 @@ class LearnedIndex:
 
 
 class LearnedTier:
-    """Repeats the answer of the nearest known exchange when its query is similar enough."""
+    """Repeats the answer of the nearest known exchange when its query is similar enough.
 
-    def __init__(self, index: LearnedIndex, threshold: float) -> None:
+    Where `verifies` says of a query that a version weighs earlier answers for it, only the same words are similar enough.
+    """
+
+    def __init__(self, index: LearnedIndex, threshold: float, verifies: Callable[[Query], bool] = lambda _: False) -> None:
         self._index = index
         self._threshold = threshold
+        self._verifies = verifies
 
     def propose(self, query: Query) -> Proposal:
         """The earlier answer, or the reason for none."""
@@ -143,24 +243,15 @@ class LearnedTier:
         told = f"similarity {match.similarity:.2f} to {match.known.query[:60]!r}"
         if match.similarity < self._threshold:
             return declined("learned", f"{told}, below {self._threshold:.2f}", None, self._threshold)
-        mine, theirs = facts(query.text), facts(match.known.query)
-        if mine.numbers != theirs.numbers:
-            return declined("learned", f"{told}, but the numbers differ", None, self._threshold)
-        if mine.negated != theirs.negated:
-            return declined("learned", f"{told}, but one of the two is negated", None, self._threshold)
-        if other := _other_names(query.text, match.known.query):
-            return declined("learned", f"{told}, but only one of the two names {other}", None, self._threshold)
+        same_words = normalize(query.text) == normalize(match.known.query)
+        if not same_words and self._verifies(query):
+            return declined("learned", f"{told}, which the model did not confirm", None, self._threshold)
+        if (found := conflict(query.text, match.known.query)) is not None:
+            return declined("learned", f"{told}, but {found.reason}", None, self._threshold)
+        if self._index.refused(query.text, match.known.answer):
+            return declined("learned", f"{told}, but its answer was wrong when this was asked before", None, self._threshold)
         attempt = Attempt("learned", "accepted", told, None, self._threshold)
-        return Proposal(attempt, text=match.known.answer, repeats=match.known.id, same_query=match.similarity == 1.0)
-
-
-def _other_names(a: str, b: str) -> str | None:
-    """The first name that only one of two queries has; looked for in all of the other, where it may be spelled small."""
-    for named, text in ((a, normalize(b)), (b, normalize(a))):
-        for name in sorted(facts(named).names):
-            if name not in text:
-                return name
-    return None
+        return Proposal(attempt, text=match.known.answer, repeats=match.known.id, same_query=same_words)
 
 
 def _features(query: str) -> Counter[str]:

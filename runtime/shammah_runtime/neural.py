@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from shammah_data.errors import ShammahError
 from shammah_data.exchange import Attempt
@@ -12,12 +13,13 @@ from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_runtime.engine.confidence import ceiling, confidence, features
 from shammah_runtime.engine.decoder import Decoder, Generated
 from shammah_runtime.engine.decoding import Decoding
-from shammah_runtime.engine.model import Model
+from shammah_runtime.engine.model import Model, Prompt
 from shammah_runtime.followup import depends_on_context
 from shammah_runtime.models import ModelKeeper
 from shammah_runtime.proposal import STOPPED, Proposal, Query, Token, declined
 from shammah_runtime.stopping import NEVER, Deadline, Stop
 
+T = TypeVar("T")
 # The confidence is calibrated on questions that stand alone until a version has seen this many that do not.
 _LEAST_CONTEXT_EXAMPLES = 20
 # How often one looks whether an answer is still wanted.
@@ -33,16 +35,19 @@ class NeuralTier:
         decoding: Decoding,
         support: Callable[[str, str], float],
         likely: Callable[[str], Sequence[str]] = lambda _: (),
+        against: Callable[[str, str], str | None] = lambda _query, _answer: None,
         guard: Guard | None = None,
         seconds: float = 0.0,
     ) -> None:
         """`support(query, answer)`: how alike the nearest known query with this answer is, from 0 to 1.
 
         `likely(query)`: answers that the model may well give, the best first. They make it faster and change nothing.
+        `against(query, answer)`: why an answer must not be given however sure the model is, or None.
         `guard`: thresholds that audits have raised. `seconds`: how long an answer may take to decode; 0 for any time.
         """
         self._models = models
         self._likely = likely
+        self._against = against
         self._support = support
         self._guard = guard
         self._seconds = seconds
@@ -59,19 +64,17 @@ class NeuralTier:
                 "neural",
                 f"the question depends on earlier turns, of which {model.manifest.version} learned from {learned_turns}",
             )
-        # A version that learned from single questions only has never seen more than one exchange before a question.
-        context = query.context if learned_turns >= _LEAST_CONTEXT_EXAMPLES else query.context[-2:]
         try:
             calibration = self._held_to(model)
         except ShammahError as error:
             return declined("neural", str(error))
         decoding = query.decoding or self.decoding
-        budget = min(decoding.max_tokens, model.manifest.shape.context // 2)
+        budget = answer_budget(model, decoding.max_tokens)
         decoding = replace(decoding, max_tokens=budget)
         stop = Deadline(query.stop, self._seconds) if self._seconds else query.stop
         seen: list[float] = []
         try:
-            prompt = model.prompt(query.text, context, budget)
+            prompt = read_prompt(model, query, self.decoding.max_tokens)
             drafts = [model.decoder.tokenizer.answer(text, model.decoder.stop_ids) for text in self._likely(query.text)]
             answer = interruptible(
                 model.decoder,
@@ -107,6 +110,8 @@ class NeuralTier:
             return declined("neural", f"{told}, below {calibration.threshold:.2f}{trimmed}", *figures)
         if not answer.finished or not answer.text:
             return declined("neural", f"{told}, but the answer did not end within {budget} tokens{trimmed}", *figures)
+        if (reason := self._against(query.text, answer.text)) is not None:
+            return declined("neural", f"{told}, but {reason}{trimmed}", *figures)
         return Proposal(
             Attempt("neural", "accepted", f"{told}, at least {calibration.threshold:.2f}{trimmed}", *figures),
             text=answer.text,
@@ -127,6 +132,18 @@ class NeuralTier:
         return replace(calibration, threshold=threshold)
 
 
+def answer_budget(model: Model, most: int) -> int:
+    """Tokens that an answer may have: at most so many, and no more than half of the context."""
+    return min(most, model.manifest.shape.context // 2)
+
+
+def read_prompt(model: Model, query: Query, most: int) -> Prompt:
+    """The prompt that a version answers a query after. Raises InputError for a query that does not fit."""
+    # A version that learned from single questions only has never seen more than one exchange before a question.
+    whole = model.manifest.context_examples >= _LEAST_CONTEXT_EXAMPLES
+    return model.prompt(query.text, query.context if whole else query.context[-2:], answer_budget(model, most))
+
+
 def exchanges_left_out(count: int) -> str:
     """In words, for whoever wonders why an earlier turn was not minded."""
     return f"{count} earlier exchange{'s' if count > 1 else ''} left out"
@@ -143,9 +160,9 @@ def _tokens(answer: Generated, tokenizer: ChatTokenizer) -> tuple[Token, ...]:
     )
 
 
-def interruptible(decoder: Decoder, work: Callable[[], Generated], stop: Stop = NEVER) -> Generated:
+def interruptible(decoder: Decoder, work: Callable[[], T], stop: Stop = NEVER) -> T:
     """Run on a thread of its own what a Ctrl-C or `stop` must end at once: a signal is not handled while the graph runs."""
-    outcome: list[Generated | BaseException] = []
+    outcome: list[T | BaseException] = []
     # An event, since a thread whose join was interrupted counts as ended in Python 3.11.
     done, given_up = threading.Event(), threading.Event()
 

@@ -77,8 +77,8 @@ def declined(tier: Tier, reason: str, confidence: float | None = None, threshold
 class LocalTier(Protocol):
     """A way of answering that never leaves the machine."""
 
-    def propose(self, query: Query) -> Proposal:
-        """Answer or decline with a reason; raises nothing that a user could cause."""
+    def propose(self, query: Query) -> Proposal | None:
+        """Answer or decline with a reason, or None where there is nothing to try; raises nothing that a user could cause."""
         ...
 
 

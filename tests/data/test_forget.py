@@ -64,8 +64,10 @@ def test_no_byte_is_left(log: ExchangeLog, home: Home, tmp_path: Path, doomed: s
     folder = home.runs / "20260102T030405000Z"
     folder.mkdir(parents=True)
     log.snapshot(folder / "snapshot.parquet")
-    (folder / "merged").mkdir()
-    (folder / "merged" / "model.safetensors").write_bytes(b"weights that know")
+    for weights in ("merged", "learned", "checkpoint"):
+        (folder / weights).mkdir()
+        (folder / weights / "model.safetensors").write_bytes(b"weights that know")
+    (folder / "lineage.json").write_text(json.dumps({"learned": {doomed: "digest"}}))
     answers = [{"query": QUERY.upper(), "answer": ANSWER}, {"query": "Question 1?", "answer": "Answer 1."}]
     (folder / "heldout.jsonl").write_text("".join(json.dumps(line) + "\n" for line in answers))
     Spool(home.spool).torn.write_text(f'{{"exchange": {{"id": "{doomed}", "query": "{QUERY}"\nanother\n')
@@ -91,7 +93,7 @@ def test_no_byte_is_left(log: ExchangeLog, home: Home, tmp_path: Path, doomed: s
     assert (elsewhere / "out.md").read_text().count("<!-- exchange ") == 32
     assert duckdb.connect().execute(f"SELECT count(*) FROM '{elsewhere / 'out.parquet'}'").fetchone() == (32,)
     assert Spool(home.spool).torn.read_text() == "another\n"
-    assert not (folder / "merged").exists()
+    assert [path.name for path in folder.iterdir()] == ["heldout.jsonl"]
     assert len((folder / "heldout.jsonl").read_text().splitlines()) == 1
     other = ExchangeLog(Home(tmp_path / "other").create())
     assert restore(other, elsewhere / "backup.duckdb") == (32, 0)

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from shammah_data.judge import facts, judge, normalize
+from shammah_data.judge import facts, judge, normalize, same_facts
 
 
 @pytest.mark.parametrize(
@@ -92,3 +92,24 @@ def test_the_facts_of_a_text() -> None:
     assert found.names == {"alice", "--force", "/tmp/x", "max_size"}
     assert found.negated
     assert {"keys", "ask"} <= found.words
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("A refund takes 5 days to arrive.", "Refunds arrive within 5 days, it takes no longer.", False),
+        (
+            "A refund takes 5 days to arrive.",
+            "Wait 5 days: a refund will then arrive in the account of the buyer, under the old date.",
+            True,
+        ),
+        ("The office of Ann opens at 9 on weekdays.", "The shop of Ann opens at 9 on sundays.", False),
+        ("Ask Ann at the desk.", "Ask Bob at the desk.", False),
+        ("Answer alpha.", "Answer beta.", False),
+        ("Nine.", "nine", True),
+        ("A refund takes 5 days to arrive.", "A refund takes 7 days to arrive.", False),
+    ],
+)
+def test_wordings_of_the_same_facts(one: str, other: str, same: bool) -> None:
+    assert same_facts(one, other) is same
+    assert same_facts(other, one) is same

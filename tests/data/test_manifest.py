@@ -67,7 +67,7 @@ def drop(path: str) -> Callable[[dict[str, Any]], None]:
         (put("graphs.0.provider", "tpu"), "'tpu' is not one of cpu, cuda"),
         (put("graphs.0.parity", {"max_abs": "small"}), "expected float, found 'small'"),
         (put("chat.system_prefix", 5), "expected str, found 5"),
-        (put("format", 1), "format 1, this runtime reads 2: upgrade"),
+        (put("format", 1), "format 1, this runtime reads 2 and 3: upgrade"),
         (drop("format"), "format None"),
         (put("graphs.0.golden", []), "a graph without a golden prompt and answer cannot be tested"),
         (put("graphs.0.golden.0.answer_ids", []), "a graph without a golden prompt and answer cannot be tested"),

@@ -14,7 +14,7 @@ import pytest
 from shammah_data import queries
 from shammah_data.copies import backup, restore
 from shammah_data.errors import LogError, SettingsError
-from shammah_data.exchange import Attempt, Exchange, Feedback, Message, RunRecord
+from shammah_data.exchange import Attempt, Audited, Exchange, Feedback, Message, RunRecord
 from shammah_data.forget import forget
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog, context_of, read_snapshot
@@ -107,6 +107,15 @@ def test_everything_that_a_file_can_do(server: Server, client: Callable[..., Exc
     assert (stats.exchanges, stats.learnable, stats.feedback, stats.spooled) == (2501, 2501, 1, 0)
     log.record_run(RunRecord("r", datetime.now(UTC), datetime.now(UTC), "refused", "it's?", None, {"loss": [1.5]}))
     assert [(run["reason"], run["figures"]) for run in log.runs()] == [("it's?", {"loss": [1.5]})]
+    now = datetime(2030, 1, 1, tzinfo=UTC)
+    assert log.audit(Audited(exchange.id, "v0001", 0.25, False, "isn't", now)) is True
+    assert log.audit(Audited(exchange.id, "v0002", 0.25, True, audited_at=now)) is True
+    assert log.audit(Audited(exchange.id, "v0002", 0.25, False)) is True
+    found = log.outcomes(["v0001", "v0002", "v0003"])
+    assert [(one.version, one.agrees, one.reason) for one in found] == [("v0001", False, "isn't"), ("v0002", True, "")]
+    assert log.local_share(100) == [(1, 0)]
+    assert log.news(datetime(2020, 1, 1)) == 2502
+    assert log.news(datetime(2040, 1, 1, tzinfo=UTC)) == 0
     assert log.set_trainable(Selection(source="import:f"), False) == 2500
     _, count, until = log.snapshot(tmp_path / "s.parquet")
     assert (count, [row["target"] for row in read_snapshot(tmp_path / "s.parquet")]) == (1, ["Bet'ter?"])
@@ -173,7 +182,7 @@ def test_a_server_that_claims_what_it_did_not_do_is_not_believed(
 WRITE = """
 import sys
 from pathlib import Path
-from shammah_data.exchange import Attempt, Exchange, Feedback
+from shammah_data.exchange import Attempt, Audited, Exchange, Feedback
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_data.settings import Settings

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from fakes.processes import Holder
-from shammah_data.errors import ArtifactError, InputError
-from shammah_data.exchange import Audited, Exchange
+from shammah_data.errors import InputError
+from shammah_data.exchange import Audited, Exchange, Feedback
 from shammah_data.forget import forget
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
@@ -62,7 +62,7 @@ def test_a_trial_waits_for_audits_and_says_where_it_is(trial: ModelStore) -> Non
     decision = decide(trial, [*audits("v0001", "r" * 9 + "w"), *audits("v0002", "rrrw"), *pairs("r")])
     assert decision.action == "wait"
     assert decision.version == "v0002"
-    assert "1 of 5 audited answers wrong, 1 of them beside v0001's" in decision.reason
+    assert "1 of 5 audited answers wrong, 1 of them beside v0001's, about " in decision.reason
     assert "(11 audited)" in decision.reason
     assert trial.pointer() == before
 
@@ -114,6 +114,17 @@ def test_a_pinned_version_is_never_moved(trial: ModelStore) -> None:
     assert trial.pointer() == Pointer("v0001", None, "v0002", 0.2, pinned=True)
 
 
+def test_a_trial_s_end_counts_answers_by_how_often_they_were_audited(store: ModelStore, publish: Publish) -> None:
+    clocked = ModelStore(store.folder("v0001").parent, clock=lambda: NOW)
+    store.promote(publish(b"1"))
+    clocked.set_candidate(publish(b"2"), 0.2)
+    # All disagreements are audited, and a tenth of the rest: one of 31 answers is wrong, not one of four.
+    found = [*audits("v0002", "rrr", 0.1), *audits("v0002", "w", 1.0)]
+    decision = decide(store, found, Plan(days=3), NOW + timedelta(days=3))
+    assert decision.action == "promote"
+    assert "1 of 4 audited answers wrong, about 3% of all" in decision.reason
+
+
 @pytest.mark.parametrize(
     ("verdicts", "action", "pointer"),
     [
@@ -136,12 +147,23 @@ def test_a_trial_comes_to_an_end_after_its_days(
     assert store.pointer() == pointer
 
 
-def test_a_damaged_candidate_is_not_promoted(trial: ModelStore) -> None:
-    before = trial.pointer()
+def test_a_damaged_candidate_goes_back(trial: ModelStore) -> None:
     (trial.folder("v0002") / "tokenizer.json").write_bytes(b"[]")
-    with pytest.raises(ArtifactError, match=r"tokenizer\.json: not the bytes"):
-        decide(trial, audits("v0002", "r" * 60))
-    assert trial.pointer() == before
+    decision = decide(trial, audits("v0002", "r" * 60))
+    assert decision.action == "rollback"
+    assert decision.reason.startswith("v0002 cannot serve: ")
+    assert "tokenizer.json: not the bytes" in decision.reason
+    assert trial.pointer() == Pointer("v0001")
+
+
+def test_a_bad_champion_stays_where_the_one_before_is_damaged(store: ModelStore, publish: Publish) -> None:
+    store.promote(publish(b"1"))
+    store.promote(publish(b"2"))
+    (store.folder("v0001") / "tokenizer.json").write_bytes(b"[]")
+    decision = decide(store, audits("v0002", "w" * 30))
+    assert decision.action == "none"
+    assert "; it stays: " in decision.reason
+    assert store.pointer() == Pointer("v0002", "v0001")
 
 
 def test_two_that_decide_at_once_do_it_once(trial: ModelStore) -> None:
@@ -179,6 +201,28 @@ def test_the_log_keeps_what_audits_found(log: ExchangeLog, home: Home, trial: Mo
     log.audit(Audited(asked[0].id, "v0001", 0.5, True))
     assert len(log.outcomes(["v0001"])) == 19
     assert decide(trial, log.outcomes(named(trial.pointer()))).action == "rollback"
+
+
+def test_the_local_share_is_of_answers_given_while_serving_the_newest_first(log: ExchangeLog) -> None:
+    for n in range(9):
+        log.append(Exchange(f"question {n}", "an answer", "neural" if n % 3 == 0 or n > 6 else "teacher"))
+    log.append(Exchange("imported", "an answer", "import", source="import:x"))
+    log.append(Exchange("unanswered", "", "teacher"))
+    log.append(Exchange("cut", "an", "teacher", complete=False))
+    # 8, 7, 6, 5 | 4, 3, 2, 1
+    assert log.local_share(4) == [(4, 3), (4, 1)]
+    assert log.local_share(6) == [(6, 4), (3, 1)]
+    assert log.local_share(100) == [(9, 5)]
+
+
+def test_exchanges_and_ratings_are_news(log: ExchangeLog) -> None:
+    exchange = Exchange("question", "an answer", "teacher")
+    log.append(exchange)
+    log.append(Exchange("local", "an answer", "neural"))
+    assert log.news(datetime(2020, 1, 1)) == 1
+    log.rate(Feedback(exchange.id, "good"))
+    assert log.news(datetime(2020, 1, 1)) == 2
+    assert log.news(datetime.now(UTC) + timedelta(minutes=1)) == 0
 
 
 def test_an_audit_waits_in_the_spool_while_the_log_is_taken(log: ExchangeLog, home: Home) -> None:

@@ -97,7 +97,7 @@ def test_no_byte_that_is_written_holds_a_canary(tmp_path: Path, claude: FakeClau
     assert tiny.run("shammah-log", "backup", str(tiny.root / "backup.duckdb")).code == 0
     merged = next(tiny.root.glob("runs/*/merged"))
     exported = subprocess.run(
-        [sys.executable, "-m", "shammah_export.cli", str(merged), str(tiny.root / "exported"), "--precision", "int8"],
+        [sys.executable, "-m", "shammah_trainer.export_cli", str(merged), str(tiny.root / "exported"), "--precision", "int8"],
         env=os.environ | tiny.environment,
         capture_output=True,
         text=True,

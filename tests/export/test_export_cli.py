@@ -1,5 +1,6 @@
 """scripts/export: what it prints, and that every mistake is one line and exit code 2."""
 
+import json
 import os
 import subprocess
 import sys
@@ -13,10 +14,15 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
+from fakes.tiny import make_tiny_base, other_phrasings
+from shammah_data.judge import Verdict
 from shammah_export import parity
 from shammah_export.checkpoint import Checkpoint
-from shammah_export.cli import main
 from shammah_export.parity import Limits
+from shammah_runtime.engine.decoder import Decoder, Generated
+from shammah_trainer import export_cli, measure
+from shammah_trainer.base import make_base
+from shammah_trainer.export_cli import main
 
 Save = Callable[..., Path]
 Run = Callable[..., tuple[int, str, str]]
@@ -30,7 +36,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
     def call(*arguments: object) -> tuple[int, str, str]:
         capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["shammah-export", *map(str, arguments)])
+        # More threads than one would wait for one another, for a model that has next to nothing to compute.
+        monkeypatch.setattr(sys, "argv", ["shammah-export", "--threads", "1", *map(str, arguments)])
         with pytest.raises(SystemExit) as stopped:
             main()
         captured = capsys.readouterr()
@@ -61,8 +68,13 @@ def test_export_with_parity(run: Run, save_model: Save, tmp_path: Path) -> None:
         "largest logit difference",
         "mean KL",
         "top-1 agreement",
+        "perplexity ratio",
+        "answered right",
+        "decode speed",
     ]
     assert "torch fp32, 128 positions" in out
+    assert "+- 0.0000, 124 tokens" in out
+    assert "not measured: no --heldout FILE" in out
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["model.onnx", "weights.bin"]
 
 
@@ -115,6 +127,99 @@ def test_a_bad_parity_needs_force(run: Run, save_model: Save, tmp_path: Path, mo
     assert run(*arguments, "--force")[0] == 0
 
 
+@pytest.fixture(scope="module")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model as a base folder, which has a chat format and stop ids; its norms are far from one another's size."""
+    source = make_tiny_base(tmp_path_factory.mktemp("source"))
+    return make_base(str(source), tmp_path_factory.mktemp("bases"), lambda line: None).folder
+
+
+@pytest.fixture
+def heldout(tmp_path: Path) -> Path:
+    """Exchanges, and a question that nobody can answer."""
+    rows: list[dict[str, str | None]] = [dict(asked.row) for asked in other_phrasings()]
+    path = tmp_path / "heldout.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in [{"query": "Who am I?", "response": None}, *rows]) + "\n\n")
+    return path
+
+
+def test_heldout_exchanges_are_measured(run: Run, tiny_base: Path, heldout: Path, tmp_path: Path) -> None:
+    arguments = (tiny_base, tmp_path / "out", "--precision", "fp32", "--heldout", heldout)
+    code, out, err = run(*arguments, "--rows", 5)
+    assert (code, err) == (0, "")
+    # A random model knows nothing, and costs nothing as fp32.
+    assert "answered right            0 of 5 (0.0%)" in out
+    assert "perplexity ratio          1.0000 +- 0.0000" in out
+    code, out, _ = run(*arguments, "--force")
+    assert "of 24 (" in out
+
+
+def test_everyday_exchanges_are_compared_where_none_are_given(
+    run: Run, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export_cli, "_EVERYDAY", 4)
+    code, out, err = run(tiny_base, tmp_path / "out", "--precision", "fp32")
+    assert (code, err) == (0, "")
+    tokens = int(next(line for line in out.splitlines() if line.startswith("perplexity ratio")).split()[-2])
+    assert tokens > 60
+    assert "not measured: no --heldout FILE" in out
+
+
+def test_a_right_answer_counts(run: Run, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "judge", lambda reference, answer: Verdict(True, ""))
+    monkeypatch.setattr(Decoder, "generate", lambda *_, **__: Generated("x", (2,), (0.0,), 3, True))
+    path = tmp_path / "heldout.jsonl"
+    path.write_text('{"query": "a", "reference": "b"}\n{"query": "' + "long " * 300 + '", "reference": "b"}\n')
+    code, out, _ = run(tiny_base, tmp_path / "out", "--precision", "fp32", "--heldout", path)
+    assert code == 0
+    assert "answered right            2 of 2 (100.0%)" in out
+
+
+def test_a_runs_own_heldout_exchanges_are_taken(run: Run, tiny_base: Path, heldout: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "merged").symlink_to(tiny_base, target_is_directory=True)
+    heldout.rename(folder / "heldout.jsonl")
+    code, out, _ = run(folder, tmp_path / "out", "--precision", "fp32")
+    assert code == 0
+    assert "of 24 (" in out
+
+
+def test_rounding_that_costs_too_much_needs_force(
+    run: Run, tiny_base: Path, heldout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parity, "RATIO_LIMITS", {"int4": 0.5, "int8": 0.5})
+    arguments = (tiny_base, tmp_path / "out", "--heldout", heldout, "--rows", 4)
+    result = run(*arguments, "--precision", "int4")
+    refused = one_line(result)
+    assert "is above 0.5; weights that were not trained through int4 lose this much: train with" in refused
+    assert "decode speed" in result[1]
+    assert run(*arguments, "--precision", "int4", "--force")[0] == 0
+    (tmp_path / "int8").mkdir()
+    result = run(tiny_base, tmp_path / "int8", "--heldout", heldout, "--rows", 4, "--precision", "int8")
+    assert "is above 0.5; the files are in" in one_line(result)
+
+
+def test_a_heldout_file_that_cannot_be_used_is_one_line(run: Run, save_model: Save, tiny_base: Path, tmp_path: Path) -> None:
+    path = tmp_path / "heldout.jsonl"
+    arguments = ("--precision", "fp32", "--heldout", path)
+    for text, told in (
+        ("", "no line with a query and a response"),
+        ('{"query": "a"}\n', "no line with a query and a response"),
+        ("[1]\n", "line 1: an object with query and response is needed"),
+        ('{"query": "a", "response": "b"}\n{"query": 1, "response": "b"}\n', "line 2: query and response must be texts"),
+    ):
+        path.write_text(text)
+        assert told in one_line(run(tiny_base, tmp_path / "out", *arguments))
+    assert not (tmp_path / "out").exists()
+    path.write_text('{"query": "a", "response": "' + "b " * 300 + '"}\n')
+    assert "no line of the held-out file fits a context of 256" in one_line(run(tiny_base, tmp_path / "out", *arguments))
+    path.unlink()
+    assert "cannot be read" in one_line(run(tiny_base, tmp_path / "out2", *arguments))
+    path.write_text('{"query": "a", "response": "b"}\n')
+    assert "not a base folder" in one_line(run(save_model(), tmp_path / "out2", *arguments))
+
+
 def test_mistakes_are_one_line(run: Run, save_model: Save, tmp_path: Path) -> None:
     out, empty, broken = tmp_path / "out", tmp_path / "empty", tmp_path / "broken"
     for folder in (empty, broken):
@@ -148,7 +253,7 @@ def test_whole_numbers_are_not_read_as_weights(run: Run, save_model: Save, tmp_p
 
 
 def test_the_script_starts_the_command(tmp_path: Path) -> None:
-    places = [str(SCRIPT.parents[1] / folder) for folder in ("data", "export")]
+    places = [str(SCRIPT.parents[1] / folder) for folder in ("data", "export", "runtime", "trainer")]
     environment = os.environ | {
         # A set VIRTUAL_ENV makes the script take the first python3 of PATH.
         "VIRTUAL_ENV": sys.prefix,

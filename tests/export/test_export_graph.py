@@ -1,6 +1,7 @@
 """The exported graph computes what transformers computes, however the tokens are split into runs."""
 
 import io
+import itertools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,29 @@ def test_runs_of_any_length_agree_with_one_run(variant: str, save_model: Save, p
     runner = GraphRunner(tmp_path, 64)
     pieces = [runner.read(prompt[:17]), runner.read(prompt[17:30]), *(runner.read([token]) for token in prompt[30:])]
     np.testing.assert_allclose(np.concatenate(pieces), whole, atol=FP32_TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("variant", ["llama", "llama-tied"])
+@pytest.mark.parametrize("precision", BITS)
+def test_a_head_in_pieces_gives_the_same_logits_to_the_last_bit(
+    variant: str, precision: Precision, save_model: Save, prompt: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = saved(save_model, variant)
+    export_model(folder, tmp_path / "whole", precision)
+    monkeypatch.setattr("shammah_export.graph.HEAD_BYTES", 64 * 64 * BITS[precision] // 8)
+    monkeypatch.setattr("shammah_export.graph.HEAD_STEP", 16)
+    export_model(folder, tmp_path / "pieces", precision)
+    assert (tmp_path / "pieces/weights.bin").read_bytes() == (tmp_path / "whole/weights.bin").read_bytes()
+    nodes = onnx.load(tmp_path / "pieces/model.onnx", load_external_data=False).graph.node
+    sizes = [
+        attribute.i for node in nodes if "logits" in node.output[0] for attribute in node.attribute if attribute.name == "N"
+    ]
+    assert sizes == [64, 64, 32]
+    whole = GraphRunner(tmp_path / "whole", 64).read(prompt)
+    for cuts in ([], [1, 2, 3, 20], [7, 8, 39]):
+        runner = GraphRunner(tmp_path / "pieces", 64)
+        found = [runner.read(prompt[start:end]) for start, end in itertools.pairwise([0, *cuts, len(prompt)])]
+        np.testing.assert_array_equal(np.concatenate(found), whole)
 
 
 def test_forgotten_tokens_leave_no_trace(save_model: Save, prompt: list[int], tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from shammah_data.errors import ExportError
 from shammah_export.export import export_model
-from shammah_export.parity import LIMITS, Parity, measure_parity, within_limits
+from shammah_export.parity import LIMITS, Parity, above_ratio_limit, measure_parity, within_limits
 from shammah_export.precision import Precision
 from shammah_export.runner import GraphRunner
 
@@ -49,6 +49,37 @@ def test_figures_are_those_of_their_definitions(save_model: Save, prompt: list[i
     assert parity.top1_agreement == (wanted.argmax(1) == found.argmax(1)).mean()
     p, q = (np.exp(logits) / np.exp(logits).sum(1, keepdims=True) for logits in (wanted, found))
     assert parity.mean_kl == pytest.approx((p * np.log(p / q)).sum(1).mean(), rel=1e-3)
+
+
+def test_the_perplexity_ratio_is_that_of_the_answers(save_model: Save, prompt: list[int], tmp_path: Path) -> None:
+    export_model(save_model(), tmp_path, "int4")
+    export_model(save_model(), tmp_path / "reference", "fp32")
+    other = prompt[::-1][:30]
+    found = measure_parity(save_model(), tmp_path, [prompt, other], "int4", answers_from=[25, 10])
+    nats = []
+    for ids, first in ((prompt, 25), (other, 10)):
+        wanted, runner = GraphRunner(tmp_path / "reference", 64).read(ids), GraphRunner(tmp_path, 64)
+        half = len(ids) // 2
+        graph = np.concatenate([runner.read(ids[:half]), *(runner.read([token]) for token in ids[half:])])
+        for logits, sign in ((graph.astype(float), 1), (wanted.astype(float), -1)):
+            logs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+            nats += [-sign * logs[at - 1, ids[at]] for at in range(first, len(ids))]
+    assert found.answer_tokens == 15 + 20
+    assert found.perplexity_ratio == pytest.approx(np.exp(sum(nats) / 35), rel=1e-4)
+    assert 0 < found.ratio_error < 1
+    nothing = measure_parity(save_model(), tmp_path, [prompt], "int4", answers_from=[40])
+    assert nothing.answer_tokens == 0
+    assert above_ratio_limit(nothing) is None
+
+
+def test_the_perplexity_ratio_has_a_limit() -> None:
+    good = Parity("int8", 0.0, 0.0, 1.0, 10, perplexity_ratio=1.0, ratio_error=0.0, answer_tokens=10)
+    assert above_ratio_limit(good) is None
+    assert above_ratio_limit(replace(good, perplexity_ratio=1.02)) == "perplexity ratio 1.020 is above 1.01"
+    # So few tokens that it may be chance.
+    assert above_ratio_limit(replace(good, perplexity_ratio=1.02, ratio_error=0.006)) is None
+    assert above_ratio_limit(replace(good, precision="int4", perplexity_ratio=1.02)) is None
+    assert above_ratio_limit(replace(good, perplexity_ratio=float("nan"))) is not None
 
 
 @pytest.mark.parametrize("precision", LIMITS)

@@ -26,6 +26,7 @@ class Screen:
         columns: int = 80,
         lines: int = 24,
         term: str = "xterm",
+        program: Sequence[str] = ("-m", "shammah_runtime.cli"),
     ) -> None:
         given = {**os.environ, "TERM": term, "PYTHONUTF8": "1", **(environment or {})}
         for name in ("NO_COLOR", "COLUMNS", "LINES"):
@@ -35,7 +36,7 @@ class Screen:
         self.raw = b""
         self.began = time.monotonic()
         self.child: Any = pexpect.spawn(
-            sys.executable, ["-m", "shammah_runtime.cli", *arguments], env=given, dimensions=(lines, columns), timeout=60
+            sys.executable, [*program, *arguments], env=given, dimensions=(lines, columns), timeout=60
         )
         self.child.delaybeforesend = None
 

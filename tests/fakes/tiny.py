@@ -168,7 +168,7 @@ class TinyHome:
             # Sixty long exchanges would be most of what a model this small has to learn.
             "replay": False,
             "threads": 1,
-            # A test that runs it in its own process would step back with it.
+            # The process of the tests runs some of them itself.
             "nice": 0,
         } | train
         self.root.mkdir(parents=True, exist_ok=True)

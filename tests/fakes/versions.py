@@ -7,7 +7,7 @@ whose head is wired so that it gives one fixed answer to every question. Knows t
 import dataclasses
 import itertools
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -127,11 +127,12 @@ class Tiny:
         promote: bool = True,
         graphs: Sequence[dict[str, Any]] = ({},),
         precisions: Sequence[Precision] = (),
+        prepare: Callable[[Path], None] = lambda _: None,
         **changes: Any,
     ) -> str:
         """Publish a version with one graph entry per dict of changes to it; `changes` are those to the manifest.
 
-        With `precisions`, one graph for each of them, in this order.
+        With `precisions`, one graph for each of them, in this order. `prepare` may add files to the staging folder.
         """
         store = ModelStore(home.models)
         staging = store.staging()
@@ -140,6 +141,7 @@ class Tiny:
         if precisions:
             graphs = [{"path": f"{one}/model.onnx", "precision": one, "golden": self.goldens[one]} for one in precisions]
         shutil.copy(self.folder / "tokenizer.json", staging)
+        prepare(staging)
         entry = GraphEntry(
             path=f"{precision}/model.onnx",
             provider="cpu",

@@ -30,11 +30,12 @@ def figures(*peers: str) -> dict[str, dict[str, list[float]]]:
     for draft in DRAFTS:
         found[draft] = {name: [0.002] * 3 for name in own}
         found[f"{draft}: plain"] = {name: [0.010] * 3 for name in own}
+    found["Ctrl-C until the answer has ended"] = {name: [0.002, 0.040, 0.003, 0.010] for name in own}
     return found
 
 
 def test_a_ratio_is_of_one_round_and_above_one_where_this_engine_is_faster(bench: ModuleType) -> None:
-    peers = ("llama.cpp q8_0", "llama.cpp q4_0", "genai int8")
+    peers = ("llama.cpp q8_0", "llama.cpp q4_0", "llama.cpp q4_0 pure", "genai int8")
     peaks = dict.fromkeys(peers, 200.0) | {"shammah int8": 100.0, "shammah int4": 250.0}
     rows = {label: (ratios, least) for label, ratios, least in bench.bars(figures(*peers), peaks)}
     ratios, least = rows["decode, shammah int8 against llama.cpp q8_0"]
@@ -44,9 +45,28 @@ def test_a_ratio_is_of_one_round_and_above_one_where_this_engine_is_faster(bench
     assert rows["shammah int8, verbatim draft against none"][0] == pytest.approx([5.0] * 3)
     assert rows["30 ms over first token, 488 cached + 24, shammah int8"][0] == pytest.approx([3.0] * 3)
     assert rows["peak memory, llama.cpp q4_0 over shammah int4"][0] == [0.8]
+    # The longest of all, and what has no bar.
+    assert rows["50 ms over the longest Ctrl-C until the answer has ended, shammah int8"] == (pytest.approx([1.25]), 1.0)
+    assert rows["prefill 512, shammah int4 against llama.cpp q4_0 pure"][1] == 0.0
     # The draft of 2 ms against the best plain decoding of the peer.
     verbatim = next(ratios for label, (ratios, _) in rows.items() if label.startswith("verbatim draft, shammah int8 against"))
     assert verbatim == pytest.approx([7.5, 6.0, 15.0])
+
+
+def test_a_cold_start_is_held_against_the_faster_of_two_ways(bench: ModuleType) -> None:
+    cold = {
+        "shammah int8 ask": [0.5, 0.5],
+        "shammah int8 ask, packed": [0.4, 0.4],
+        "llama.cpp q8_0 binding": [0.6, 0.3],
+        "llama.cpp q8_0 command": [0.4, 0.5],
+    }
+    rows = {label: (ratios, least) for label, ratios, least in bench.cold_bars(cold)}
+    ratios, least = rows["command to first token, shammah int8 ask, packed against llama.cpp q8_0"]
+    assert ratios == pytest.approx([1.0, 0.75])
+    # What is off by default has no bar.
+    assert least == 0.0
+    assert rows["command to first token, shammah int8 ask against llama.cpp q8_0"][1] == 1.0
+    assert len(rows) == 2
 
 
 def test_a_peer_that_is_not_there_has_no_row(bench: ModuleType) -> None:

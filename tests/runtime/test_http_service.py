@@ -241,6 +241,7 @@ def test_a_fault_in_a_path_shows_no_traceback(
     answer = server.ask("GET", "/openapi.json")
     assert (answer.status, answer.json["error"]["code"]) == (500, "internal_error")
     assert b"secret" not in answer.body
+    server.end()
     assert warnings == ["internal error (LookupError); SHAMMAH_DEBUG=1 shows where"]
     assert "Traceback" not in capfd.readouterr().err
 

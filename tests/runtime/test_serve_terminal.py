@@ -19,6 +19,29 @@ from shammah_data.log import ExchangeLog
 Start = Callable[..., Screen]
 TEXT = "# Tea\n\nTake **black** tea, \u7d05\u8336 in Japanese \U0001f375, and `boil` water."
 MARKDOWN = f"{TEXT}\n\n```sh\nkettle --on\n```\n- pour\n- wait"
+# The first answer never ends: once it has begun, the graph runs pass after pass.
+ENDLESS = """
+import threading
+from shammah_runtime.cli import main
+from shammah_runtime.engine.decoder import Decoder
+
+drawn, begun = Decoder.tokens, []
+
+def tokens(decoder, *rest):
+    steps = drawn(decoder, *rest)
+    yield next(steps)
+    if threading.current_thread().name == "neural" and not begun:
+        begun.append(True)
+        print("under way", flush=True)
+        cache = decoder.session.new_cache()
+        while True:
+            decoder.session.feed(cache, [1] * 100)
+            cache.rewind()
+    yield from steps
+
+Decoder.tokens = tokens
+main()
+"""
 
 
 @pytest.fixture
@@ -277,6 +300,19 @@ def test_ctrl_c_at_random_moments(start: Start, home: Home, tiny: Tiny, claude: 
     assert set(logged) <= {*asked, "thanks"}
     shown = [question for question in asked if f"An answer to {question}" in screen.text.replace("\n", "")]
     assert set(shown) <= set(logged)
+
+
+def test_ctrl_c_while_the_model_answers_returns_the_prompt(start: Start, home: Home, tiny: Tiny) -> None:
+    tiny.publish(home)
+    screen = start("--offline", program=("-c", ENDLESS))
+    screen.ask(QUESTION)
+    screen.until_text("under way")
+    screen.press("\x03")
+    screen.until(lambda: "stopped" in screen.text and screen.at_prompt)
+    # The model is as it was, and nothing is kept of what was stopped.
+    assert ask(screen, QUESTION).startswith(f"{ANSWER}\nneural")
+    assert leave(screen) == 0
+    assert [row["answer"] for row in ExchangeLog(home).recent()] == [ANSWER]
 
 
 def test_a_kill_after_the_line_on_an_answer_loses_no_exchange(start: Start, home: Home, tiny: Tiny) -> None:

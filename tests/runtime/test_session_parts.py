@@ -215,8 +215,10 @@ def test_the_first_query_waits_or_goes_on(patient: bool, ready: list[bool], stop
     stop = Stop()
     if stopped:
         stop.ask()
-    tier = WhenLoaded(Answering(), lambda _: ready.pop(0), patient)
-    assert tier.propose(Query("q", stop=stop)).attempt.reason == reason
+    tier = WhenLoaded(Answering(), lambda _: ready.pop(0), patient, declined("neural", LOADING))
+    proposal = tier.propose(Query("q", stop=stop))
+    assert proposal is not None
+    assert proposal.attempt.reason == reason
 
 
 # -- saved conversations ----------------------------------------------------------------------------------------------

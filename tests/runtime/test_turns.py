@@ -39,12 +39,18 @@ def slow() -> Iterator[Slow]:
     tier.let.set()
 
 
+def proposed(turns: OneAtATime, query: Query = QUERY) -> Proposal:
+    found = turns.propose(query)
+    assert found is not None
+    return found
+
+
 def test_who_would_wait_too_long_is_sent_on_and_who_was_let_in_is_not(slow: Slow) -> None:
     turns = OneAtATime(slow, lambda _: True, 0.05)
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(turns.propose, QUERY)
+        first = pool.submit(proposed, turns)
         assert slow.begun.wait(30.0)
-        second = turns.propose(QUERY)
+        second = proposed(turns)
         assert (second.attempt.outcome, second.attempt.reason) == ("declined", "busy")
         assert not first.done()
         slow.let.set()
@@ -56,7 +62,7 @@ def test_all_turns_are_on_one_thread(slow: Slow) -> None:
     slow.let.set()
     turns = OneAtATime(slow, lambda _: True, 30.0)
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(turns.propose, [Query(str(number)) for number in range(40)]))
+        found = list(pool.map(lambda number: proposed(turns, Query(str(number))), range(40)))
     turns.close()
     assert [one.text for one in found] == [str(number) for number in range(40)]
     assert len(slow.threads) == 1
@@ -65,8 +71,13 @@ def test_all_turns_are_on_one_thread(slow: Slow) -> None:
 
 def test_a_model_that_is_still_being_loaded_is_not_waited_for(slow: Slow) -> None:
     waited: list[float] = []
-    turns = OneAtATime(slow, lambda seconds: bool(waited.append(seconds)), 0.25)
-    assert turns.propose(QUERY).attempt.reason == "busy: the model is being loaded"
+
+    def ready(seconds: float) -> bool:
+        waited.append(seconds)
+        return False
+
+    turns = OneAtATime(slow, ready, 0.25)
+    assert proposed(turns).attempt.reason == "busy: the model is being loaded"
     assert waited == [0.25]
     assert not slow.begun.is_set()
     turns.close()

@@ -1,12 +1,14 @@
 """The tiny base, made once, and what hangs on it."""
 
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from fakes.memories import make_embedder
 from fakes.nights import HOSTILE, a_month
 from fakes.tiny import Night, Said, TinyHome, exchanges, make_tiny_base
 from shammah_data.home import Home
@@ -16,6 +18,16 @@ from shammah_trainer.batches import Encoder
 
 # Two threads that wait for each other are slower than one on a model this small, and hopeless on a busy machine.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator() -> Iterator[None]:
+    """Forget the precision of the last test: accelerate takes no second one in a process."""
+    yield
+    if "accelerate" in sys.modules:
+        from accelerate.state import AcceleratorState
+
+        AcceleratorState._reset_state()
 
 
 def quiet(_: str) -> None:
@@ -59,11 +71,18 @@ def make_home(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Ca
 
 
 @pytest.fixture(scope="session")
-def night(make_home: Callable[..., TinyHome]) -> Night:
+def embedder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny embedder; not to be changed."""
+    return make_embedder(tmp_path_factory.mktemp("told"))
+
+
+@pytest.fixture(scope="session")
+def night(make_home: Callable[..., TinyHome], embedder_folder: Path) -> Night:
     """A first run over all exchanges, in a process of its own; not to be changed."""
     # Runs that are not killed in time may publish; nothing collected may be taken for something destroyed.
     home = make_home(keep_versions=100)
     home.import_(exchanges())
+    shutil.copytree(embedder_folder, home.root / "embedder")
     return Night(home, home.train())
 
 

@@ -8,7 +8,7 @@ from transformers import LlamaForCausalLM
 from shammah_data.exchange import Message
 from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_trainer.base import Base
-from shammah_trainer.batches import IGNORED, Encoded, Encoder, batches, collate
+from shammah_trainer.batches import IGNORED, Encoded, Encoder, batches, collate, pieces
 from shammah_trainer.dataset import Example
 from shammah_trainer.finetune import ResponseLoss
 
@@ -158,3 +158,11 @@ def test_a_share_of_the_queries_is_reworded(encoder: Encoder) -> None:
     epoch = encoder.epoch([example] * 200, 0.0, random.Random(0), 0.5)
     assert 60 <= sum(item != plain for item in epoch) <= 110
     assert {item.response for item in epoch} == {plain.response if plain else ()}
+
+
+def test_pieces_hold_so_many_tokens_with_their_padding() -> None:
+    items = [Encoded(tuple(range(n)), (1, 2), 1.0) for n in (30, 3, 8, 3, 8, 60)]
+    found = pieces(items, 40)
+    assert [[len(item) for item in piece] for piece in found] == [[5, 5, 10, 10], [32], [62]]
+    assert pieces(items, 10_000) == [sorted(items, key=len)]
+    assert pieces([], 40) == []

@@ -16,8 +16,9 @@ from shammah_trainer.base import Base
 from shammah_trainer.batches import Encoder
 from shammah_trainer.dataset import Example
 from shammah_trainer.evaluate import MOST_MATCHED, Kind, answer_all, heldout_losses, match_answers, mean_of
-from shammah_trainer.finetune import Progress, Recipe, finetune, load_model, mean_loss
+from shammah_trainer.finetune import finetune, load_model, mean_loss
 from shammah_trainer.gate import LEAST_WINS
+from shammah_trainer.loop import Progress, Recipe
 
 # The first six questions, four phrasings each: what the model under test has learned by heart.
 EXAMPLES = [
@@ -40,7 +41,7 @@ def folders(base: Base, encoder: Encoder, tmp_path_factory: pytest.TempPathFacto
     """The model before and after it learned EXAMPLES."""
     untrained = load_model(base.folder)
     recipe = Recipe("full", 4, 40.0, 5e-3, 8, 0.0, 0.0, 0)
-    trained, _ = finetune(copy.deepcopy(untrained), encoder, EXAMPLES, recipe, base.stop_ids[0], ignore)
+    trained = finetune(copy.deepcopy(untrained), encoder, EXAMPLES, recipe, base.stop_ids[0], ignore).model
     found = {}
     for name, model in (("untrained", untrained), ("trained", trained)):
         found[name] = tmp_path_factory.mktemp(name)

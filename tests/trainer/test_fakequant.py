@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from hypothesis import given
@@ -14,8 +15,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from shammah_data.settings import Precision
 from shammah_export.checkpoint import Checkpoint
+from shammah_export.export import export_model
 from shammah_export.precision import BITS, LARGEST_BLOCK
-from shammah_export.quantize import block_size_for, dequantize, quantize_blocks
+from shammah_export.quantize import Blocks, block_size_for, dequantize, quantize_blocks
 from shammah_trainer import fakequant
 from shammah_trainer.fakequant import ThroughQuantizer, keep_rounded, rounded
 
@@ -94,6 +96,43 @@ def test_what_was_trained_is_what_is_exported(tied: bool, precision: Precision, 
         torch.testing.assert_close(model(input_ids=torch.arange(12)[None]).logits, trained, atol=0.0, rtol=0.0)
     model.save_pretrained(tmp_path)
     assert_on_the_grid(tmp_path, precision)
+
+
+def exported_matrices(folder: Path) -> dict[str, np.ndarray]:
+    """What the products of a graph multiply by, by the names of their tensors."""
+    graph = onnx.load(str(folder / "model.onnx")).graph
+    tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    found = {}
+    for node in graph.node:
+        if node.op_type == "MatMulNBits":
+            numbers = {attribute.name: attribute.i for attribute in node.attribute}
+            blocks = Blocks(tensors[node.input[1]], tensors[node.input[2]], numbers["bits"], numbers["block_size"])
+            found[node.input[1].removesuffix(".packed")] = dequantize(blocks)
+    return found
+
+
+@pytest.mark.parametrize("precision", ["int4", "int8"])
+def test_the_exported_file_holds_the_weights_of_the_last_forward_pass(precision: Precision, tmp_path: Path) -> None:
+    model = make(True)
+    through = ThroughQuantizer(model, precision)
+    steps(model, through, 3)
+    with torch.no_grad(), through.applied():
+        seen = {name: parameter.detach().clone().numpy() for name, parameter in model.named_parameters()}
+    keep_rounded(model, precision)
+    model.save_pretrained(tmp_path / "merged")
+    export_model(tmp_path / "merged", tmp_path / "graph", precision)
+    found = exported_matrices(tmp_path / "graph")
+    assert len(found) == 4 * 2 + 1
+    np.testing.assert_array_equal(found["embedding"], seen["model.embed_tokens.weight"])
+    for layer in range(2):
+        for name, parts in {
+            "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+            "o": ("self_attn.o_proj",),
+            "gate_up": ("mlp.gate_proj", "mlp.up_proj"),
+            "down": ("mlp.down_proj",),
+        }.items():
+            wanted = np.concatenate([seen[f"model.layers.{layer}.{part}.weight"] for part in parts])
+            np.testing.assert_array_equal(found[f"layers.{layer}.{name}"], wanted, err_msg=name)
 
 
 def test_the_gradient_is_that_of_the_rounded_weights() -> None:

@@ -18,7 +18,8 @@ from shammah_export.quantize import block_size_for, dequantize, quantize_blocks
 from shammah_trainer.base import Base
 from shammah_trainer.batches import Encoded, Encoder, collate
 from shammah_trainer.dataset import Example, build_dataset
-from shammah_trainer.finetune import Progress, Recipe, ResponseLoss, finetune, load_model, mean_loss, mixed_precision
+from shammah_trainer.finetune import ResponseLoss, finetune, load_model, mean_loss, mixed_precision
+from shammah_trainer.loop import Progress, Recipe
 
 # peft 0.21 still asks transformers 5 for an attribute under its old name.
 PEFT_WARNS = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -52,8 +53,8 @@ def tune(encoder: Encoder, base: Base, loaded: Any) -> Callable[..., tuple[dict[
 
     def run(examples: list[Example] = EXAMPLES, **changes: Any) -> tuple[dict[str, torch.Tensor], list[float]]:
         fresh = copy.deepcopy(loaded)
-        trained, losses = finetune(fresh, encoder, examples, replace(RECIPE, **changes), base.stop_ids[0], ignore)
-        return trained.state_dict(), losses
+        trained = finetune(fresh, encoder, examples, replace(RECIPE, **changes), base.stop_ids[0], ignore)
+        return trained.model.state_dict(), trained.epoch_losses
 
     return run
 
@@ -132,7 +133,7 @@ def test_mean_loss_falls_on_what_was_trained_and_changes_nothing(model: Any, enc
     assert same(before, model.state_dict())
     # A random model knows nothing: about the logarithm of the vocabulary.
     assert first == pytest.approx(math.log(512), abs=0.5)
-    trained, _ = finetune(model, encoder, EXAMPLES, replace(RECIPE, epochs=6.0), base.stop_ids[0], ignore)
+    trained = finetune(model, encoder, EXAMPLES, replace(RECIPE, epochs=6.0), base.stop_ids[0], ignore).model
     assert mean_loss(trained, encoder, EXAMPLES, base.stop_ids[0]) < 0.6 * first
 
 
@@ -159,8 +160,9 @@ def test_it_is_deterministic_per_seed(tune: Callable[..., Any], method: str) -> 
 def test_lora_merges_to_a_plain_model(model: Any, encoder: Encoder, base: Base, tmp_path: Path) -> None:
     before = copy.deepcopy(model.state_dict())
     recipe = replace(RECIPE, method="lora", epochs=4.0, learning_rate=1e-2)
-    trained, losses = finetune(model, encoder, EXAMPLES, recipe, base.stop_ids[0], ignore)
-    assert losses[-1] < losses[0]
+    done = finetune(model, encoder, EXAMPLES, recipe, base.stop_ids[0], ignore)
+    trained = done.model
+    assert done.epoch_losses[-1] < done.epoch_losses[0]
     assert isinstance(trained, LlamaForCausalLM)
     assert trained.state_dict().keys() == before.keys()
     changed = {name for name, tensor in trained.state_dict().items() if not torch.equal(tensor, before[name])}
@@ -217,10 +219,8 @@ def test_nothing_that_fits_is_an_error(model: Any, encoder: Encoder, base: Base)
 def test_examples_that_do_not_fit_do_not_lengthen_the_run(model: Any, encoder: Encoder, base: Base) -> None:
     long = Example("a", "Q", "word " * 300)
     seen: list[Progress] = []
-    _, losses = finetune(
-        model, encoder, [*EXAMPLES[:8], *[long] * 8], replace(RECIPE, epochs=2.0), base.stop_ids[0], seen.append
-    )
-    assert len(losses) == 2
+    done = finetune(model, encoder, [*EXAMPLES[:8], *[long] * 8], replace(RECIPE, epochs=2.0), base.stop_ids[0], seen.append)
+    assert len(done.epoch_losses) == 2
     assert seen[-1].step == 2
 
 

@@ -1,6 +1,6 @@
 import io
 
-from shammah_trainer.finetune import Progress
+from shammah_trainer.loop import Progress
 from shammah_trainer.progress import Reporter
 
 

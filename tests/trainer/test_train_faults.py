@@ -31,6 +31,7 @@ def after(night: Night, tmp_path: Path) -> TinyHome:
     shutil.copytree(night.home.root, tmp_path / "home")
     home = TinyHome(tmp_path / "home", night.home.base)
     home.import_(other_phrasings())
+    home.configure(epochs=16)
     return home
 
 
@@ -108,6 +109,7 @@ def test_a_damaged_quantization_is_refused(after: TinyHome) -> None:
         weights.tofile(folder / "weights.bin")
         return report
 
+    after.configure(epochs=4)
     result = run(after, Stages(export=damaged))
     assert result.status == "refused"
     assert "quantization" in refused(after)

@@ -15,10 +15,13 @@ from fakes.blocked import block
 from fakes.tiny import Asked, Night, Said, TinyHome, exchanges, other_phrasings, script
 from shammah_data.exchange import Audited, Exchange
 from shammah_data.home import Home
+from shammah_data.learned import Learned
 from shammah_data.log import ExchangeLog
 from shammah_data.store import ModelStore
 
 Train = Callable[..., Said]
+# As many as a second version needs to be better than the first, with what was added.
+FEWER_EPOCHS = 16
 
 
 def records(home: TinyHome) -> list[dict[str, Any]]:
@@ -71,6 +74,21 @@ def test_a_run_publishes(night: Night) -> None:
     assert 2 <= len(golden) <= 4
     assert len({one.answer_ids for one in golden}) == len(golden)
     assert manifest.evaluation["loss_after"] < manifest.evaluation["loss_before"]
+
+
+def test_a_version_brings_along_what_it_was_made_from(night: Night) -> None:
+    store = ModelStore(night.home.root / "models")
+    manifest = store.verify("v0001")
+    assert manifest.retrieval is not None
+    learned = Learned.load(store.folder("v0001") / manifest.retrieval.folder, manifest.retrieval)
+    told = {(one.query, learned.answers[one.answer].text) for one in learned.exchanges}
+    assert told == {(one.query, one.response) for one in exchanges()}
+    (graph,) = manifest.graphs
+    assert all(graph.path in answer.prior for answer in learned.answers)
+    assert graph.evidence is not None
+    figures = records(night.home)[0]["figures"]["retrieved"]
+    assert figures["evidence"]["threshold"] == graph.evidence.threshold
+    assert figures["heldout"]["outside"]["asked"] > 40
 
 
 def test_a_log_gets_plain_lines(night: Night) -> None:
@@ -283,17 +301,17 @@ def test_pins_and_trials_by_hand(after: TinyHome, train: Train) -> None:
 
 def audited(home: TinyHome, version: str, verdicts: str) -> None:
     log = ExchangeLog(Home(home.root))
-    for number, letter in enumerate(verdicts):
-        exchange = Exchange(f"asked of {version}, {number}", "an answer", "neural", trainable=False)
-        log.append(exchange)
+    asked = [Exchange(f"asked of {version}, {number}", "an answer", "neural") for number in range(len(verdicts))]
+    log.add_many(asked)
+    for exchange, letter in zip(asked, verdicts, strict=True):
         log.audit(Audited(exchange.id, version, 0.3, letter == "r"))
 
 
 @pytest.mark.parametrize(
     ("verdicts", "line", "roles"),
     [
-        ("r" * 60, "promoted: v0002 is as good as v0001: 0 of 60", "v0001 previous\nv0002 champion: 0 of 60"),
-        ("rw" * 10, "rolled back: v0002 is worse than v0001: 10 of 20", "v0001 champion\nv0002\n"),
+        ("r" * 30, "promoted: v0002 is as good as v0001: 0 of 30", "v0001 previous\nv0002 champion: 0 of 30"),
+        ("w" * 6 + "r" * 4, "rolled back: v0002 is worse than v0001: 6 of 10", "v0001 champion\nv0002\n"),
     ],
 )
 def test_a_run_first_decides_a_trial_by_its_audits(after: TinyHome, train: Train, verdicts: str, line: str, roles: str) -> None:
@@ -309,7 +327,7 @@ def test_a_run_first_decides_a_trial_by_its_audits(after: TinyHome, train: Train
 
 
 def test_a_new_version_is_tried_where_the_settings_say_so(after: TinyHome, train: Train) -> None:
-    after.configure(candidate_share=0.3)
+    after.configure(candidate_share=0.3, epochs=FEWER_EPOCHS)
     after.import_(other_phrasings())
     said = train(after)
     assert said.out.rstrip().endswith("; on trial beside v0001 in 30% of the sessions")
@@ -320,6 +338,7 @@ def test_a_new_version_is_tried_where_the_settings_say_so(after: TinyHome, train
 
 def test_a_run_publishes_beside_a_pinned_version(after: TinyHome, train: Train) -> None:
     train(after, "pin", "v0001")
+    after.configure(epochs=FEWER_EPOCHS)
     after.import_(other_phrasings())
     said = train(after)
     assert said.out.startswith("published: v0002: ")

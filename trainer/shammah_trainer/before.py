@@ -17,7 +17,8 @@ from shammah_trainer.triggers import WATCHED_ANSWERS, WATCHED_AUDITS, LastRun, S
 
 # They say when and how quietly to run and what becomes of the result, not what is trained.
 _NO_RECIPE = frozenset(
-    "min_examples new_examples max_age_days local_share_drop candidate_share trial_days nice threads keep_versions".split()
+    "min_examples new_examples max_age_days local_share_drop candidate_share trial_days threads keep_versions nice max_minutes "
+    "checkpoint_seconds".split()
 )
 
 

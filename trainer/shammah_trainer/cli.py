@@ -32,26 +32,45 @@ def train(
     epochs: Annotated[
         float | None, typer.Option(min=0.01, max=1000, help="Passes over the data (default: config.toml).")
     ] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option("--max-minutes", min=0.0, help="Stop training after so long, at the best state so far.")
+    ] = None,
     precision: Annotated[Precision | None, typer.Option(help="Weights of the graph (default: config.toml).")] = None,
 ) -> None:
     """Read the log, fine-tune, export, evaluate, and publish if it improved."""
     if context.invoked_subcommand is not None:
-        if force or epochs or precision:
+        if force or epochs or precision or max_minutes is not None:
             raise InputError(f"options of a run do not go with the command {context.invoked_subcommand}")
         return
+    from shammah_trainer.priority import step_back
+    from shammah_trainer.processes import Processes
     from shammah_trainer.progress import Reporter
     from shammah_trainer.run import train_once
 
     home = Home.find().create()
     settings = Settings.load(home.settings)
     _need_training_packages()
-    _step_back(settings.train.nice)
-    chosen = replace(settings.train, precision=precision or settings.train.precision)
+    train = settings.train
+    chosen = replace(
+        train,
+        precision=precision or train.precision,
+        max_minutes=train.max_minutes if max_minutes is None else max_minutes,
+    )
     if epochs:
         chosen = replace(chosen, epochs=epochs, least_steps=0)
-    reporter = Reporter()
-    result = train_once(home, replace(settings, train=chosen), reporter, force)
-    reporter.end()
+    step_back(chosen.nice)
+    reporter, processes = Reporter(), Processes()
+    if not processes.leads:
+        from shammah_trainer.following import follow
+
+        follow(processes)
+        return
+    try:
+        result = train_once(home, replace(settings, train=chosen), reporter, force, processes=processes)
+    finally:
+        reporter.end()
+        processes.dismiss()
+        processes.leave()
     print(printable(f"{result.status}: {result.reason}"))
 
 
@@ -141,12 +160,6 @@ def _print_roles(pointer: Pointer) -> None:
     pinned = ", pinned" if pointer.pinned else ""
     tried = f", candidate: {pointer.candidate} for {pointer.candidate_share:.0%} of the sessions" if pointer.candidate else ""
     print(f"champion: {pointer.champion or 'none'}{pinned}, previous: {pointer.previous or 'none'}{tried}")
-
-
-def _step_back(nice: int) -> None:
-    """Let everything else on the machine go first; one that has stepped back further stays there."""
-    if hasattr(os, "setpriority"):
-        os.setpriority(os.PRIO_PROCESS, 0, max(nice, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
 showing.register(app)

@@ -3,58 +3,28 @@
 B: examples of a batch, T: tokens, R: response tokens of a batch, D: hidden size, V: vocabulary.
 """
 
-import contextlib
 import functools
 import math
-import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch.nn import functional
 
 from shammah_data.errors import TrainingError
-from shammah_export.precision import Precision
 from shammah_trainer.batches import IGNORED, Batch, Encoder, batches
+from shammah_trainer.checkpoints import Checkpoints
 from shammah_trainer.dataset import Example
-from shammah_trainer.fakequant import ThroughQuantizer, keep_rounded
+from shammah_trainer.fakequant import keep_rounded
+from shammah_trainer.loop import Loop, Mixed, Progress, Recipe, Trained
+from shammah_trainer.preferences import Pair
+from shammah_trainer.processes import several_on_cpu
+from shammah_trainer.stopping import sample
 
-_WARM_UP = 0.05
 _LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train. `learning_rate` is the peak; `epochs` may be a fraction.
-
-    `through`: the precision whose rounding the training goes through, or None. `balance`: see `shammah_trainer.balance`.
-    """
-
-    method: str
-    lora_rank: int
-    epochs: float
-    learning_rate: float
-    batch_size: int
-    context_share: float
-    reworded_share: float
-    seed: int
-    through: Precision | None = None
-    balance: float = 1.0
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where the training stands; `loss` is the running mean over the last steps, `seconds_left` an estimate."""
-
-    step: int
-    steps: int
-    examples: int
-    loss: float
-    tokens_per_second: float
-    seconds_left: float
 
 
 class ResponseLoss(torch.nn.Module):
@@ -67,15 +37,18 @@ class ResponseLoss(torch.nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, batch: Batch) -> torch.Tensor:
-        """Weighted mean negative log-likelihood of the response tokens, in nats: sum(w * nll) / sum(w)."""
+    def forward(self, batch: Batch, whole: float | None = None) -> torch.Tensor:
+        """Weighted mean negative log-likelihood of the response tokens, in nats: sum(w * nll) / sum(w).
+
+        `whole`: the sum of weights to divide by, where the batch is a piece of a larger one.
+        """
         nll_R, row_R = self.nll(batch)
         weight_R = batch.weight_B[row_R]
-        return (nll_R * weight_R).sum() / weight_R.sum()
+        return (nll_R * weight_R).sum() / (weight_R.sum() if whole is None else whole)
 
     def nll(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Negative log-likelihood of every response token, and the row of the batch that each belongs to."""
-        causal = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        causal = _causal(self.model)
         # Without a mask: padding is on the right, and the causal mask already hides it.
         hidden_BTD = causal.model(input_ids=batch.ids_BT, use_cache=False).last_hidden_state
         target_BT = batch.labels_BT[:, 1:]
@@ -83,6 +56,11 @@ class ResponseLoss(torch.nn.Module):
         logits_RV = causal.lm_head(hidden_BTD[:, :-1][wanted_BT])
         nll_R = functional.cross_entropy(logits_RV.float(), target_BT[wanted_BT], reduction="none")
         return nll_R, wanted_BT.nonzero()[:, 0]
+
+
+def _causal(model: Any) -> Any:
+    """The language model itself, without the adapter around it."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def load_model(folder: Path) -> Any:
@@ -96,7 +74,7 @@ def load_model(folder: Path) -> Any:
 
 
 @functools.cache
-def mixed_precision() -> Literal["bf16", "no"]:
+def mixed_precision() -> Mixed:
     """Whether bfloat16 matrix products pay on this machine.
 
     Timed, for no list of processors stays true: with AMX or AVX512-BF16 they take half the time of float32, on a plain AVX2
@@ -117,10 +95,10 @@ def mixed_precision() -> Literal["bf16", "no"]:
     return "bf16" if seconds[torch.bfloat16] < seconds[torch.float32] else "no"
 
 
-def mean_loss(model: Any, encoder: Encoder, examples: Sequence[Example], pad: int) -> float:
+def mean_loss(model: Any, encoder: Encoder, examples: Sequence[Example], pad: int, mixed_as: Mixed | None = None) -> float:
     """Mean over the examples' response tokens of the negative log-likelihood, in nats; NaN when there is none."""
     loss = ResponseLoss(model)
-    mixed = mixed_precision() == "bf16"
+    mixed = (mixed_as or mixed_precision()) == "bf16"
     encoded = [item for example in examples if (item := encoder.encode(example)) is not None]
     model.eval()
     total, count = 0.0, 0
@@ -139,75 +117,52 @@ def finetune(
     pad: int,
     report: Callable[[Progress], None],
     clock: Callable[[], float] = time.monotonic,
-) -> tuple[Any, list[float]]:
-    """Train on the examples and return (the merged model, the mean loss of each epoch).
+    *,
+    heldout: Sequence[Example] = (),
+    pairs: Sequence[Pair] = (),
+    checkpoints: Checkpoints | None = None,
+    most_seconds: float | None = None,
+    save_memory: bool = False,
+    mixed: Mixed | None = None,
+    learned: Callable[[Any], None] | None = None,
+) -> Trained:
+    """Train on the examples, as one of however many processes there are; each ends with the same weights.
 
-    Deterministic per seed on one machine. Raises TrainingError when no example fits or the loss stops being a number.
+    Deterministic per seed on one machine with one number of threads. With `checkpoints`, a killed training is taken up where
+    it was and comes to the same weights to the last bit, and of all states measured on `heldout` the best is returned.
+    `pairs` are trained on afterwards, where that makes those of them that are held out better and `heldout` no worse.
+    `save_memory` computes activations twice instead of keeping them: the same result, a third slower. `learned` gets the merged
+    model before its weights are rounded. Raises TrainingError when no example fits or the loss stops being a number.
     """
     from accelerate import Accelerator
     from accelerate.utils import set_seed
 
     set_seed(recipe.seed)
-    rng = random.Random(recipe.seed)
     if recipe.method == "lora":
         from peft import LoraConfig, get_peft_model
 
         config = LoraConfig(r=recipe.lora_rank, lora_alpha=2 * recipe.lora_rank, target_modules=_LORA_TARGETS)
         model = get_peft_model(model, config)
-    accelerator = Accelerator(mixed_precision=mixed_precision())
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=recipe.learning_rate, weight_decay=0.0, betas=(0.9, 0.98), fused=True)
-    loss_of, optimizer = accelerator.prepare(ResponseLoss(model), optimizer)
-    # Made after the model has moved to where it is trained.
-    rounding = ThroughQuantizer(model, recipe.through).applied if recipe.through else contextlib.nullcontext
+    if save_memory:
+        # Called gradient_checkpointing_enable in earlier releases of transformers 5.
+        causal = _causal(model)
+        enable = getattr(causal, "activation_checkpointing_enable", None) or causal.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
     examples = [example for example in examples if encoder.encode(example, ()) is not None]
     if not examples:
         raise TrainingError("no exchange fits into max_length tokens: raise train.max_length in config.toml")
-    per_epoch = math.ceil(len(examples) / recipe.batch_size)
-    steps = max(1, round(recipe.epochs * per_epoch))
-    loss_of.train()
-    started, tokens, step, running = clock(), 0, 0, math.nan
-    epoch_losses: list[float] = []
-    while step < steps:
-        losses: list[float] = []
-        for batch in batches(
-            encoder.epoch(examples, recipe.context_share, rng, recipe.reworded_share, recipe.balance),
-            recipe.batch_size,
-            pad,
-            rng,
-        ):
-            if step == steps:
-                break
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.learning_rate * _schedule(step, steps)
-            batch = Batch(*(part.to(accelerator.device) for part in (batch.ids_BT, batch.labels_BT, batch.weight_B)))
-            with rounding():
-                with accelerator.autocast():
-                    loss = loss_of(batch)
-                accelerator.backward(loss)
-            accelerator.clip_grad_norm_(trained, 1.0)
-            optimizer.step()
-            # Kept and zeroed: to free and fault in half a gigabyte of gradients costs a fifth of each step.
-            optimizer.zero_grad(set_to_none=False)
-            value = loss.item()
-            if not math.isfinite(value):
-                raise TrainingError(f"the loss became {value} at step {step}: lower train.learning_rate in config.toml")
-            losses.append(value)
-            running = value if math.isnan(running) else 0.9 * running + 0.1 * value
-            step, tokens = step + 1, tokens + batch.tokens
-            seconds = clock() - started
-            examples_done = min(step * recipe.batch_size, math.ceil(recipe.epochs * len(examples)))
-            report(Progress(step, steps, examples_done, running, tokens / seconds, seconds / step * (steps - step)))
-        epoch_losses.append(sum(losses) / len(losses))
-    trained_model = accelerator.unwrap_model(loss_of).model
+    measured = [item for example in heldout if (item := encoder.encode(example)) is not None]
+    accelerator = Accelerator(mixed_precision=mixed or mixed_precision(), cpu=several_on_cpu())
+    measured = sample(measured, recipe.epochs * len(examples), recipe.seed)
+    loop = Loop(accelerator, ResponseLoss(model), recipe, pad, measured, checkpoints)
+    trained = loop.run(encoder, examples, report, clock, most_seconds)
+    preferred = loop.prefer(encoder, pairs, measured)
+    merged = trained.model
     if recipe.method == "lora":
-        trained_model = trained_model.merge_and_unload()
+        merged = merged.merge_and_unload()
+    merged = merged.eval().cpu()
+    if learned:
+        learned(merged)
     if recipe.through:
-        keep_rounded(trained_model, recipe.through)
-    return trained_model.eval().cpu(), epoch_losses
-
-
-def _schedule(step: int, steps: int) -> float:
-    """Linear warm-up, then linear decay to nothing."""
-    warm = max(1, round(_WARM_UP * steps))
-    return min((step + 1) / warm, (steps - step) / max(1, steps - warm))
+        keep_rounded(merged, recipe.through)
+    return replace(trained, model=merged, preferred=preferred)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from shammah_data.text import printable
 
 if TYPE_CHECKING:
-    from shammah_trainer.finetune import Progress
+    from shammah_trainer.loop import Progress
 
 _LINE_SECONDS = 10.0
 

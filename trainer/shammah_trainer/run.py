@@ -6,7 +6,6 @@ and the published versions as they were.
 
 import dataclasses
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -24,15 +23,21 @@ from shammah_data.exchange import RunRecord
 from shammah_data.exclusions import left_out_of
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog, read_snapshot
-from shammah_data.manifest import CacheShape, FileEntry, GraphEntry, Manifest
-from shammah_data.settings import Precision, Settings, TrainSettings
+from shammah_data.manifest import CacheShape, FileEntry, GraphEntry, Manifest, Retrieval
+from shammah_data.settings import Settings, TrainSettings
 from shammah_data.store import ModelStore
 from shammah_data.tombstones import tombstones, versions_that_saw
+from shammah_runtime.engine.packing import pack_apart
+from shammah_trainer import checkpoints
 from shammah_trainer.base import DEFAULT, Base, make_base
 from shammah_trainer.before import recipe_of, settle, state_of
+from shammah_trainer.continuing import Beginning, begin, champion, lineage_after, runs_that_serve, split, tonight, without_known
+from shammah_trainer.continuing import figures as start_figures
 from shammah_trainer.dataset import Dataset, Example, build_dataset
 from shammah_trainer.gate import Check, Figures, checks
 from shammah_trainer.likeness import likeness_of
+from shammah_trainer.priority import Serving
+from shammah_trainer.processes import Processes
 from shammah_trainer.progress import Reporter
 from shammah_trainer.record import summary, write_outcomes
 from shammah_trainer.replay import replayed
@@ -57,8 +62,15 @@ class Stages:
     export: Callable[..., Any] | None = None
 
 
-def train_once(home: Home, settings: Settings, reporter: Reporter, force: bool, stages: Stages = Stages()) -> Result:
-    """Run one night.
+def train_once(
+    home: Home,
+    settings: Settings,
+    reporter: Reporter,
+    force: bool,
+    stages: Stages = Stages(),
+    processes: Processes | None = None,
+) -> Result:
+    """Run one night; of several processes, the first one's work.
 
     `force` trains below min_examples and without news. Raises ShammahError when the run cannot go on; its record says so.
     """
@@ -69,12 +81,12 @@ def train_once(home: Home, settings: Settings, reporter: Reporter, force: bool, 
     except Timeout:
         return Result("skipped", "another run is in progress")
     try:
-        return _locked(home, settings, reporter, force, stages)
+        return _locked(home, settings, reporter, force, stages, processes or Processes())
     finally:
         lock.release()
 
 
-def _locked(home: Home, settings: Settings, reporter: Reporter, force: bool, stages: Stages) -> Result:
+def _locked(home: Home, settings: Settings, reporter: Reporter, force: bool, stages: Stages, processes: Processes) -> Result:
     log = ExchangeLog(home, settings, wait=10.0)
     store = ModelStore(home.models)
     trial = settle(store, log, settings.train, reporter.say)
@@ -86,22 +98,25 @@ def _locked(home: Home, settings: Settings, reporter: Reporter, force: bool, sta
         return Result("skipped", told.waits)
     if told.reasons:
         reporter.say(f"due: {'; '.join(told.reasons)}")
-    train = settings.train
-    if not train.threads and store.in_use():
-        # Somebody is being answered meanwhile.
-        train = dataclasses.replace(train, threads=max(1, (os.cpu_count() or 2) // 2))
     started = datetime.now(UTC)
     run_id = started.strftime("%Y%m%dT%H%M%S") + f"{started.microsecond // 1000:03d}Z"
     folder = private_folder(home.runs / run_id)
-    run = _Run(home, train, reporter, log, run_id, folder, started, stages)
+    run = _Run(home, settings.train, reporter, log, run_id, folder, started, stages, processes)
+    # Whatever ends the process before this is an interruption, and the next run goes on from the checkpoint.
+    interrupted: Path | None = folder
     try:
         result = run.execute(force)
+        interrupted = None
     except Exception as error:
         reason = str(error) if isinstance(error, ShammahError) else f"{type(error).__name__}: {error}"
         log.record_run(RunRecord(run_id, started, datetime.now(UTC), "failed", reason, None, run.figures))
+        interrupted = None
         raise
     finally:
-        _sweep(home.runs, settings.train.keep_versions)
+        checkpoints.sweep(home.runs, interrupted)
+        _sweep(home.runs, settings.train.keep_versions, ModelStore(home.models))
+    if result.version is not None and settings.serve.packed:
+        pack_apart(ModelStore(home.models), result.version)
     return result
 
 
@@ -121,6 +136,7 @@ class _Run:
         folder: Path,
         started: datetime,
         stages: Stages,
+        processes: Processes,
     ) -> None:
         self._home = home
         self._train = train
@@ -130,11 +146,15 @@ class _Run:
         self._folder = folder
         self._started = started
         self._stages = stages
+        self._processes = processes
         self._store = ModelStore(home.models)
         self._trained_on: set[str] = set()
         self.figures: dict[str, Any] = {}
 
     def execute(self, force: bool) -> Result:
+        import psutil
+
+        serving = Serving(psutil.process_iter, time.monotonic)
         sha256, rows, until = self._log.snapshot(self._folder / "snapshot.parquet")
         self.figures |= {"snapshot_sha256": sha256, "snapshot_rows": rows, "recipe_sha256": recipe_of(self._train)}
         self.figures["snapshot_until"] = until.isoformat()
@@ -150,14 +170,15 @@ class _Run:
         dataset = self._stages.split(found, self._train.seed, likeness, left_out)
         replay = replayed(dataset) if self._train.replay else ()
         self.figures["dataset"] = {**dataset.card, "replay": len(replay), "likeness": likeness.name}
+        base = make_base(None if self._train.base == DEFAULT else self._train.base, self._home.bases, say)
+        dataset, beginning = self._begin(base, dataset, stale)
         say(
             f"run {self._id}: {rows} exchanges in {dataset.groups} groups; {len(dataset.train)} to train on (and {len(replay)} "
             "everyday ones), held out "
             f"{len(dataset.heldout_phrasings)} phrasings and {len(dataset.heldout_groups)} of whole groups"
         )
-        base = make_base(None if self._train.base == DEFAULT else self._train.base, self._home.bases, say)
         merged = self._folder / "merged"
-        self._tune(base, dataset, replay, merged)
+        self._tune(base, dataset, beginning, replay, serving.busy())
         staging = self._store.staging()
         try:
             return self._finish(base, dataset, found, merged, staging, until)
@@ -172,61 +193,45 @@ class _Run:
                 return str(earlier["id"])
         return None
 
-    def _tune(self, base: Base, dataset: Dataset, replay: tuple[Example, ...], merged: Path) -> None:
-        import torch
-        import transformers
+    def _begin(self, base: Base, dataset: Dataset, stale: Sequence[str]) -> tuple[Dataset, Beginning]:
+        """Decide what to start from; what the champion was trained on is not held out."""
+        found = champion(self._store, self._home.runs, stale)
+        beginning = begin(self._train.start, base.sha256, found, self._trained_on, self._train.restart_nights)
+        if beginning.earlier is None:
+            return dataset, beginning
+        learned = beginning.earlier.lineage.learned
+        narrowed = without_known(dataset, learned)
+        if narrowed is None:
+            return dataset, Beginning(None, "the champion was trained on too much of what is held out today")
+        if not split(narrowed.train, learned)[0]:
+            return dataset, Beginning(None, "there is nothing new")
+        return narrowed, beginning
 
-        from shammah_runtime.engine.chat import ChatTokenizer
-        from shammah_trainer.batches import Encoder
-        from shammah_trainer.finetune import Recipe, finetune, load_model, mean_loss, mixed_precision
+    def _tune(
+        self, base: Base, dataset: Dataset, beginning: Beginning, replay: tuple[Example, ...], serving_busy: bool
+    ) -> None:
+        from shammah_trainer.preferences import pairs
+        from shammah_trainer.tune import Task, prepare, tune
 
-        transformers.utils.logging.set_verbosity_error()
-        transformers.utils.logging.disable_progress_bar()
-        train = self._train
-        if train.threads:
-            torch.set_num_threads(train.threads)
-        tokenizer = ChatTokenizer(base.folder / "tokenizer.json", base.chat)
-        encoder = Encoder(tokenizer, base.stop_ids, train.max_length)
-        heldout = (*dataset.heldout_phrasings, *dataset.heldout_groups)
-        model = load_model(base.folder)
-        pad = base.stop_ids[0]
-        self.figures["mixed_precision"] = mixed_precision()
-        self.figures["loss_before"] = mean_loss(model, encoder, heldout, pad)
-        self._reporter.say(f"held-out loss before: {self.figures['loss_before']:.3f} nats per token")
-        # Rounded to 4 bits afterwards, a model this small loses what it learned.
-        through: Precision | None = "int4" if train.precision == "int4" else None
-        self.figures["trained_through"] = through
-        # A query and its answer are never cut, so what is longer cannot be trained on.
-        examples = [example for example in (*dataset.train, *replay) if encoder.encode(example, ()) is not None]
-        if too_long := len(dataset.train) + len(replay) - len(examples):
-            self.figures["dataset"]["excluded"]["longer than max_length"] = too_long
-        epochs = max(train.epochs, train.least_steps * train.batch_size / max(1, len(examples)))
-        self.figures["epochs"] = round(epochs, 2)
-        recipe = Recipe(
-            train.method,
-            train.lora_rank,
-            epochs,
-            train.learning_rate,
-            train.batch_size,
-            train.context_share,
-            train.reworded_share,
-            train.seed,
-            through,
-            train.balance,
-        )
-        began = time.monotonic()
-        model, losses = finetune(model, encoder, examples, recipe, pad, self._reporter.training)
-        self._reporter.end()
-        self.figures["train_seconds"] = round(time.monotonic() - began, 1)
-        self.figures["epoch_losses"] = [round(loss, 4) for loss in losses]
-        self.figures["loss_after_torch"] = mean_loss(model, encoder, heldout, pad)
+        earlier = beginning.earlier
+        examples, older = tonight(dataset.train, earlier.lineage.learned if earlier else {}, self._train.seed)
+        lineage = lineage_after(earlier, examples, len(self._trained_on))
+        lineage.write(self._folder)
+        self.figures["start"] = start_figures(beginning, lineage, len(examples) - older, older)
         self._reporter.say(
-            f"trained in {self.figures['train_seconds']:.0f} s; held-out loss after: {self.figures['loss_after_torch']:.3f}"
+            f"starting from {earlier.name if earlier else 'the base'} ({beginning.reason}): {len(examples) - older} exchanges "
+            f"are new, {older} older"
         )
-        # In bfloat16 the weights would no longer be the ones that were rounded.
-        (model if through else model.to(torch.bfloat16)).save_pretrained(merged)
-        for name in ("tokenizer.json", "base.json"):
-            shutil.copyfile(base.folder / name, merged / name)
+        heldout = (*dataset.heldout_phrasings, *dataset.heldout_groups)
+        start, name = (earlier.folder, earlier.name) if earlier else (base.folder, base.sha256)
+        given = pairs(self._log.rejected(), dataset.train)
+        task = Task(base, start, name, (*examples, *replay), heldout, dataset.heldout_phrasings, given)
+        order, figures = prepare(task, self._folder, self._train, self._processes.count, serving_busy, self._reporter)
+        if too_long := figures.pop("too_long"):
+            self.figures["dataset"]["excluded"]["longer than max_length"] = too_long
+        self.figures |= figures
+        self._processes.share(order)
+        self.figures |= tune(order, self._reporter, leads=True)
 
     def _finish(
         self, base: Base, dataset: Dataset, rows: list[dict[str, Any]], merged: Path, staging: Path, until: datetime
@@ -236,7 +241,8 @@ class _Run:
         from shammah_trainer.leak import leaks
 
         stages = [] if self._stages.export is None else [self._stages.export]
-        found = assess(base, dataset, merged, staging, self._train, self.figures["trained_through"], self._reporter, *stages)
+        through = self.figures["trained_through"]
+        found = assess(base, dataset, merged, staging, self._train, through, self._reporter, self._home.embedder, *stages)
         self.figures |= found.figures
         stale = versions_that_saw(self._store, self._log.read(tombstones, wait=10.0))
         beside = beside_champion(self._home, self._store, self._train, dataset, rows, found, stale, self._reporter)
@@ -267,7 +273,7 @@ class _Run:
         reason = "; ".join(check.reason for check in looked_at if check.reason is not None)
         if not reason:
             shutil.copyfile(merged / "tokenizer.json", staging / "tokenizer.json")
-            describe = self._describe(base, found.graph, found.shape, until)
+            describe = self._describe(base, found.graph, found.retrieval, found.shape, until)
             version = self._store.publish(staging, describe)
             remember(self._home, self._store, version, dataset, found)
             stale = versions_that_saw(self._store, forgotten)
@@ -294,7 +300,7 @@ class _Run:
         return ""
 
     def _describe(
-        self, base: Base, graph: GraphEntry, shape: CacheShape, until: datetime
+        self, base: Base, graph: GraphEntry, retrieval: Retrieval | None, shape: CacheShape, until: datetime
     ) -> Callable[[str, tuple[FileEntry, ...]], Manifest]:
         return lambda name, files: Manifest(
             version=name,
@@ -313,12 +319,18 @@ class _Run:
             evaluation=self.figures,
             oldest_runtime=metadata.version("shammah"),
             context_examples=self.figures["dataset"]["train_with_context"],
+            retrieval=retrieval,
         )
 
 
-def _sweep(runs: Path, keep: int) -> None:
-    """Keep the weights and snapshots of the newest runs only; every run keeps its small records."""
+def _sweep(runs: Path, keep: int, store: ModelStore) -> None:
+    """Keep the weights and snapshots of the newest runs, and of those whose versions serve; every run keeps its records."""
     folders = sorted(path for path in runs.iterdir() if path.is_dir())
+    serving = runs_that_serve(store)
     for folder in folders[:-keep]:
-        shutil.rmtree(folder / "merged", ignore_errors=True)
-        (folder / "snapshot.parquet").unlink(missing_ok=True)
+        if folder.name in serving:
+            continue
+        for weights in ("merged", "learned"):
+            shutil.rmtree(folder / weights, ignore_errors=True)
+        for record in ("snapshot.parquet", "lineage.json"):
+            (folder / record).unlink(missing_ok=True)

@@ -11,6 +11,8 @@ from shammah_data.manifest import GraphEntry, Manifest
 # tokenizer takes ten times its file.
 _WEIGHTS_FACTOR = 1.2
 _TOKENIZER_FACTOR = 10
+# The embedder as weights, its tokenizer, texts as objects.
+_INDEX_FACTOR = 2
 _FIXED = 16 * 2**20
 # From malloc.h.
 _M_ARENA_MAX = -8
@@ -18,13 +20,20 @@ _M_ARENA_MAX = -8
 
 def needed(manifest: Manifest, graph: GraphEntry) -> int:
     """Bytes that an engine with this graph takes at its peak, one full context included; an estimate."""
-    folder = PurePosixPath(graph.path).parent
-    weights = sum(entry.bytes for entry in manifest.files if PurePosixPath(entry.path).parent == folder)
+    retrieval = manifest.retrieval
+    index = sum(entry.bytes for entry in manifest.files if retrieval and entry.path.startswith(f"{retrieval.folder}/"))
     tokenizer = sum(entry.bytes for entry in manifest.files if entry.path == "tokenizer.json")
     shape = manifest.shape
     wide = 2 if graph.precision in ("fp16", "bf16") else 4
     cache = 2 * wide * shape.layers * shape.kv_heads * shape.head_dim * (shape.context + 1)
-    return int(_WEIGHTS_FACTOR * weights) + _TOKENIZER_FACTOR * tokenizer + cache + _FIXED
+    files = _WEIGHTS_FACTOR * weights(manifest, graph) + _INDEX_FACTOR * index
+    return int(files) + _TOKENIZER_FACTOR * tokenizer + cache + _FIXED
+
+
+def weights(manifest: Manifest, graph: GraphEntry) -> int:
+    """Bytes of the graph's files."""
+    folder = PurePosixPath(graph.path).parent
+    return sum(entry.bytes for entry in manifest.files if PurePosixPath(entry.path).parent == folder)
 
 
 def available(root: Path = Path("/")) -> int | None:

@@ -1,4 +1,4 @@
-"""A model version ready to answer: graph session, tokenizer, manifest. Knows ids and text, no tiers, no log."""
+"""A model version ready to answer: graph session, tokenizer, manifest, learned index. Knows ids and text, no tiers, no log."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -7,11 +7,14 @@ from pathlib import Path
 
 from shammah_data.errors import ArtifactError, InputError, ShammahError
 from shammah_data.exchange import Message
+from shammah_data.learned import Learned
 from shammah_data.manifest import Manifest
 from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_runtime.engine.choice import Choice, Wanted, choices
 from shammah_runtime.engine.decoder import Decoder
 from shammah_runtime.engine.decoding import Decoding
+from shammah_runtime.engine.embedder import Embedder
+from shammah_runtime.engine.packed import Packed
 from shammah_runtime.engine.session import GraphSession, import_onnxruntime
 
 
@@ -23,14 +26,24 @@ class Prompt:
     left_out: int = 0
 
 
+@dataclass(frozen=True)
+class Memory:
+    """What a version brings along of the exchanges it was made from, and the embedder of their queries."""
+
+    embedder: Embedder
+    learned: Learned
+    digest: str
+
+
 class Model:
     """A published version, loaded and self-tested."""
 
-    def __init__(self, manifest: Manifest, choice: Choice, decoder: Decoder) -> None:
+    def __init__(self, manifest: Manifest, choice: Choice, decoder: Decoder, memory: Memory | None = None) -> None:
         self.manifest = manifest
         self.graph = choice.graph
         self.why = choice.why
         self.decoder = decoder
+        self.memory = memory
 
     @property
     def description(self) -> str:
@@ -68,9 +81,22 @@ def open_model(folder: Path, manifest: Manifest, wanted: Wanted = Wanted(), avai
         tokenizer = pool.submit(ChatTokenizer, folder / "tokenizer.json", manifest.chat)
         choice, session = _open_graph(folder, manifest, wanted, available)
         chat = tokenizer.result()
+        memory = _open_memory(folder, manifest)
     if chat.vocab > manifest.shape.vocab:
         raise ArtifactError(f"{manifest.version}: its tokenizer has {chat.vocab} tokens, its graph {manifest.shape.vocab}")
     decoder = Decoder(session, chat, manifest.stop_ids)
+    try:
+        _self_test(decoder, manifest, choice)
+    except ArtifactError as error:
+        if not session.packed:
+            raise
+        Packed.of(folder, manifest, choice.graph).refuse(str(error))
+        decoder = Decoder(_open_plainly(folder, manifest, choice, wanted), chat, manifest.stop_ids)
+        _self_test(decoder, manifest, choice)
+    return Model(manifest, choice, decoder, memory)
+
+
+def _self_test(decoder: Decoder, manifest: Manifest, choice: Choice) -> None:
     for number, golden in enumerate(choice.graph.golden, start=1):
         steps = decoder.tokens(golden.prompt_ids, Decoding(max_tokens=len(golden.answer_ids)))
         if tuple(token for token, _ in steps) != golden.answer_ids:
@@ -78,7 +104,17 @@ def open_model(folder: Path, manifest: Manifest, wanted: Wanted = Wanted(), avai
                 f"{manifest.version}: its answer to golden prompt {number} of {len(choice.graph.golden)} "
                 "is not the one it was published with"
             )
-    return Model(manifest, choice, decoder)
+
+
+def _open_memory(folder: Path, manifest: Manifest) -> Memory | None:
+    found = manifest.retrieval
+    if found is None:
+        return None
+    # One thread reads a short question fast enough, and none spins beside those of the graph afterwards.
+    embedder = Embedder(folder / found.folder, threads=1)
+    if embedder.card.digest != found.embedder or embedder.card.dimensions != found.dimensions:
+        raise ArtifactError(f"{manifest.version}: its embedder is not the one that its learned index was made with")
+    return Memory(embedder, Learned.load(folder / found.folder, found), found.embedder)
 
 
 def cuda_usable() -> bool:
@@ -93,7 +129,7 @@ def _open_graph(folder: Path, manifest: Manifest, wanted: Wanted, available: int
         if reason is not None and graph.provider == "cpu":
             choice = Choice(graph, f"{choice.why}; {reason}")
         try:
-            return choice, GraphSession(folder / graph.path, manifest.shape, graph.provider, wanted.threads)
+            return choice, _open_packed(folder, manifest, choice, wanted) or _open_plainly(folder, manifest, choice, wanted)
         except ArtifactError as error:
             if graph.provider == "cpu":
                 # A damaged graph is no reason to serve with another one of the same version.
@@ -101,6 +137,25 @@ def _open_graph(folder: Path, manifest: Manifest, wanted: Wanted, available: int
             reason = error
     assert reason is not None
     raise reason
+
+
+def _open_plainly(folder: Path, manifest: Manifest, choice: Choice, wanted: Wanted) -> GraphSession:
+    return GraphSession(folder / choice.graph.path, manifest.shape, choice.graph.provider, wanted.threads)
+
+
+def _open_packed(folder: Path, manifest: Manifest, choice: Choice, wanted: Wanted) -> GraphSession | None:
+    """A session of what was packed of the graph for this machine; None where there is nothing, or nothing of use."""
+    if not wanted.packed or choice.graph.provider != "cpu":
+        return None
+    packed = Packed.of(folder, manifest, choice.graph)
+    path = packed.graph()
+    if path is None:
+        return None
+    try:
+        return GraphSession(folder / choice.graph.path, manifest.shape, "cpu", wanted.threads, path)
+    except ArtifactError as error:
+        packed.refuse(str(error))
+        return None
 
 
 def _runtime_version() -> str:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from shammah_data.errors import ArtifactError, InputError
 from shammah_data.manifest import CacheShape
 from shammah_data.token_table import TABLE_KEY, TokenTable
+from shammah_runtime.engine import memory
 from shammah_runtime.engine.elements import Copier, element_of
 
 Floats = npt.NDArray[np.float32]
@@ -96,28 +97,31 @@ class KVCache:
 
 
 class GraphSession:
-    """An ONNX Runtime session of an exported graph.
+    """An ONNX Runtime session of an exported graph, or of what was packed of it for this machine.
 
     Raises ArtifactError when ONNX Runtime is not installed, refuses the graph, or cannot use the device.
     """
 
-    def __init__(self, graph: Path, shape: CacheShape, device: Device = "cpu", threads: int = 2) -> None:
+    def __init__(
+        self, graph: Path, shape: CacheShape, device: Device = "cpu", threads: int = 2, packed: Path | None = None
+    ) -> None:
         ort = import_onnxruntime()
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        # What it would print comes as an exception too.
-        options.log_severity_level = 4
-        # Else the tied embedding is folded into a second copy of itself.
-        options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", "65536")
+        options = session_options(ort, threads)
+        if packed is not None:
+            # It is as the optimizer left it.
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        opened = packed or graph
         providers = [_PROVIDERS[device]] if device == "cpu" else [_PROVIDERS[device], _PROVIDERS["cpu"]]
         try:
-            self._session: Any = ort.InferenceSession(str(graph), options, providers=providers)
+            self._session: Any = ort.InferenceSession(str(opened), options, providers=providers)
         except Exception as error:  # onnxruntime's exceptions share no base class
-            raise ArtifactError(f"{graph}: ONNX Runtime refuses it: {_first_line(error)}") from error
+            raise ArtifactError(f"{opened}: ONNX Runtime refuses it: {_first_line(error)}") from error
         if _PROVIDERS[device] not in self._session.get_providers():
             raise ArtifactError(f"{_PROVIDERS[device]} cannot be used here: see `shammah-serve doctor`")
+        # What packing took for a moment is given back before the first pass takes its own.
+        memory.release()
         self.device = device
+        self.packed = packed is not None
         self.shape = shape
         self.ort = ort
         self._copier: Copier | None = None
@@ -244,6 +248,18 @@ class GraphSession:
         cache.ids.extend(ids)
         size = self.shape.vocab
         return self._logits[: len(rows) * size].reshape(len(rows), size)
+
+
+def session_options(ort: Any, threads: int) -> Any:
+    """What every session has."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # What it would print comes as an exception too.
+    options.log_severity_level = 4
+    # Else the tied embedding is folded into a second copy of itself.
+    options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", "65536")
+    return options
 
 
 def common(left: Sequence[int], right: Sequence[int]) -> int:

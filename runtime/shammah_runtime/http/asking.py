@@ -52,12 +52,16 @@ def query(
     """
     if not turns or turns[-1].role != "user":
         raise InputError("messages: the last message must be the user's")
-    merged: list[Message] = []
+    # Joined at the end: a body may hold tens of thousands of turns of one role.
+    parts: list[tuple[Role, list[str]]] = []
     for turn in turns:
-        if merged and merged[-1].role == turn.role:
-            merged[-1] = Message(turn.role, f"{merged[-1].content}\n\n{turn.text}".strip())
-        elif turn.text.strip() and (merged or turn.role == "user"):
-            merged.append(Message(turn.role, encodable(turn.text)))
+        if not turn.text.strip():
+            continue
+        if parts and parts[-1][0] == turn.role:
+            parts[-1][1].append(turn.text)
+        elif parts or turn.role == "user":
+            parts.append((turn.role, [turn.text]))
+    merged = [Message(role, encodable("\n\n".join(texts))) for role, texts in parts]
     if not merged or merged[-1].role != "user":
         raise InputError("messages: the last message must be the user's, and not empty")
     told = [encodable(system).strip() for system in systems]

@@ -79,7 +79,7 @@ class Figures:
     def __init__(self, log: ExchangeLog, version: Callable[[], str | None], under_way: Callable[[], int]) -> None:
         self._log = log
         self._version = version
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)

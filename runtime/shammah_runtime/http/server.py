@@ -47,6 +47,7 @@ def serve(appliance: Appliance, settings: HttpSettings, public: bool, no_log: bo
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
         server.run(sockets=[where])
+        server.close()
     finally:
         where.close()
     say("stopped")
@@ -59,6 +60,11 @@ class Graceful(uvicorn.Server):
         super().__init__(config)
         self._grace_seconds = grace_seconds
         self._service = service
+
+    def close(self) -> None:
+        """Stop and await what is left where the end was forced; the log has all that was answered."""
+        self._service.stop_all()
+        self._service.close()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End; see uvicorn."""

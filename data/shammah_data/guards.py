@@ -1,0 +1,346 @@
+"""May two queries get the same answer? What must not differ between them, however alike they are. Knows text, no model.
+
+Every rule is symmetric and says nothing about two queries that share little: it finds contradictions, not likeness. Numbers,
+quoted strings, paths, options and the replaced word of two otherwise equal queries are found in any language; the lists of
+words (opposites, units, question words, words that ask without saying what) are English, and for another language say nothing.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations
+from typing import Literal
+
+from shammah_data.judge import NUMERALS, facts, holds, normalize
+from shammah_data.opposites import CLASSES, FAILURES, ORDINALS, PHRASES, REQUESTS, SILENT, UNITS
+
+Pairs = frozenset[tuple[str, str]]
+Kind = Literal["number", "unit", "negation", "name", "opposite", "direction", "owner", "question", "slot"]
+
+# A character of a script without spaces is a word of its own.
+_TOKEN = re.compile(r"[぀-ヿ㐀-鿿가-힯]|[^\W_]+(?:'[^\W\d_]+)?|[-+*/%=<>$€£¥]")
+_UNIT = re.compile(r"(?:(?<=\d)|(?<=\d\s)|\b)([a-zµ°]+|[%$€£¥])(?![^\W_])")
+# "*.txt", ".html": kinds of files.
+_PATTERN = re.compile(r"\*?\.[a-z][a-z0-9]{0,5}(?![\w.])|\*[a-z0-9]+\*?")
+# An apostrophe inside a word quotes nothing.
+_SINGLE_QUOTED = re.compile(r"(?<![\w'])'([^'\n]{1,40})'(?![\w'])")
+_OWNERS = {"my": "my", "mine": "my", "our": "my", "your": "your", "yours": "your", "his": "his", "her": "her", "their": "their"}
+_NEGATING = ("un", "dis", "de", "in", "im", "ir", "non", "mis")
+_FROM = frozenset(("from",))
+_TO = frozenset(("to", "into", "onto", "towards", "toward"))
+_BETWEEN = frozenset("in as of for than vs versus".split())
+_BREAKS = _FROM | _TO | frozenset("by with via through on at when if because and or for using without before after".split())
+_WONT = re.compile(r"n't$")
+# Words of a place in two otherwise equal queries: "new zealand".
+_LONGEST_FILLER = 3
+# A place that is reached "from" or "to" is named within so many words.
+_REACH = 3
+_SHORTEST_TYPO = 5
+_LONGEST_ABBREVIATION = 5
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """What speaks against one answer for two queries: a kind, and words for `why`.
+
+    `witness`: stems of what only the first query has. A third query that has them too, and got the answer of the second one,
+    shows that the answer was given for them as well.
+    """
+
+    kind: Kind
+    reason: str
+    witness: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, eq=False)
+class Sense:
+    """A query as the rules see it."""
+
+    text: str
+    lower: str
+    numbers: Counter[str]
+    names: frozenset[str]
+    short: frozenset[str]
+    words: tuple[str, ...]
+    stems: tuple[str, ...]
+    content: frozenset[str]
+    order: tuple[str, ...]
+    classes: frozenset[tuple[str, str]]
+    units: frozenset[str]
+    pairs: Pairs
+    origins: frozenset[str]
+    targets: frozenset[str]
+    owned: frozenset[tuple[str, str]]
+    asks: frozenset[str]
+    negated: bool
+    failures: frozenset[str]
+
+
+def conflict(query: str, other: str) -> Conflict | None:
+    """The first contradiction between two queries, or None; the same kind whichever comes first."""
+    a, b = sense(query), sense(other)
+    if a.lower == b.lower:
+        return None
+    for rule in (_numbers, _units, _negation, _names, _opposites, _direction, _owners, _questions, _slot):
+        if (found := rule(a, b)) is not None:
+            return found
+    return None
+
+
+@lru_cache(maxsize=4096)
+def sense(query: str) -> Sense:
+    """Take a query apart; kept for the queries that were met last."""
+    lower = normalize(query)
+    found = facts(query)
+    words = tuple(_TOKEN.findall(lower))
+    stems = tuple(NUMERALS.get(word) or stem(word) for word in words)
+    told = [(w, s) for w, s in zip(words, stems, strict=True) if not {w, s} & REQUESTS and w not in SILENT]
+    order = tuple(s for w, s in told if w[0].isalnum())
+    text = f" {' '.join(words)} "
+    classes = {value for w in words for value in CLASSES.get(w, ())}
+    classes |= {value for phrase, value in PHRASES.items() if f" {phrase} " in text}
+    classes |= {("ordinal", ORDINALS[w]) for w in words if w in ORDINALS}
+    pairs, origins, targets = _roles(words, stems)
+    return Sense(
+        text,
+        lower,
+        found.numbers,
+        found.names | frozenset(_PATTERN.findall(lower)) | frozenset(_SINGLE_QUOTED.findall(lower)),
+        frozenset(name for name in found.names if name.isalpha() and _is_short(name, query)),
+        words,
+        stems,
+        frozenset(order),
+        order,
+        frozenset(classes),
+        frozenset(UNITS[u] for u in _UNIT.findall(lower) if u in UNITS),
+        pairs,
+        origins,
+        targets,
+        frozenset(_owned(words, stems)),
+        frozenset(_asks(text)),
+        found.negated,
+        frozenset(s for w, s in zip(words, stems, strict=True) if w in FAILURES or s in FAILURES),
+    )
+
+
+def settled(query: str, answered: Sequence[str]) -> tuple[int | None, Conflict | None]:
+    """Which of the queries that got one answer, the nearest first, lets another query have it: its place, or None and why not.
+
+    That is the nearest one without a conflict, if it bears witness to what spoke against the nearer ones.
+    """
+    first: Conflict | None = None
+    witness: frozenset[str] = frozenset()
+    for place, other in enumerate(answered):
+        found = conflict(query, other)
+        if found is None and witness <= frozenset(sense(other).stems):
+            return place, first
+        if found is not None:
+            first = first or found
+            witness |= found.witness
+    return None, first or Conflict("slot", "nothing was asked that agrees with it")
+
+
+def _numbers(a: Sense, b: Sense) -> Conflict | None:
+    if a.numbers == b.numbers:
+        return None
+    told = sorted((a.numbers - b.numbers) + (b.numbers - a.numbers))[0]
+    return Conflict("number", f"the numbers differ: {told}")
+
+
+def _units(a: Sense, b: Sense) -> Conflict | None:
+    if a.units == b.units or not (a.units and b.units):
+        return None
+    return Conflict("unit", f"the units differ: {sorted(a.units ^ b.units)[0]}", _having(a, b, UNITS))
+
+
+def _negation(a: Sense, b: Sense) -> Conflict | None:
+    if a.negated == b.negated:
+        return None
+    # "It fails" says what "it does not work" says; a failure that both speak of makes no difference.
+    plain, negated = (b, a) if a.negated else (a, b)
+    if plain.failures - negated.failures:
+        return None
+    return Conflict("negation", "one of the two is negated")
+
+
+def _names(a: Sense, b: Sense) -> Conflict | None:
+    """A name of one that is nowhere in the other, where it may be spelled small.
+
+    A lone abbreviation may be what the other query says in whole words; two different ones are not.
+    """
+    mine, theirs = _unnamed(a, b), _unnamed(b, a)
+    named = mine | theirs if mine and theirs else (mine - a.short) | (theirs - b.short)
+    return Conflict("name", f"only one of the two names {min(named)}") if named else None
+
+
+def _unnamed(a: Sense, b: Sense) -> frozenset[str]:
+    return frozenset(
+        name
+        for name in a.names
+        if not holds(b.lower, name)
+        and not holds(b.lower, name.replace("-", " "))
+        and stem(name) not in b.stems
+        # "files/directories" is no path but either of two words.
+        and not (name[0].isalpha() and any(part.isalpha() and stem(part) in b.stems for part in name.split("/")))
+    )
+
+
+def _opposites(a: Sense, b: Sense) -> Conflict | None:
+    for kind in sorted({kind for kind, _ in a.classes} & {kind for kind, _ in b.classes}):
+        mine = {value for name, value in a.classes if name == kind}
+        theirs = {value for name, value in b.classes if name == kind}
+        if mine != theirs:
+            told = f"{sorted(mine - theirs or mine)[0]} is not {sorted(theirs - mine or theirs)[0]}"
+            return Conflict("opposite", told, _having(a, b, CLASSES))
+    for one, two in ((a, b), (b, a)):
+        for word in one.content - two.content:
+            for prefix in _NEGATING:
+                if len(word) >= 3 and prefix + word in two.content and prefix + word not in one.content:
+                    return Conflict("opposite", f"{word} is not {prefix}{word}", a.content & {word, prefix + word})
+    return None
+
+
+def _having(a: Sense, b: Sense, listed: Container[str]) -> frozenset[str]:
+    """Stems of the listed words that only the first query has."""
+    return frozenset(s for w, s in zip(a.words, a.stems, strict=True) if w in listed and w not in b.words)
+
+
+def _direction(a: Sense, b: Sense) -> Conflict | None:
+    turned = (a.origins - a.targets) & (b.targets - b.origins) | (a.targets - a.origins) & (b.origins - b.targets)
+    turned |= {x for x, y in a.pairs if (y, x) in b.pairs}
+    if turned:
+        return Conflict("direction", f"the other way round: {sorted(turned)[0]}", turned)
+    # "x p y" and "y p x", the same words otherwise: who did it to whom.
+    if a.content == b.content and len(a.order) == len(b.order) == len(a.content) >= 3:
+        place = {word: n for n, word in enumerate(b.order)}
+        for x, p, y in combinations(a.order, 3):
+            if place[y] < place[p] < place[x]:
+                return Conflict("direction", f"the other way round: {min(x, y)}", frozenset((x, p, y)))
+    return None
+
+
+def _owners(a: Sense, b: Sense) -> Conflict | None:
+    for thing in sorted({thing for _, thing in a.owned} & {thing for _, thing in b.owned}):
+        mine = {owner for owner, owned in a.owned if owned == thing}
+        theirs = {owner for owner, owned in b.owned if owned == thing}
+        if not mine & theirs:
+            return Conflict("owner", f"{min(min(mine), min(theirs))} {thing} is not {max(min(mine), min(theirs))} {thing}")
+    return None
+
+
+def _questions(a: Sense, b: Sense) -> Conflict | None:
+    if a.asks and b.asks and not a.asks & b.asks and a.content == b.content:
+        return Conflict("question", f"one asks {min(min(a.asks), min(b.asks))}, one {max(min(a.asks), min(b.asks))}")
+    return None
+
+
+def _slot(a: Sense, b: Sense) -> Conflict | None:
+    """Two queries that differ in one place, each with other words there."""
+    mine, theirs = _without_typos(a.content - b.content, b.content - a.content)
+    if not mine or not theirs:
+        return None
+    same_elsewhere = len(mine) == len(theirs) == 1 and bool(a.content & b.content)
+    if same_elsewhere or _one_place(a.stems, b.stems):
+        return Conflict("slot", f"{' '.join(sorted(mine))} is not {' '.join(sorted(theirs))}", mine)
+    return None
+
+
+def _one_place(a: Sequence[str], b: Sequence[str]) -> bool:
+    """Whether two sequences of words share a beginning and an end and differ by at most a few words between."""
+    start = 0
+    while start < min(len(a), len(b)) and a[start] == b[start]:
+        start += 1
+    end = 0
+    while end < min(len(a), len(b)) - start and a[-1 - end] == b[-1 - end]:
+        end += 1
+    left = len(a) - start - end, len(b) - start - end
+    return min(left) >= 1 and max(left) <= _LONGEST_FILLER and start + end >= 2
+
+
+def _without_typos(mine: frozenset[str], theirs: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
+    pairs = [(x, y) for x in mine for y in theirs if _typo(x, y)]
+    return mine - {x for x, _ in pairs}, theirs - {y for _, y in pairs}
+
+
+def _typo(x: str, y: str) -> bool:
+    """Two letters that changed places in a long word, or in a longer one a letter changed or lost; not the first one.
+
+    Two names that are so near are rare.
+    """
+    if x[0] != y[0] or min(len(x), len(y)) < _SHORTEST_TYPO or abs(len(x) - len(y)) > 1 or not (x + y).isalpha():
+        return False
+    start = 0
+    while start < min(len(x), len(y)) and x[start] == y[start]:
+        start += 1
+    rest_x, rest_y = x[start:], y[start:]
+    if rest_x[:2] == rest_y[:2][::-1] and rest_x[2:] == rest_y[2:]:
+        return True
+    return min(len(x), len(y)) > _SHORTEST_TYPO and (rest_x[1:] == rest_y[1:] or rest_x[1:] == rest_y or rest_x == rest_y[1:])
+
+
+def _is_short(name: str, text: str) -> bool:
+    return len(name) <= _LONGEST_ABBREVIATION and re.search(rf"(?<!\w){name.upper()}s?(?!\w)", text) is not None
+
+
+def _roles(words: Sequence[str], stems: Sequence[str]) -> tuple[Pairs, frozenset[str], frozenset[str]]:
+    """Pairs (A, B) of "A to B" and "A in B", and the words that something goes from, and those that it goes to."""
+    pairs: set[tuple[str, str]] = set()
+    origins: set[str] = set()
+    targets: set[str] = set()
+    for at, word in enumerate(words):
+        behind = _content(words, stems, range(at + 1, len(words)))
+        if word in _FROM or word in _TO:
+            (origins if word in _FROM else targets).update(behind)
+        if word in _TO or word in _BETWEEN:
+            pairs.update((x, y) for x in _content(words, stems, range(at - 1, -1, -1)) for y in behind if x != y)
+    return frozenset(pairs), frozenset(origins), frozenset(targets)
+
+
+def _content(words: Sequence[str], stems: Sequence[str], places: Sequence[int]) -> list[str]:
+    found: list[str] = []
+    for place in places[:_REACH]:
+        if words[place] in _BREAKS:
+            break
+        if words[place] not in SILENT and words[place] not in REQUESTS and words[place].isalnum():
+            found.append(stems[place])
+    return found
+
+
+def _owned(words: Sequence[str], stems: Sequence[str]) -> Iterable[tuple[str, str]]:
+    for at, word in enumerate(words[:-1]):
+        if word in _OWNERS:
+            yield _OWNERS[word], stems[at + 1]
+
+
+def _asks(text: str) -> Iterable[str]:
+    if re.search(r" how (?:much|many|long|often|far|old|big|large|fast) ", text):
+        yield "how much"
+    elif re.search(r" how come | why ", text):
+        yield "why"
+    elif re.search(r" (?:how|what|where|which|what's|where's) ", text):
+        yield "how"
+    if re.search(r" when | when's | what time ", text):
+        yield "when"
+    if re.search(r" who | whom | whose | who's ", text):
+        yield "who"
+
+
+@lru_cache(maxsize=16384)
+def stem(word: str) -> str:
+    """A word without the endings that an English text inflects with; a word of another language mostly stays as it is."""
+    word = _WONT.sub("", word.removesuffix("'s"))
+    for ending, whole in (("ification", "ify"), ("ations", "ate"), ("ation", "ate"), ("ments", ""), ("ment", "")):
+        if word.endswith(ending) and len(word) - len(ending) >= 3 and word.isascii():
+            word = word[: -len(ending)] + whole
+            break
+    for ending in ("ings", "ing", "ies", "ed", "es", "s", "ly"):
+        if word.endswith(ending) and len(word) - len(ending) >= 3 and word.isascii():
+            word = word[: -len(ending)]
+            if ending == "ies":
+                word += "y"
+            elif len(word) > 3 and word[-1] == word[-2] and word[-1] not in "aeiouls":
+                word = word[:-1]
+            break
+    return word[:-1] if len(word) > 3 and word.endswith("e") else word

@@ -1,0 +1,134 @@
+"""What speaks for a learned answer to a query: its neighbours and the model. Pure functions; knows no session and no log.
+
+The trainer fits the weights with these functions and the runtime applies them.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from shammah_data.errors import ArtifactError
+from shammah_data.guards import Conflict, settled
+from shammah_data.judge import normalize, same_facts
+from shammah_data.manifest import Evidence
+from shammah_runtime.engine.confidence import LOWEST, logistic
+
+# So many neighbours are looked at, and so many answers of theirs.
+NEIGHBOURS = 24
+MOST_ANSWERS = 3
+# Of an answer the first tokens are read: it is there that a model decides for another one.
+MOST_TOKENS = 32
+_OPENING = 4
+# Cosines this far apart tell two queries apart by a factor of e.
+_SHARE_WIDTH = 0.05
+# The cosine that an answer without a rival among the neighbours is taken to lead.
+_NO_RIVAL = 0.0
+
+# similarity: the cosine of the query and the nearest one with this answer that nothing speaks against.
+# gap: how much nearer that is than the nearest query with another answer; below 0 for all but one.
+# share: of the neighbours, the nearer ones weighing more, those with this answer.
+# mean, least, opening: of the log-probabilities of the answer's first tokens after the query, in nats.
+# lift: their mean less the mean after no question at all: an answer that is likely anyway proves little.
+NAMES = ("similarity", "gap", "share", "mean", "least", "opening", "lift")
+Features = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A known exchange and the cosine of its query with the one that is asked."""
+
+    id: str
+    query: str
+    answer: str
+    similarity: float
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An answer of the neighbours.
+
+    `nearest`: the nearest query that got it; `agreeing`: the nearest one of them that nothing speaks against. `conflict`: what
+    speaks against the answer, or where there is an agreeing query, what spoke against a nearer one.
+    """
+
+    nearest: Neighbour
+    agreeing: Neighbour | None
+    conflict: Conflict | None
+    gap: float
+    share: float
+
+    @property
+    def answer(self) -> str:
+        """In the words that the agreeing query got."""
+        return (self.agreeing or self.nearest).answer
+
+
+def candidates(query: str, neighbours: Sequence[Neighbour]) -> list[Candidate]:
+    """The distinct answers among the neighbours, which come nearest first; at most MOST_ANSWERS, in that order.
+
+    Two wordings of the same facts are one answer.
+    """
+    groups: list[list[Neighbour]] = []
+    found: dict[str, list[Neighbour]] = {}
+    for neighbour in neighbours[:NEIGHBOURS]:
+        key = normalize(neighbour.answer)
+        group = found.get(key)
+        if group is None:
+            group = next((one for one in groups if _says(one, neighbour.answer)), None)
+            if group is None:
+                group = []
+                groups.append(group)
+            found[key] = group
+        group.append(neighbour)
+    if not groups:
+        return []
+    nearest = neighbours[0].similarity
+    weight = [sum(math.exp((one.similarity - nearest) / _SHARE_WIDTH) for one in group) for group in groups]
+    listed = []
+    for place, group in enumerate(groups[:MOST_ANSWERS]):
+        at, conflict = settled(query, [one.query for one in group])
+        agreeing = None if at is None else group[at]
+        rival = groups[1 if place == 0 else 0] if len(groups) > 1 else None
+        similarity = (agreeing or group[0]).similarity
+        gap = similarity - (rival[0].similarity if rival else _NO_RIVAL)
+        listed.append(Candidate(group[0], agreeing, conflict, gap, weight[place] / sum(weight)))
+    return listed
+
+
+def _says(group: Sequence[Neighbour], answer: str) -> bool:
+    return any(same_facts(known, answer) for known in dict.fromkeys(one.answer for one in group))
+
+
+def features(candidate: Candidate, logprobs: Sequence[float], prior: float) -> Features:
+    """What speaks for a candidate. `logprobs`: of its first tokens; `prior`: their mean after no question."""
+    mean = sum(logprobs) / len(logprobs)
+    opening = logprobs[:_OPENING]
+    return {
+        "similarity": (candidate.agreeing or candidate.nearest).similarity,
+        "gap": candidate.gap,
+        "share": candidate.share,
+        "mean": max(mean, LOWEST),
+        "least": max(min(logprobs), LOWEST),
+        "opening": max(sum(opening) / len(opening), LOWEST),
+        "lift": mean - prior,
+    }
+
+
+def likelihood(evidence: Evidence, found: Mapping[str, float]) -> float:
+    """The calibrated log-odds that a candidate is right. Raises ArtifactError for a feature unknown here."""
+    total = evidence.intercept
+    for name, weight in evidence.weights.items():
+        if name not in found:
+            raise ArtifactError(f"the evidence uses {name!r}, which this runtime does not know: upgrade Shammah")
+        total += weight * found[name]
+    return total
+
+
+def sure(log_odds: float) -> float:
+    """The probability with these log-odds."""
+    return logistic(log_odds)
+
+
+def answer_ids(ids: Iterable[int]) -> list[int]:
+    """The first tokens of an answer, as they are scored."""
+    return list(ids)[:MOST_TOKENS]

@@ -1,0 +1,102 @@
+"""The known exchanges nearest to a query in meaning. Follows the learned index; knows embedders and vectors, no tiers.
+
+A version brings the vectors of the exchanges that it was made from. What is learned while it serves is embedded as it comes.
+"""
+
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+
+from shammah_data.judge import normalize
+from shammah_data.learned import LearnedAnswer
+from shammah_data.nearest import Nearest
+from shammah_runtime.engine.evidence import NEIGHBOURS, Neighbour
+from shammah_runtime.engine.model import Memory
+from shammah_runtime.learned import Known, LearnedIndex
+
+# New queries that a look-up embeds before it answers; `catch_up` does the rest in the background.
+_AT_ONCE = 32
+_BATCH = 64
+
+
+class Retrieval:
+    """The vectors of all that a learned index holds, by the embedder of the version that asks."""
+
+    def __init__(self, index: LearnedIndex) -> None:
+        self._index = index
+        self._lock = threading.RLock()
+        self._digest: str | None = None
+        self._vectors = Nearest(1)
+        self._waiting: dict[str, str] = {}
+        # The version itself must not be held on to.
+        self._brought_by: Callable[[], Memory | None] = lambda: None
+        self._brought: dict[str, LearnedAnswer] = {}
+        index.follow(self._added, self._removed)
+
+    def attach(self, memory: Memory) -> None:
+        """Hold the vectors of this version's embedder: its own, and those of what it has not seen, which are to be made."""
+        with self._lock:
+            if self._digest == memory.digest:
+                return
+            learned = memory.learned
+            answers = [one.text for one in learned.answers]
+            self._index.seed([Known(one.id, one.query, answers[one.answer]) for one in learned.exchanges])
+            known = {one.id: one.query for one in self._index.all()}
+            rows = [row for row, one in enumerate(learned.exchanges) if known.get(one.id) == one.query]
+            self._vectors = Nearest(learned.vectors.shape[1])
+            self._vectors.add([learned.exchanges[row].id for row in rows], learned.vectors[rows])
+            self._waiting = {identity: query for identity, query in known.items() if identity not in self._vectors}
+            self._digest = memory.digest
+
+    def brought(self, memory: Memory, answer: str) -> LearnedAnswer | None:
+        """What a version says of an answer, if it brought it along."""
+        with self._lock:
+            if self._brought_by() is not memory:
+                self._brought = {normalize(one.text): one for one in memory.learned.answers}
+                self._brought_by = weakref.ref(memory)
+            return self._brought.get(normalize(answer))
+
+    def catch_up(self, memory: Memory) -> None:
+        """Embed all that waits, a batch at a time, so that a query that comes meanwhile waits for no more than one."""
+        while self._embed(memory, _BATCH):
+            pass
+
+    def neighbours(self, memory: Memory, query: str) -> list[Neighbour]:
+        """The known exchanges with the nearest queries, nearest first. Raises ArtifactError when the embedder fails."""
+        self.attach(memory)
+        self._embed(memory, _AT_ONCE)
+        vector_H = memory.embedder.embed([query])[0]
+        with self._lock:
+            found = self._vectors.nearest(vector_H, NEIGHBOURS)
+        listed = []
+        for identity, similarity in found:
+            known = self._index.get(identity)
+            if known is not None:
+                listed.append(Neighbour(identity, known.query, known.answer, similarity))
+        return listed
+
+    def _embed(self, memory: Memory, most: int) -> int:
+        with self._lock:
+            taken = dict(list(self._waiting.items())[:most]) if self._digest == memory.digest else {}
+        if not taken:
+            return 0
+        vectors_NH = memory.embedder.embed(list(taken.values()))
+        with self._lock:
+            # What was forgotten or asked anew while it was embedded is not what was embedded.
+            same: Sequence[int] = [n for n, (one, query) in enumerate(taken.items()) if self._waiting.get(one) == query]
+            ids = list(taken)
+            if self._digest == memory.digest:
+                self._vectors.add([ids[n] for n in same], vectors_NH[list(same)])
+                for n in same:
+                    del self._waiting[ids[n]]
+        return len(taken)
+
+    def _added(self, known: Known) -> None:
+        with self._lock:
+            if self._digest is not None:
+                self._waiting[known.id] = known.query
+
+    def _removed(self, identity: str) -> None:
+        with self._lock:
+            self._waiting.pop(identity, None)
+            self._vectors.remove(identity)

@@ -1,0 +1,249 @@
+"""scripts/bench nights: what many nights upon one another do to what the first ones taught, and how long each takes.
+
+A simulated user logs so many exchanges a day; after each day one night trains, evaluates and publishes as any does. The
+version that then serves is asked, through the engine that serves it, other phrasings of what the first nights logged: the same
+questions after every night. Told are the wall-clock time of each night, the share answered rightly (the facts that the data
+name are in the answer), and how it differs from the night after which all of these were known: paired, with a 95% bootstrap
+interval over groups. `--start base` measures the other policy.
+
+The data are no part of the project: a folder with make_stream.py (SEED EVENTS OUT SOURCES), faq_answers.jsonl and
+faq_queries.jsonl. The base comes from the home that SHAMMAH_HOME names, if it is there.
+"""
+
+import argparse
+import json
+import os
+import platform
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from shammah_data.exchange import Exchange
+from shammah_data.home import Home
+from shammah_data.judge import normalize
+from shammah_data.log import ExchangeLog
+from shammah_data.settings import Settings
+from shammah_data.store import ModelStore
+from shammah_runtime.engine.choice import Wanted
+from shammah_runtime.engine.decoding import Decoding
+from shammah_runtime.engine.model import open_model
+
+FILES = ("make_stream.py", "faq_answers.jsonl", "faq_queries.jsonl")
+BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
+ANSWER_TOKENS = 160
+DRAWS = 2000
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked after every night, and the facts that a right answer holds."""
+
+    cluster: str
+    query: str
+    facts: tuple[str, ...]
+
+
+def main() -> int:
+    """Measure, print, and write the figures where asked to."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench nights", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--nights", type=int, default=10)
+    parser.add_argument("--exchanges", type=int, default=100, help="logged before each night")
+    parser.add_argument("--first", type=int, default=2, help="what so many first nights taught is asked")
+    parser.add_argument("--asked", type=int, default=200, help="questions asked after every night")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sources", default="b77,clinc", help="which clusters of the data")
+    parser.add_argument("--precision", choices=("int8", "int4", "fp32"), default="int8")
+    parser.add_argument("--start", choices=("auto", "base", "champion"), default="auto")
+    parser.add_argument("--epochs", type=float, default=Settings().train.epochs)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure and every answer there")
+    given = parser.parse_args()
+    for name in FILES:
+        if not (given.data / name).is_file():
+            parser.error(f"{given.data / name}: no such file; scripts/bench nights --help tells what the folder must hold")
+    if min(given.nights, given.exchanges, given.first, given.asked) < 1 or given.first > given.nights:
+        parser.error("--nights, --exchanges, --first and --asked are at least 1, and --first at most --nights")
+    print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {given.threads} threads")
+    train = replace(
+        Settings().train,
+        precision=given.precision,
+        start=given.start,
+        epochs=given.epochs,
+        threads=given.threads,
+        seed=given.seed,
+    )
+    settings = replace(Settings(), train=train)
+    with tempfile.TemporaryDirectory(prefix="shammah-nights-") as folder:
+        home = _home(Path(folder) / "home")
+        days = _days(given, Path(folder) / "stream.jsonl")
+        questions = _questions(given, days)
+        told = []
+        for number, day in enumerate(days, 1):
+            told.append(_night(home, settings, number, day, questions, given))
+            _tell(told, given.first)
+            if given.json:
+                given.json.write_text(json.dumps({"command": sys.argv[1:], "nights": told}, ensure_ascii=False) + "\n")
+    return 0
+
+
+def _home(root: Path) -> Home:
+    """A fresh home that need not make its base again."""
+    home, ready = Home(root).create(), Home.find()
+    for name in ("bases", "embedder"):
+        if (ready.root / name).is_dir():
+            shutil.copytree(ready.root / name, root / name)
+    return home
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    with path.open(encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def _days(given: argparse.Namespace, out: Path) -> list[list[dict[str, Any]]]:
+    """The answered events of the stream, so many to a day."""
+    wanted = given.nights * given.exchanges
+    # Some events have no answer: a third more than wanted are enough.
+    events = str(wanted + wanted // 3 + 50)
+    made = [sys.executable, str(given.data / "make_stream.py"), str(given.seed), events, str(out), given.sources]
+    subprocess.run(made, check=True)
+    answered = [event for event in _rows(out) if event["answer"] is not None][:wanted]
+    if len(answered) < wanted:
+        raise SystemExit(f"the stream has {len(answered)} answered events, {wanted} are needed")
+    return [answered[at : at + given.exchanges] for at in range(0, wanted, given.exchanges)]
+
+
+def _questions(given: argparse.Namespace, days: Sequence[Sequence[dict[str, Any]]]) -> list[Question]:
+    """Held-out phrasings of what the first days logged, even over the groups; none was ever logged."""
+    rng = random.Random(given.seed)
+    facts = {row["cluster_id"]: tuple(row.get("facts", ())) for row in _rows(given.data / "faq_answers.jsonl")}
+    first = sorted({event["cluster_id"] for day in days[: given.first] for event in day if event["cluster_id"]})
+    logged = {normalize(event["query"]) for day in days for event in day}
+    pool: dict[str, list[str]] = defaultdict(list)
+    for row in _rows(given.data / "faq_queries.jsonl"):
+        if row["split"] == "heldout" and row["cluster_id"] in first and normalize(row["query"]) not in logged:
+            pool[row["cluster_id"]].append(row["query"])
+    for queries in pool.values():
+        rng.shuffle(queries)
+    found: list[Question] = []
+    while len(found) < given.asked and any(pool.values()):
+        for cluster in first:
+            if pool[cluster] and len(found) < given.asked:
+                found.append(Question(cluster, pool[cluster].pop(), facts[cluster]))
+    return found
+
+
+def _night(
+    home: Home,
+    settings: Settings,
+    number: int,
+    day: Sequence[dict[str, Any]],
+    questions: Sequence[Question],
+    given: argparse.Namespace,
+) -> dict[str, Any]:
+    """Log a day, train, ask."""
+    # Torch takes seconds to import, and is not needed to say what is wrong with the arguments.
+    from shammah_trainer.progress import Reporter
+    from shammah_trainer.run import train_once
+
+    ExchangeLog(home).add_many(
+        Exchange(
+            event["query"],
+            event["answer"],
+            "teacher",
+            id=str(uuid.uuid5(uuid.NAMESPACE_URL, f"nights-{given.seed}-{event['n']}")),
+            created_at=BEGAN + timedelta(days=event["day"]),
+            source="bench",
+        )
+        for event in day
+    )
+    began = time.monotonic()
+    result = train_once(home, settings, Reporter(), force=True)
+    found: dict[str, Any] = {
+        "night": number,
+        "status": result.status,
+        "reason": result.reason,
+        "seconds": round(time.monotonic() - began, 1),
+        "train_seconds": result.figures.get("train_seconds"),
+        "start": result.figures.get("start"),
+        "steps": result.figures.get("steps"),
+        "asked": [],
+    }
+    champion = ModelStore(home.models).pointer().champion
+    if champion is not None:
+        found["asked"] = _ask(home, champion, questions, given.threads)
+    return found
+
+
+def _ask(home: Home, version: str, questions: Sequence[Question], threads: int) -> list[dict[str, Any]]:
+    """What a version answers by itself, each question without context."""
+    store = ModelStore(home.models)
+    model = open_model(store.folder(version), store.verify(version), Wanted(threads=threads))
+    asked = []
+    for question in questions:
+        prompt = model.prompt(question.query, (), ANSWER_TOKENS)
+        answer = model.decoder.generate(prompt.ids, Decoding(max_tokens=ANSWER_TOKENS))
+        right = answer.finished and _holds(answer.text, question.facts)
+        asked.append({"cluster": question.cluster, "query": question.query, "answer": answer.text, "right": right})
+    return asked
+
+
+def _holds(answer: str, facts: Sequence[str]) -> bool:
+    """Whether every fact is in the answer, whatever its case; `a|b` is a fact in two spellings."""
+    text = " ".join(answer.lower().replace("’", "'").split())
+    return bool(facts) and all(any(one.lower() in text for one in fact.split("|")) for fact in facts)
+
+
+def _share(asked: Sequence[dict[str, Any]]) -> float:
+    return sum(one["right"] for one in asked) / len(asked) if asked else 0.0
+
+
+def difference(
+    before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]], seed: int
+) -> tuple[float, float, float] | None:
+    """Mean of (right after - right before) over the same questions, and its 95% bootstrap interval, drawn by groups."""
+    if not before or not after:
+        return None
+    groups: dict[str, list[int]] = defaultdict(list)
+    for old, new in zip(before, after, strict=True):
+        groups[old["cluster"]].append(int(new["right"]) - int(old["right"]))
+    names, rng = sorted(groups), random.Random(seed)
+    drawn = []
+    for _ in range(DRAWS):
+        chosen = [change for name in rng.choices(names, k=len(names)) for change in groups[name]]
+        drawn.append(sum(chosen) / len(chosen))
+    drawn.sort()
+    every = [change for changes in groups.values() for change in changes]
+    return sum(every) / len(every), drawn[int(0.025 * DRAWS)], drawn[int(0.975 * DRAWS)]
+
+
+def _tell(told: list[dict[str, Any]], first: int) -> None:
+    """The last night on the terminal."""
+    now = told[-1]
+    start = now["start"] or {"from": "-", "new": 0, "older": 0}
+    line = (
+        f"night {now['night']}: {now['status']}, {now['seconds']:.0f} s (training {now['train_seconds'] or 0:.0f} s, "
+        f"{now['steps'] or 0} steps); from {'the base' if start['from'] == 'base' else start['from']}, {start['new']} new and "
+        f"{start['older']} older; first nights' groups right {_share(now['asked']):.1%}"
+    )
+    if len(told) > first and (change := difference(told[first - 1]["asked"], now["asked"], seed=0)):
+        now["difference"] = change
+        line += f", {100 * change[0]:+.1f} points since night {first} ({100 * change[1]:+.1f} to {100 * change[2]:+.1f})"
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

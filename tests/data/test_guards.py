@@ -1,0 +1,154 @@
+"""What must not differ between two queries that get one answer."""
+
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shammah_data.guards import conflict, sense, settled, stem
+from shammah_data.opposites import CLASSES, UNITS
+
+# (kind, one query, another one that must not get its answer)
+DIFFERENT = [
+    ("number", "What is 15 + 27?", "What is 15 + 28?"),
+    ("number", "Which files are older than 7 days?", "Which files are older than 30 days?"),
+    ("number", "a table for two at eight", "a table for four at eight"),
+    ("number", "what is the square root of sixteen", "what is the square root of 36"),
+    ("number", "convert 30 dollars", "convert thirty five dollars"),
+    ("unit", "How far is the lake in miles?", "How far is the lake in kilometres?"),
+    ("unit", "sixty five pounds in stone, grams", "sixty five pounds in stone, kilograms"),
+    ("unit", "remind me in 5 minutes", "remind me in 5 hours"),
+    ("negation", "Can I take the card abroad?", "Can I not take the card abroad?"),
+    ("negation", "Why does the printer work?", "Why doesn't the printer work?"),
+    ("negation", "a flight with luggage", "a flight without luggage"),
+    ("negation", "files that are readable", "files that are not readable"),
+    ("name", "Which trains go from Paris on a Sunday?", "Which trains go from London on a Sunday?"),
+    ("name", "What is in /etc/hosts?", "What is in /etc/passwd?"),
+    ("name", "What does tar --list do?", "What does tar --get do?"),
+    ("name", "Does the scanner work with SAP?", "Does the scanner work with IBM?"),
+    ("name", "list all *.txt files here", "list all *.html files here"),
+    ("name", "files of user 'wn' in the archive", "files of user 'wnj' in the archive"),
+    ("opposite", "files changed exactly one hour ago", "files changed within one hour"),
+    ("name", 'Who said "to be"?', 'Who said "go away"?'),
+    ("opposite", "How do I enable the firewall?", "How do I disable the firewall?"),
+    ("opposite", "turn on the lamp in the hall", "turn off the lamp in the hall"),
+    ("opposite", "When does the shop open?", "When does the shop close?"),
+    ("opposite", "Do I eat before the test?", "Do I eat after the test?"),
+    ("opposite", "How can I increase my limit?", "How can I decrease my limit?"),
+    ("opposite", "Where do I buy shares?", "Where do I sell shares?"),
+    ("opposite", "upload a photo to the album", "download a photo of the album"),
+    ("opposite", "how do I lock the card", "how do I unlock the card"),
+    ("opposite", "subscribe me to the letter", "unsubscribe me from the letter"),
+    ("opposite", "the maximum age for a ticket", "the minimum age for a ticket"),
+    ("opposite", "is the office open on monday mornings", "is the office open on friday mornings"),
+    ("opposite", "will it rain tonight", "will it rain tomorrow"),
+    ("opposite", "the first chapter of the book", "the third chapter of the book"),
+    ("opposite", "log in to the portal", "log out of the portal"),
+    ("opposite", "an incoming call costs what", "an outgoing call costs what"),
+    ("opposite", "archive the documented cases", "archive the undocumented cases"),
+    ("direction", "a train from Rome to Milan", "a train from Milan to Rome"),
+    ("direction", "move money from savings to checking", "move money to savings from checking"),
+    ("direction", "convert pounds to grams", "convert grams to pounds"),
+    ("direction", "translate german into french", "translate french into german"),
+    ("direction", "how many ounces are in a pound", "how many pounds are in an ounce"),
+    ("direction", "does Anna owe Bert", "does Bert owe Anna"),
+    ("direction", "the dog bites the man", "the man bites the dog"),
+    ("owner", "What is my limit?", "What is your limit?"),
+    ("question", "When does the shop open?", "Where does the shop open?"),
+    ("question", "who painted the chapel", "when was the chapel painted"),
+    ("slot", "what timezone is japan in", "what timezone is chile in"),
+    ("slot", "how long do I cook lentils for", "how long do I cook ham for"),
+    ("slot", "the weather in new zealand today", "the weather in saudi arabia today"),
+    ("slot", "Wie öffne ich das Konto?", "Wie schließe ich das Konto?"),
+    ("slot", "東京の時間", "北京の時間"),
+    ("name", "¿Qué hora es en Lima?", "¿Qué hora es en Quito?"),
+]
+# Two ways of asking for one thing.
+SAME = [
+    ("How do I reset my PIN?", "how do i reset my pin"),
+    ("How do I reset my PIN?", "I need to reset my PIN, please"),
+    ("What is 2 plus 3?", "What is two plus three?"),
+    ("My card isn't working", "my card doesn't work"),
+    ("How do I verify my identity?", "identity verification, how?"),
+    ("Where can I get a new card?", "How can I order a new card?"),
+    ("find all files/directories here", "find all directories here"),
+    ("Is there an ATM near the hotel?", "where near the hotel is a place to withdraw cash"),
+    ("find the file modified exactly yesterday", "find the file modified excatly yesterday"),
+    ("The transfer fails", "The transfer does not go through"),
+    ("a train from Rome to Milan", "I want to go by train to Milan from Rome"),
+    ("my tires should be changed when", "when should my tires be changed"),
+]
+
+
+@pytest.mark.parametrize(("kind", "one", "other"), DIFFERENT)
+def test_a_difference_that_matters_is_found_from_both_sides(kind: str, one: str, other: str) -> None:
+    there, back = conflict(one, other), conflict(other, one)
+    assert there is not None
+    assert back is not None
+    assert (there.kind, back.kind) == (kind, kind)
+    assert there.reason
+
+
+@pytest.mark.parametrize(("one", "other"), SAME)
+def test_another_way_of_asking_is_no_conflict(one: str, other: str) -> None:
+    assert conflict(one, other) is None
+    assert conflict(other, one) is None
+
+
+WORDS = sorted(
+    {*CLASSES, *UNITS, "not", "from", "to", "in", "my", "your", "when", "who", "7", "two", "Paris", "card", "card's"}
+)
+QUERIES = st.one_of(
+    st.lists(st.sampled_from(WORDS), max_size=6).map(" ".join), st.text(string.printable, max_size=30), st.text()
+)
+
+
+@given(QUERIES, QUERIES)
+def test_it_is_symmetric(one: str, other: str) -> None:
+    there, back = conflict(one, other), conflict(other, one)
+    assert (there and there.kind) == (back and back.kind)
+
+
+@given(QUERIES)
+def test_a_query_never_contradicts_itself(query: str) -> None:
+    assert conflict(query, query) is None
+    assert conflict(query, f"  {query} . ") is None
+
+
+@given(st.sampled_from(sorted(CLASSES)))
+def test_a_word_stands_on_one_side_of_a_class(word: str) -> None:
+    names = [name for name, _ in CLASSES[word]]
+    assert len(names) == len(set(names))
+
+
+@given(st.text())
+def test_any_text_has_a_sense(text: str) -> None:
+    found = sense(text)
+    assert found.content <= set(found.stems)
+    assert len(found.words) == len(found.stems)
+
+
+@pytest.mark.parametrize(
+    ("words", "common"),
+    [("verify verification", "verify"), ("paying pays", "pay"), ("stopped stops", "stop"), ("oil's oils", "oil")],
+)
+def test_inflections_share_a_stem(words: str, common: str) -> None:
+    assert {stem(word) for word in words.split()} == {common}
+
+
+def test_another_query_with_the_same_answer_bears_witness() -> None:
+    near = "what timezone is chile in"
+    assert settled("what timezone is japan in", [near])[0] is None
+    assert settled("what timezone is japan in", [near, "time over there"])[0] is None
+    place, conflict_ = settled("what timezone is japan in", [near, "the timezone of japan, please"])
+    assert place == 1
+    assert conflict_ is not None
+    assert conflict_.kind == "slot"
+
+
+def test_the_nearest_query_without_a_conflict_settles_it() -> None:
+    assert settled("how do I pay", ["how can I pay", "how do I not pay"]) == (0, None)
+    place, found = settled("how do I pay", ["how do I not pay", "how can I pay"])
+    assert (place, found and found.kind) == (1, "negation")
+    assert settled("how do I pay", [])[0] is None

@@ -1,0 +1,87 @@
+"""What a learned index holds when a version and a log both bring exchanges along."""
+
+import pytest
+
+from shammah_data.trust import Record
+from shammah_runtime.learned import Known, LearnedIndex
+
+A, B, C = Known("a", "Who is the boss?", "Ann."), Known("b", "Who cooks?", "Bob."), Known("c", "Who sings?", "Cy.")
+
+
+def held(index: LearnedIndex) -> set[str]:
+    return {known.id for known in index.all()}
+
+
+@pytest.mark.parametrize("log_first", [True, False])
+def test_the_log_that_a_version_was_made_from_has_the_last_word(log_first: bool) -> None:
+    index = LearnedIndex()
+
+    def read_log() -> None:
+        index.add(B)
+        index.logged(["b"])
+
+    if log_first:
+        read_log()
+    index.seed([A, B])
+    if not log_first:
+        read_log()
+    assert held(index) == {"b"}
+
+
+@pytest.mark.parametrize("log_first", [True, False])
+def test_another_log_adds_to_what_a_version_brings(log_first: bool) -> None:
+    index = LearnedIndex()
+    if log_first:
+        index.add(C)
+        index.logged(["c"])
+    index.seed([A, B])
+    if not log_first:
+        index.add(C)
+        index.logged(["c"])
+    assert held(index) == {"a", "b", "c"}
+
+
+def test_what_was_forgotten_is_not_brought_back() -> None:
+    index = LearnedIndex()
+    index.remove("a")
+    index.seed([A, B])
+    assert held(index) == {"b"}
+    index.remove("b")
+    index.seed([B])
+    assert held(index) == set()
+
+
+def test_what_was_asked_since_is_not_overwritten() -> None:
+    index = LearnedIndex()
+    newer = Known("n", "who is the boss", "Zoe.")
+    index.add(newer)
+    index.seed([A])
+    assert index.all() == [newer]
+
+
+def test_followers_are_told_of_all_that_comes_and_goes() -> None:
+    index = LearnedIndex()
+    told: list[str] = []
+    index.follow(lambda known: told.append(f"+{known.id}"), lambda identity: told.append(f"-{identity}"))
+    index.add(A)
+    index.add(Known("n", "who is the boss", "Zoe."))
+    index.seed([B])
+    index.remove("b")
+    index.forget_answer("Who is the boss?", "Zoe.")
+    assert told == ["+a", "-a", "+n", "+b", "-b", "-n"]
+    index.remove("nobody")
+    assert len(told) == 6
+
+
+def test_outcomes_of_an_answer() -> None:
+    index = LearnedIndex()
+    index.observe("Who is the boss?", "Ann.", False, "v1")
+    assert index.refused("who is the boss", "ann")
+    assert not index.refused("who was the boss", "Ann.")
+    assert index.record("Ann.", "v1") == Record(0, 1)
+    index.observe("Who is the boss?", "Ann.", True, "v1")
+    assert not index.refused("who is the boss", "ann")
+    assert index.record("Ann.", "v1", Record(2, 0)) == Record(3, 1)
+    # Another version retrieves anew: what went well before says less.
+    assert index.record("Ann.", "v2") == Record(0.5, 1)
+    assert index.record("Bob.", "v1") == Record()

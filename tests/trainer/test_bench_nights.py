@@ -1,0 +1,72 @@
+"""scripts/bench nights: what is asked, and how nights are compared."""
+
+import argparse
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+
+@pytest.fixture
+def bench() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("bench_nights", SCRIPTS / "bench_nights.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # Its dataclass looks itself up there.
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def asked(*right: bool) -> list[dict[str, Any]]:
+    """Ten groups in turn."""
+    return [{"cluster": str(n % 10), "right": one} for n, one in enumerate(right)]
+
+
+def test_a_difference_is_paired_and_drawn_by_groups(bench: ModuleType) -> None:
+    before, after = asked(*[True] * 100), asked(*[n % 10 != 3 for n in range(100)])
+    mean, low, high = bench.difference(before, after, seed=0)
+    assert mean == pytest.approx(-0.1)
+    # One group was lost as a whole: that may be none or three of ten in another draw.
+    assert low <= -0.2
+    assert high == 0.0
+    assert bench.difference(before, before, seed=0) == (0.0, 0.0, 0.0)
+    assert bench.difference([], after, seed=0) is None
+
+
+def test_only_what_the_first_nights_taught_is_asked_and_nothing_that_was_logged(bench: ModuleType, tmp_path: Path) -> None:
+    queries = [
+        {"cluster_id": cluster, "query": f"{cluster} {n}", "split": "heldout" if n else "stream"}
+        for cluster in ("a", "b", "c")
+        for n in range(4)
+    ]
+    answers = [{"cluster_id": cluster, "facts": [cluster]} for cluster in ("a", "b", "c")]
+    (tmp_path / "faq_queries.jsonl").write_text("\n".join(map(json.dumps, queries)))
+    (tmp_path / "faq_answers.jsonl").write_text("\n".join(map(json.dumps, answers)))
+    days = [[{"cluster_id": "a", "query": "a 0"}], [{"cluster_id": "b", "query": "b 0"}], [{"cluster_id": "c", "query": "a 2"}]]
+    given = argparse.Namespace(seed=0, data=tmp_path, first=2, asked=100)
+    found = bench._questions(given, days)
+    assert {question.query for question in found} == {"a 1", "a 3", "b 1", "b 2", "b 3"}
+    # Even over the groups as long as they last.
+    assert {question.cluster for question in found[:2]} == {"a", "b"}
+    assert all(question.facts == (question.cluster,) for question in found)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [(["--data", "/nowhere"], "no such file"), ([], "--data"), (["--data", ".", "--nights", "0"], "no such file")],
+)
+def test_what_is_missing_is_told(arguments: list[str], told: str) -> None:
+    command = [sys.executable, str(SCRIPTS / "bench_nights.py"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,317 @@
+"""The learned index of a version, and how far its answers can be trusted: measured on held-out queries, as they will be served.
+
+Only what was trained on is looked up while it measures; what is published holds the held-out exchanges too. Knows the engine
+that scores and the embedder that retrieves, no torch.
+"""
+
+import hashlib
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shammah_data import embedder as card
+from shammah_data.binomial import lower_bound
+from shammah_data.errors import InputError
+from shammah_data.judge import judge, normalize
+from shammah_data.learned import FOLDER, Learned, LearnedAnswer, LearnedExchange
+from shammah_data.manifest import Evidence, Retrieval
+from shammah_data.nearest import Nearest
+from shammah_data.trust import CAUTIOUS, Record, fit_prior
+from shammah_runtime.engine.decoder import Decoder
+from shammah_runtime.engine.embedder import Embedder
+from shammah_runtime.engine.evidence import (
+    NAMES,
+    NEIGHBOURS,
+    Candidate,
+    Features,
+    Neighbour,
+    answer_ids,
+    candidates,
+    features,
+    likelihood,
+    sure,
+)
+from shammah_trainer.calibrate import CERTAIN, NOTHING, PROBABLE
+from shammah_trainer.dataset import Dataset, Example
+from shammah_trainer.evaluate import Kind
+
+# Few labels must not make the curve a step: weights are drawn towards what tuned small models show.
+_PRIOR = {"similarity": 8.0, "gap": 6.0, "share": 1.0, "mean": 1.0, "least": 0.1, "opening": 0.3, "lift": 0.3}
+_PRIOR_WIDTH = {"similarity": 8.0, "gap": 6.0, "share": 2.0, "mean": 1.0, "least": 0.3, "opening": 0.5, "lift": 0.5}
+_FOLDS = 10
+# However well it did on what was held out, an answer that is more likely wrong than right is not given.
+_LEAST_THRESHOLD = 0.5
+# Answers, the newest, whose likelihood after no question is measured at night; of others it is when they are first needed.
+_MOST_PRIORS = 1000
+
+Floats = npt.NDArray[np.float64]
+Report = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A candidate for a held-out query: what speaks for it, and whether its answer is right."""
+
+    answer: str
+    features: Features
+    right: bool
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """A held-out query and the candidates that nothing speaks against, in the order in which they are tried."""
+
+    kind: Kind
+    group: str
+    tried: tuple[Tried, ...]
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    """What the manifest says of the index and of the graph's evidence, and figures for the run's record."""
+
+    retrieval: Retrieval
+    evidence: Evidence
+    figures: dict[str, Any]
+
+
+def build_index(
+    decoder: Decoder,
+    graph: str,
+    dataset: Dataset,
+    questions: Sequence[tuple[Kind, Example]],
+    embedder: Path,
+    staging: Path,
+    target_precision: float,
+    report: Report,
+) -> Retrieved | None:
+    """Write the learned index into `staging` and measure the evidence on the held-out `questions`; None without an embedder.
+
+    `graph` is the path that the manifest names the decoder's graph by. Raises ArtifactError for a damaged embedder.
+    """
+    if not (embedder / card.NAME).exists():
+        return None
+    reader = Embedder(embedder)
+    # An answer to a follow-up means nothing without what it follows.
+    known = [example for example in dataset.train if not example.context]
+    held_out = [one for one in (*dataset.heldout_phrasings, *dataset.heldout_groups) if not one.context]
+    if not known:
+        return None
+    vectors_NH = reader.embed([example.query for example in (*known, *held_out)])
+    index = Nearest(vectors_NH.shape[1])
+    index.add([example.id for example in known], vectors_NH[: len(known)])
+    priors = _Priors(decoder)
+    lookups = _look_up(decoder, priors, reader, index, known, questions, report)
+    evidence = fit_evidence(lookups, target_precision)
+    records = _records(lookups, evidence)
+    texts = list(dict.fromkeys(example.target for example in (*known, *held_out)))
+    answers = []
+    for place, text in enumerate(texts):
+        record = records.get(normalize(text), Record())
+        prior = {graph: priors.of(text)} if place >= len(texts) - _MOST_PRIORS or priors.known(text) else {}
+        answers.append(LearnedAnswer(text, prior, int(record.right), int(record.wrong)))
+        report(place + 1, len(texts))
+    place_of = {text: place for place, text in enumerate(texts)}
+    exchanges = [LearnedExchange(one.id, one.query, place_of[one.target]) for one in (*known, *held_out)]
+    folder = staging / FOLDER
+    folder.mkdir()
+    Learned(tuple(answers), tuple(exchanges), vectors_NH.astype(np.float16)).save(folder)
+    for name in (card.NAME, card.GRAPH, card.TOKENIZER):
+        shutil.copyfile(embedder / name, folder / name)
+    retrieval = Retrieval(FOLDER, len(exchanges), vectors_NH.shape[1], reader.card.digest)
+    return Retrieved(retrieval, evidence, {"evidence": asdict(evidence), "heldout": _counts(lookups, evidence)})
+
+
+class _Priors:
+    """The mean log-probability of an answer's first tokens after no question; each answer is read once."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+        self._prompt = decoder.tokenizer.prompt("")
+        self._found: dict[str, float] = {}
+
+    def known(self, text: str) -> bool:
+        return text in self._found
+
+    def of(self, text: str) -> float:
+        if text not in self._found:
+            ids = answer_ids(self._decoder.tokenizer.answer(text, self._decoder.stop_ids))
+            (logprobs,) = self._decoder.score(self._prompt, [ids])
+            self._found[text] = sum(logprobs) / len(logprobs)
+        return self._found[text]
+
+
+def _look_up(
+    decoder: Decoder,
+    priors: _Priors,
+    reader: Embedder,
+    index: Nearest,
+    known: Sequence[Example],
+    questions: Sequence[tuple[Kind, Example]],
+    report: Report,
+) -> list[Lookup]:
+    by_id = {example.id: example for example in known}
+    vectors_NH = reader.embed([example.query for _, example in questions])
+    lookups = []
+    for done, ((kind, example), vector_H) in enumerate(zip(questions, vectors_NH, strict=True)):
+        near = [
+            Neighbour(identity, by_id[identity].query, by_id[identity].target, cosine)
+            for identity, cosine in index.nearest(vector_H, NEIGHBOURS)
+        ]
+        found = [one for one in candidates(example.query, near) if one.agreeing is not None]
+        tried = tuple(
+            Tried(one.answer, told, kind != "outside" and bool(judge(example.target, one.answer)))
+            for one, told in zip(found, _weighed(decoder, priors, example, found), strict=True)
+        )
+        # Questions from outside belong to no group of the log: each is one of its own.
+        lookups.append(Lookup(kind, example.id if kind == "outside" else str(example.group), tried))
+        report(done + 1, len(questions))
+    return lookups
+
+
+def _weighed(decoder: Decoder, priors: _Priors, example: Example, found: Sequence[Candidate]) -> list[Features]:
+    if not found:
+        return []
+    ids = [answer_ids(decoder.tokenizer.answer(one.answer, decoder.stop_ids)) for one in found]
+    try:
+        scores = decoder.score(decoder.tokenizer.prompt(example.query, example.context), ids)
+    except InputError:
+        # Too long to be asked: when it serves, such a query is declined as well.
+        return [features(one, (-np.inf,), 0.0) for one in found]
+    return [features(one, logprobs, priors.of(one.answer)) for one, logprobs in zip(found, scores, strict=True)]
+
+
+def fit_evidence(lookups: Sequence[Lookup], target_precision: float) -> Evidence:
+    """Weights by Newton's method on the penalized likelihood, and a threshold from answers that were not fitted to.
+
+    Chosen as that of the model's own answers is (`shammah_trainer.calibrate`): on pooled out-of-fold chances, whose folds do
+    not divide a group, the most answers whose precision is at least the target with 95% confidence; failing that, with 75%;
+    failing that, the surer half of the answers surer than every wrong one.
+    """
+    weights, intercept = fit(lookups)
+    apart: list[list[tuple[float, bool]]] = []
+    folds = {group: n % _FOLDS for n, group in enumerate(sorted({one.group for one in lookups}, key=_order))}
+    for fold in sorted(set(folds.values())):
+        curve = fit([one for one in lookups if folds[one.group] != fold])
+        apart += _scored([one for one in lookups if folds[one.group] == fold], _evidence(*curve, target_precision))
+    accepted, right, certified = _accepted(apart, target_precision)
+    curve_of_all = _evidence(weights, intercept, target_precision)
+    # The curve fitted to all has a scale of its own: on it, too, as many answers are given.
+    threshold = next((step for step, given in _steps(_scored(lookups, curve_of_all)) if len(given) >= accepted > 0), NOTHING)
+    found = _evidence(weights, intercept, target_precision, threshold, len(lookups), accepted, right, certified)
+    prior_right, prior_wrong = fit_prior(_records(lookups, found).values())
+    return replace(found, prior_right=prior_right, prior_wrong=prior_wrong)
+
+
+def _scored(lookups: Sequence[Lookup], curve: Evidence) -> list[list[tuple[float, bool]]]:
+    return [[(sure(likelihood(curve, one.features)), one.right) for one in lookup.tried] for lookup in lookups]
+
+
+def _order(group: str) -> bytes:
+    """A place that does not follow the order in which groups are numbered, the same in every process."""
+    return hashlib.sha256(group.encode("utf-8", "replace")).digest()
+
+
+def _evidence(
+    weights: dict[str, float],
+    intercept: float,
+    target: float,
+    threshold: float = NOTHING,
+    examples: int = 0,
+    accepted: int = 0,
+    right: int = 0,
+    certified: bool = False,
+) -> Evidence:
+    return Evidence(weights, intercept, threshold, target, examples, accepted, right, certified, *CAUTIOUS)
+
+
+def _accepted(scored: Sequence[Sequence[tuple[float, bool]]], target: float) -> tuple[int, int, bool]:
+    """How many answers are given, how many of them are right, and whether the bound holds at the higher confidence."""
+    steps = [given for _, given in _steps(scored)]
+    for error in (CERTAIN, PROBABLE):
+        good = [given for given in steps if lower_bound(sum(given), len(given), error) >= target]
+        if good:
+            return len(good[-1]), sum(good[-1]), error == CERTAIN
+    faultless = max((len(given) for given in steps if all(given)), default=0)
+    return (faultless + 1) // 2, (faultless + 1) // 2, False
+
+
+def _steps(scored: Sequence[Sequence[tuple[float, bool]]]) -> Iterator[tuple[float, list[bool]]]:
+    """Every threshold worth having, the highest first, and for the answers given at it whether they are right."""
+    for step in sorted({chance for tried in scored for chance, _ in tried if chance >= _LEAST_THRESHOLD}, reverse=True):
+        yield step, [one for tried in scored if (one := _given(tried, step)) is not None]
+
+
+def _given(tried: Sequence[tuple[float, bool]], threshold: float) -> bool | None:
+    return next((right for chance, right in tried if chance >= threshold), None)
+
+
+def fit(lookups: Sequence[Lookup]) -> tuple[dict[str, float], float]:
+    """Weights and intercept; a weight that comes out negative is left out, so that more evidence never counts against."""
+    rows = [one for lookup in lookups for one in lookup.tried]
+    names = list(NAMES)
+    while names:
+        found = _newton(rows, names)
+        negative = [name for name, weight in zip(names, found[:-1], strict=True) if weight < 0]
+        if not negative:
+            return {name: float(weight) for name, weight in zip(names, found, strict=False)}, float(found[-1])
+        names.remove(negative[0])
+    return {}, 0.0
+
+
+def _newton(rows: Sequence[Tried], names: Sequence[str]) -> Floats:
+    # Where nothing was seen, an answer is right when its query is nearly the same.
+    prior = np.array([*(_PRIOR[name] for name in names), -_PRIOR["similarity"]])
+    if not rows:
+        return prior
+    design = np.array([[*(row.features[name] for name in names), 1.0] for row in rows])
+    right = np.array([row.right for row in rows], dtype=bool)
+    # Smoothed as in Platt, "Probabilistic outputs for support vector machines", 1999.
+    targets = np.where(right, (right.sum() + 1) / (right.sum() + 2), 1 / ((~right).sum() + 2))
+    penalty = np.diag([*(1 / _PRIOR_WIDTH[name] ** 2 for name in names), 1e-3])
+    weights = prior.copy()
+    for _ in range(100):
+        chance = 1 / (1 + np.exp(-np.clip(design @ weights, -50, 50)))
+        gradient = design.T @ (chance - targets) + penalty @ (weights - prior)
+        curvature = (design * (chance * (1 - chance))[:, None]).T @ design + penalty
+        step = np.linalg.solve(curvature, gradient)
+        # Newton overshoots where the curve is flat.
+        weights -= step / max(1.0, float(np.abs(step).max()) / 2.0)
+        if np.abs(step).max() < 1e-9:
+            break
+    return weights
+
+
+def _chosen(lookup: Lookup, evidence: Evidence) -> Tried | None:
+    return next((one for one in lookup.tried if sure(likelihood(evidence, one.features)) >= evidence.threshold), None)
+
+
+def _records(lookups: Sequence[Lookup], evidence: Evidence) -> dict[str, Record]:
+    """What became of each answer that would have been given."""
+    found: dict[str, Record] = defaultdict(Record)
+    for lookup in lookups:
+        if (one := _chosen(lookup, evidence)) is not None:
+            key = normalize(one.answer)
+            found[key] = found[key].plus(one.right)
+    return found
+
+
+def _counts(lookups: Sequence[Lookup], evidence: Evidence) -> dict[str, dict[str, int]]:
+    """Per kind of held-out query: asked, right answer among the candidates, given at the threshold, right among those."""
+    counts = {}
+    for kind in ("phrasing", "group", "outside"):
+        of_kind = [one for one in lookups if one.kind == kind]
+        given = [one for lookup in of_kind if (one := _chosen(lookup, evidence)) is not None]
+        counts[kind] = {
+            "asked": len(of_kind),
+            "found": sum(any(one.right for one in lookup.tried) for lookup in of_kind),
+            "accepted": len(given),
+            "accepted_right": sum(one.right for one in given),
+        }
+    return counts
