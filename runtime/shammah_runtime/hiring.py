@@ -34,11 +34,14 @@ def make_teacher(section: TeacherSection, context_turns: int, log: ExchangeLog) 
     return Teacher(settings, key_of(section, os.environ), budget=budget)
 
 
+def key_names(section: TeacherSection) -> tuple[str, ...]:
+    """The variables that may hold the key for a kind of teacher, the first one first."""
+    return ("SHAMMAH_TEACHER_KEY", "OPENAI_API_KEY") if section.kind == "openai" else ("ANTHROPIC_API_KEY",)
+
+
 def key_of(section: TeacherSection, environment: Mapping[str, str]) -> str | None:
     """The key for a kind of teacher."""
-    if section.kind == "openai":
-        return environment.get("SHAMMAH_TEACHER_KEY") or environment.get("OPENAI_API_KEY")
-    return environment.get("ANTHROPIC_API_KEY")
+    return next((key for name in key_names(section) if (key := environment.get(name))), None)
 
 
 def _spent(log: ExchangeLog) -> Callable[[datetime], float]:

@@ -90,9 +90,13 @@ class NeuralTier:
             if query.stop.asked():
                 return declined("neural", STOPPED)
             if stop.asked():
-                return declined("neural", f"gave up after {self._seconds:g} s (routing.local_seconds)")
+                return self._gave_up()
             found = features(answer.logprobs, self._support(query.text, answer.text))
             sure = confidence(calibration, found)
+        except InterruptedError:
+            if query.stop.asked():
+                raise
+            return self._gave_up()
         except ShammahError as error:
             return declined("neural", str(error))
         told = f"confidence {sure:.2f} ({', '.join(f'{name} {value:.2f}' for name, value in found.items())})"
@@ -122,6 +126,9 @@ class NeuralTier:
             others=tuple(other.text for other in answer.others),
             left_out=prompt.left_out,
         )
+
+    def _gave_up(self) -> Proposal:
+        return declined("neural", f"gave up after {self._seconds:g} s (routing.local_seconds)")
 
     def _held_to(self, model: Model) -> Calibration:
         """The calibration that the version was published with, and the threshold that audits have raised since."""

@@ -16,6 +16,7 @@ from shammah_data.log import ExchangeLog
 from shammah_data.settings import RoutingSection, ServeSettings, Settings
 from shammah_runtime.appliance import Appliance, Options
 from shammah_runtime.cascade import Reply
+from shammah_runtime.engine.decoder import Decoder
 from shammah_runtime.routing import Routing
 from shammah_runtime.stopping import Deadline, Stop
 
@@ -97,6 +98,24 @@ def test_the_model_gives_up_after_a_while(route: Callable[..., Appliance], tiny:
     tiny.publish(home)
     reply = route(local_seconds=1e-9).conversation.ask(TAUGHT, lambda _: None)
     assert told(reply)[0] == ("neural", "declined", "gave up after 1e-09 s (routing.local_seconds)")
+    assert reply.text == TAUGHT_ANSWER
+
+
+def test_an_answer_that_does_not_end_is_ended(
+    route: Callable[..., Appliance], tiny: Tiny, home: Home, claude: FakeClaude, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.publish(home)
+    appliance = route(local_seconds=0.05)
+    told_to_end = threading.Event()
+
+    def generate(*_: object, **__: object) -> None:
+        assert told_to_end.wait(30.0)
+        raise InterruptedError
+
+    monkeypatch.setattr(Decoder, "generate", generate)
+    monkeypatch.setattr(Decoder, "cancel", lambda _: told_to_end.set())
+    reply = appliance.conversation.ask(TAUGHT, lambda _: None)
+    assert told(reply)[0] == ("neural", "declined", "gave up after 0.05 s (routing.local_seconds)")
     assert reply.text == TAUGHT_ANSWER
 
 
