@@ -248,13 +248,18 @@ class Commands:
         if not text.startswith("/") or "\n" in text:
             return []
         if " " not in text:
-            return [one.name for one in COMMANDS if one.name.startswith(text)]
+            return names(text)
         word = text.rpartition(" ")[2]
         if text.startswith("/local ") and text.count(" ") == 1:
             return [one for one in ("on", "off") if one.startswith(word)]
         if text.startswith("/set ") and text.count(" ") == 1:
             return [name for name in self._settable() if name.startswith(word)]
         return _files(word) if text.startswith(_WITH_FILES) else []
+
+
+def names(text: str) -> list[str]:
+    """The commands that begin like this."""
+    return [one.name for one in COMMANDS if text.startswith("/") and one.name.startswith(text)]
 
 
 def explained(attempt: Attempt) -> str:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from shammah_data.errors import ShammahError
 from shammah_data.settings import LONGEST_QUERY
-from shammah_runtime.commands import COMMANDS, Commands
 from shammah_runtime.history import History
 from shammah_runtime.signals import Signals, throw
 from shammah_runtime.starting import Starting
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from shammah_data.home import Home
     from shammah_runtime.appliance import Appliance
     from shammah_runtime.cascade import Reply
+    from shammah_runtime.commands import Commands
     from shammah_runtime.proposal import Asked
     from shammah_runtime.signals import Wake
 
@@ -74,16 +74,16 @@ class Repl:
         return appliance is not None and appliance.conversation.private
 
     def _complete(self, text: str) -> list[str]:
-        if self._commands is not None or (appliance := self._starting.made) is None:
-            known = self._commands
-        else:
-            known = self._begun(appliance)
-        if known is not None:
-            return known.complete(text)
-        return [one.name for one in COMMANDS if one.name.startswith(text)] if text.startswith("/") else []
+        from shammah_runtime.commands import names
 
-    def _begun(self, appliance: "Appliance") -> Commands:
+        appliance = self._starting.made
+        return names(text) if appliance is None else self._begun(appliance).complete(text)
+
+    def _begun(self, appliance: "Appliance") -> "Commands":
         if self._commands is None:
+            # Here and not above: the first prompt need not wait for it.
+            from shammah_runtime.commands import Commands
+
             self._commands = Commands(appliance, self._terminal, self._ask)
         return self._commands
 

@@ -26,7 +26,7 @@ class Terminal:
 
     def __init__(self, out: TextIO | None = None, columns: Callable[[], int] | None = None) -> None:
         self._out = out or sys.stdout
-        self._columns = columns or (lambda: shutil.get_terminal_size().columns)
+        self._columns = columns or self._width
         self.is_terminal = self._out.isatty()
         self.dumb = not self.is_terminal or os.environ.get("TERM", "dumb") in ("", "dumb")
         self._styled = not self.dumb and "NO_COLOR" not in os.environ
@@ -35,6 +35,13 @@ class Terminal:
         self._sanitizer = Sanitizer()
         self._markdown: Markdown | None = None
         self._spinner: Spinner | None = None
+
+    def _width(self) -> int:
+        # The window as it is now, before what the environment says it was at the start.
+        try:
+            return os.get_terminal_size(self._out.fileno()).columns or 80
+        except (OSError, ValueError):
+            return shutil.get_terminal_size().columns
 
     def stream(self, piece: str) -> None:
         """Show a piece of an answer at once."""

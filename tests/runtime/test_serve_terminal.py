@@ -13,6 +13,7 @@ import pytest
 from fakes.claude import FakeClaude
 from fakes.screen import Screen
 from fakes.versions import ACCEPT_NOTHING, ANSWER, QUESTION, TAUGHT, TAUGHT_ANSWER, Tiny
+from shammah_data.exchange import Exchange
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 
@@ -203,6 +204,14 @@ def test_sessions_resume(start: Start, claude: FakeClaude, home: Home) -> None:
     later, earlier = ExchangeLog(home).recent()
     assert (later["session"], later["turn"]) == (earlier["session"], 1)
     assert [turn["content"] for turn in json.loads(later["context"])] == [TAUGHT, TAUGHT_ANSWER]
+
+
+def test_a_session_that_cannot_start_is_one_line(home: Home) -> None:
+    ExchangeLog(home).append(Exchange("q", "a", "teacher", session="1234"))
+    screen = Screen(arguments=("--session", "zz"), columns=200)
+    assert screen.end() == 2
+    assert "shammah-serve: no session 'zz'" in screen.text
+    assert "Traceback" not in screen.text
 
 
 # -- the session survives Ctrl-C and ends cleanly with the rest --------------------------------------------------------
