@@ -83,6 +83,17 @@ class Editor:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._look)
 
+    def interject(self, say: Callable[[], None]) -> None:
+        """Have something said above the prompt while it waits, from another thread; where none waits, nothing is done."""
+        app = self._session.app
+
+        def above() -> None:
+            run_in_terminal(say)
+
+        if app.loop is not None and app.is_running:
+            with contextlib.suppress(RuntimeError):
+                app.loop.call_soon_threadsafe(above, context=app.context)
+
     def _look(self) -> None:
         app = self._session.app
         if self._woken is not None and app.is_running and not app.is_done:

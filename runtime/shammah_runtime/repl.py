@@ -45,6 +45,7 @@ class Repl:
         self._signals = signals or Signals()
         self._commands: Commands | None = None
         self._notes: deque[str] = deque()
+        self._interject: Callable[[], None] = lambda: None
 
     def edit(self, home: "Home", keep: bool) -> None:
         """Read with an editor; `keep`: whether what is typed may be remembered."""
@@ -61,12 +62,14 @@ class Repl:
             ready=self._starting.begin,
         )
         self._read, self._wake, self._edited = editor.read, editor.wake, True
+        self._interject = lambda: editor.interject(self._tell)
         # What cannot be made ends the session, which waits at its prompt.
         self._starting.failed = lambda: editor.wake(EOFError())
 
     def note(self, text: str) -> None:
-        """Say something before the next prompt, from any thread."""
+        """Say something before the next prompt or above the one that waits, from any thread."""
         self._notes.append(text)
+        self._interject()
 
     @property
     def _private(self) -> bool:
