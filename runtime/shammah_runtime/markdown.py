@@ -5,7 +5,6 @@ headings, lists, quotes, rules, code spans and blocks, strong, emphasis, links; 
 """
 
 import re
-import unicodedata
 from collections.abc import Callable
 
 from wcwidth import wcswidth
@@ -25,6 +24,13 @@ _LINK = re.compile(r"\[([^\[\]\n]+)\]\(([^()\s]+)\)")
 _STRONG = re.compile(r"(\*\*|__)(?=\S)(.+?)(?<=[^\s\\])\1(?![*_])")
 _EMPHASIS = re.compile(r"([*_])(?=[^\s*_])(.+?)(?<=[^\s*_\\])\1(?![*_\w])")
 _WORDS = re.compile(r"[ \t]+|[^ \t]+")
+# What has one width and one way to break: letters of a script without spaces come one by one. Emoji are left alone, as
+# several may be joined to one.
+_IDEOGRAPHIC = (
+    "\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\ua960-\ua97f\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6"
+)
+_RUNS = re.compile(f"[{_IDEOGRAPHIC}]|[^{_IDEOGRAPHIC}]+")
+_CLOSING = frozenset("\u3001\u3002\uff0c\uff0e\uff1a\uff1b\uff01\uff1f\u300d\u300f\uff09\u3011\u3015\u300b\u30fc")
 # A span that has not been closed by then is no span; whatever opens one is held back until it is known.
 _LONGEST_SPAN = 400
 _RULE_COLUMNS = 40
@@ -214,16 +220,12 @@ class Markdown:
                 self._flush()
                 self._space += part
                 continue
-            start = 0
-            for n, character in enumerate(part):
-                if _ideographic(character):
-                    # Such a text breaks anywhere.
-                    self._word.append((part[start:n], style))
+            for run in _RUNS.findall(part):
+                # A text without spaces breaks anywhere but before what closes a sentence or a bracket.
+                before = self._word[-1][0][-1] if self._word else ""
+                if before and run[0] not in _CLOSING and (_ideographic(run[0]) or _ideographic(before)):
                     self._flush()
-                    self._word.append((character, style))
-                    self._flush()
-                    start = n + 1
-            self._word.append((part[start:], style))
+                self._word.append((run, style))
 
     def _flush(self) -> None:
         """Show the word that has been held back for its end, on the next line where it does not fit into this one."""
@@ -263,8 +265,7 @@ def width(text: str) -> int:
 
 
 def _ideographic(character: str) -> bool:
-    # Emoji are left alone: several may be joined to one.
-    return "\u1100" <= character < "\U0001f000" and unicodedata.east_asian_width(character) in "WF"
+    return re.match(f"[{_IDEOGRAPHIC}]", character) is not None
 
 
 def _and(style: str, more: str) -> str:

@@ -82,9 +82,18 @@ def test_a_point_that_goes_on_is_indented() -> None:
     assert plain(shown("- one two three four", 12)) == "\u2022 one two\n  three\n  four"
 
 
-@given(st.text(alphabet="ab *_`#->[]()\\\n1.\u7d05\U0001f375|~", max_size=60), st.integers(1, 7), st.sampled_from([8, 20, 200]))
+@given(
+    st.text(alphabet="ab *_`#->[]()\\\n1.\u7d05\u3002\U0001f375|~", max_size=60),
+    st.integers(1, 7),
+    st.sampled_from([8, 20, 200]),
+)
 def test_the_division_of_the_stream_changes_nothing(text: str, step: int, columns: int) -> None:
     assert letters(shown(text, columns, step)) == letters(shown(text, columns))
+
+
+def test_a_text_without_spaces_breaks_anywhere_but_before_what_closes() -> None:
+    tea = "\u7d05\u8336\u3092\u98f2\u3080\u3002\u7d05abc\u8336"
+    assert plain(shown(tea, 12)) == "\u7d05\u8336\u3092\u98f2\n\u3080\u3002\u7d05abc\u8336"
 
 
 def test_words_come_as_they_end() -> None:
