@@ -76,7 +76,10 @@ def main() -> int:
         parser.error("--only without --work leaves nothing behind")
     with tempfile.TemporaryDirectory(prefix="shammah-quantization-") as folder:
         try:
-            return _measure(given, given.work or Path(folder))
+            # What other settings left there must not be taken for this run's.
+            return _measure(
+                given, (given.work or Path(folder)) / f"seed{given.seed}-events{given.events}-epochs{given.epochs:g}"
+            )
         except ShammahError as error:
             print(f"scripts/bench quantization: {error}", file=sys.stderr)
             return error.exit_code

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from shammah_data import rows
 from shammah_data.exchange import TIERS, Exchange, Feedback, Rating
 from shammah_data.exclusions import left_out_of
 from shammah_data.forget import forget
@@ -29,8 +30,7 @@ def full(home: Home, log: ExchangeLog) -> ExchangeLog:
         if rating:
             ratings.append(Feedback(exchange.id, rating, 1.0, correction))
     log.add_many(exchanges)
-    for one in ratings:
-        log.rate(one)
+    log.add_records(rows.feedback_record(one, log.clean) for one in ratings)
     return log
 
 

@@ -46,7 +46,7 @@ def test_the_byte_order_mark_of_an_editor_is_no_key(tmp_path: Path) -> None:
     [
         ("[serve]\nthread = 2", r"unknown key serve\.thread; did you mean 'threads'\?"),
         ("[server]\nthreads = 2", "unknown key server; did you mean 'serve'"),
-        ("[train]\nzzz = 2", r"unknown key train\.zzz; known: .*base, batch_size"),
+        ("[train]\nzzz = 2", r"unknown key train\.zzz; known: balance, base"),
         ('log = "postgres://x"', 'log = .*; it must name a server, as in log = "quack:localhost:9494"'),
         ('log = "quack:localhost"', "it must name a server"),
         ('log = "quack:localhost:99999"', "it must name a server"),

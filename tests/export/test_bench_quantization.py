@@ -103,6 +103,7 @@ def test_a_whole_run(
     ]
     monkeypatch.setattr(sys, "argv", ["bench", *map(str, arguments)])
     code = bench.main()
+    work /= "seed0-events26-epochs0.2"
     out = capsys.readouterr().out
     found = json.loads(figures.read_text())["figures"]
     assert set(found) == {"fp32", "int8", "int4"}

@@ -158,6 +158,8 @@ class TinyHome:
             "base": str(self.base),
             "min_examples": 50,
             "least_steps": 1,
+            # Every question has eight phrasings: what is left to balance is turns asked once, which a model this small needs.
+            "balance": 1.0,
             "epochs": 24,
             "learning_rate": 6e-3,
             "precision": "int8",

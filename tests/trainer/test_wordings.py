@@ -33,6 +33,7 @@ def test_other_questions_keep_answers_apart() -> None:
         ("Run it with --force on the first night.", "Run it with --dry-run on the first night.", Changed("name", True)),
         ("You can take guests along to lunch.", "You cannot take guests along to lunch.", Changed("negation", True)),
         ("Use the red door on the left side.", "Use the blue door on the left side.", Changed("word", True)),
+        ("#!/bin/bash\ncat $from >> $to", "#!/bin/bash\ncat $to >> $from", Changed("code", True)),
         ("def f(x):\n    return x", "def f(x):\n    return x * x", Changed("code", True)),
     ],
 )

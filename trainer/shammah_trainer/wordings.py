@@ -31,7 +31,9 @@ _IDIOM = re.compile(
     r"not (?:only|just|to worry)|nothing to worry|whether or not)\b"
 )
 # Of code there are no two wordings.
-_CODE = re.compile(r"```|[{};]\s*$|^(?:def|class|import|from|function|const|let|var) |^\s+return\b", re.MULTILINE)
+_CODE = re.compile(
+    r"```|^#!|\$[A-Za-z_{]|[{};]\s*$|^(?:def|class|import|from|function|const|let|var) |^\s+return\b", re.MULTILINE
+)
 
 # Of many wordings of one answer, so many are compared with another's.
 _MOST_COMPARED = 32

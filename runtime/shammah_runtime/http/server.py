@@ -37,15 +37,15 @@ def serve(appliance: Appliance, settings: HttpSettings, public: bool, no_log: bo
     try:
         token, told = read_token(appliance.home)
         server = make(appliance, settings, token, public, no_log, say)
+        # For the time before uvicorn takes the signals, and for when it raises one again after it has ended cleanly.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: setattr(server, "should_exit", True))
         host, port = where.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         say(f"serving http://{shown}:{port}/v1 with the token in {told}")
         if public:
             say("other machines can reach this, over plain HTTP: put a TLS proxy before it on any network that is not your own")
         sys.setswitchinterval(_SWITCH_SECONDS)
-        # uvicorn raises a signal again once it has ended cleanly; then it must end nothing.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: None)
         server.run(sockets=[where])
         server.close()
     finally:
