@@ -6,6 +6,7 @@ from typing import Any
 
 from shammah_data import rows
 from shammah_data.auditing import Judged
+from shammah_data.exchange import Audited
 from shammah_data.session import Session, fetch
 
 # Where an audit keeps the teacher's answer: a row of the log like any other, but nobody asked for it.
@@ -51,3 +52,9 @@ def judged(session: Session, versions: Sequence[str], tier: str | None = None) -
         [*versions, *values],
     )
     return [Judged(row["confidence"], row["agrees"], row["probability"]) for row in found]
+
+
+def outcomes_of(session: Session, exchange_id: str) -> list[Audited]:
+    """What audits found of the answers to one query."""
+    found = fetch(session, "SELECT * FROM outcomes WHERE exchange_id = ?::UUID ORDER BY audited_at, version", [exchange_id])
+    return [Audited(**{**row, "exchange_id": str(row["exchange_id"])}) for row in found]

@@ -62,6 +62,7 @@ def forget(log: ExchangeLog, home: Home, selection: Selection) -> Forgotten:
         told.remaining.append("the server's database file: run `shammah-log compact` there")
     _runs(home, set(ids), pairs, told)
     _torn(home, ids, told)
+    _typed(home, pairs, told)
     if vectors := embeddings.forget(home, ids):
         told.removed.append(f"{vectors} vectors of questions, for the search by likeness")
     if (answers := home.cache / "heldout").exists():
@@ -173,6 +174,18 @@ def _torn(home: Home, ids: Sequence[str], told: Forgotten) -> None:
     if len(kept) < len(lines):
         atomic_write(torn, b"".join(line + b"\n" for line in kept))
         told.removed.append(f"{len(lines) - len(kept)} lines of {torn}")
+
+
+def _typed(home: Home, pairs: set[Pair], told: Forgotten) -> None:
+    """What a user typed, question or correction, is in a session's history as well."""
+    if not home.history.exists():
+        return
+    gone = {part for pair in pairs for text in pair if (part := json.dumps(text.strip(), ensure_ascii=False)[1:-1])}
+    lines = home.history.read_bytes().splitlines()
+    kept = [line for line in lines if not any(part.encode() in line for part in gone)]
+    if len(kept) < len(lines):
+        atomic_write(home.history, b"".join(line + b"\n" for line in kept))
+        told.removed.append(f"{len(lines) - len(kept)} lines of {home.history}")
 
 
 def _copy(log: ExchangeLog, copy: dict[str, Any], ids: Sequence[str], pairs: set[Pair], told: Forgotten) -> None:

@@ -71,6 +71,11 @@ class Home:
         return self.root / "http-token"
 
     @property
+    def history(self) -> Path:
+        """What was typed in sessions."""
+        return self.root / "history.jsonl"
+
+    @property
     def models(self) -> Path:
         """The model store."""
         return self.root / "models"

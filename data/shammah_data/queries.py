@@ -136,6 +136,12 @@ def learnable_count(session: Session, since: datetime | None) -> int:
     return int(fetch(session, "SELECT count(*) AS n FROM learnable WHERE logged_at > ?::TIMESTAMP", [after])[0]["n"])
 
 
+def spent_since(session: Session, since: datetime) -> float:
+    """What the teacher's answers since a time have cost, in USD; those of unknown price count nothing."""
+    sql = "SELECT coalesce(sum(cost_usd), 0) AS usd FROM exchanges WHERE created_at >= ?::TIMESTAMP"
+    return float(fetch(session, sql, [rows.utc(since)])[0]["usd"])
+
+
 def news(session: Session, since: datetime) -> int:
     """How many exchanges that may be learned from, and ratings, came after a time."""
     after = since.isoformat() if since.tzinfo is None else rows.utc(since)

@@ -10,12 +10,17 @@ from typing import Any, Literal, get_args, get_origin
 
 from shammah_data.errors import SettingsError
 
+# Characters of a question; in no table, for whoever reads a question must know where it ends.
+LONGEST_QUERY = 100_000
+
 Provider = Literal["auto", "cpu", "cuda"]
 # What a graph's weights are exported to, what a version may hold, and what the runtime may be asked for.
 Precision = Literal["int8", "int4", "fp32"]
 GraphPrecision = Literal["int8", "int4", "fp32", "fp16", "bf16"]
 WantedPrecision = Literal["auto", "int8", "int4", "fp32", "fp16", "bf16"]
 Method = Literal["full", "lora"]
+TeacherKind = Literal["claude", "openai"]
+FirstQuery = Literal["wait", "forward"]
 # Which weights a night starts from: the policy's choice, always the base's, or the champion's wherever they can be used.
 Start = Literal["auto", "base", "champion"]
 PersonalData = Literal["keep", "mask"]
@@ -24,7 +29,7 @@ _SERVER = re.compile(r"quack:(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):(?P<port
 
 @dataclass(frozen=True)
 class ServeSettings:
-    """How queries are answered."""
+    """How queries are answered. `first_query`: whether a session's query waits for a model that loads, or goes to Claude."""
 
     provider: Provider = "auto"
     precision: WantedPrecision = "auto"
@@ -42,18 +47,54 @@ class ServeSettings:
     length_penalty: float = field(default=1.0, metadata={"least": -10.0, "most": 10.0})
     context_turns: int = field(default=4, metadata={"least": 0, "most": 100})
     learned_threshold: float = field(default=0.9, metadata={"least": 0.0, "most": 1.0})
+    first_query: FirstQuery = "wait"
+
+
+@dataclass(frozen=True)
+class ModelPrice:
+    """One [[teacher.prices]]: USD per million tokens that a model reads (`input`) and writes (`output`)."""
+
+    model: str = ""
+    input: float = field(default=0.0, metadata={"least": 0.0, "most": 1e6})
+    output: float = field(default=0.0, metadata={"least": 0.0, "most": 1e6})
 
 
 @dataclass(frozen=True)
 class TeacherSection:
-    """Which large model is asked when nothing local is sure."""
+    """Which large model is asked when nothing local is sure.
 
+    `kind` "openai": any server that speaks OpenAI's chat completions, at `base_url` (its /v1); its key is in
+    SHAMMAH_TEACHER_KEY, else in OPENAI_API_KEY. `prices` come before the ones that are built in. `daily_usd`: what may be
+    spent from one midnight to the next, 0 for any amount. After `failures` in a row nothing is asked for `pause_seconds`.
+    `cache`: whether Claude is told to remember long beginnings of requests.
+    """
+
+    kind: TeacherKind = "claude"
+    base_url: str = ""
     model: str = "claude-sonnet-5-5"
     max_tokens: int = field(default=4096, metadata={"least": 1, "most": 64_000})
     system: str = ""
     first_token_seconds: float = field(default=20.0, metadata={"least": 0.1, "most": 600.0})
     total_seconds: float = field(default=45.0, metadata={"least": 0.1, "most": 3600.0})
     offline: bool = False
+    prices: tuple[ModelPrice, ...] = ()
+    daily_usd: float = field(default=0.0, metadata={"least": 0.0, "most": 1e6})
+    failures: int = field(default=3, metadata={"least": 1, "most": 1000})
+    pause_seconds: float = field(default=60.0, metadata={"least": 0.0, "most": 86_400.0})
+    cache: bool = True
+
+
+@dataclass(frozen=True)
+class RoutingSection:
+    """Which questions go where, by regular expressions that are looked for in any case of letters.
+
+    `never_local`: forwarded without asking a local tier. `always_local`: never sent to the teacher, not even as an earlier
+    turn or for an audit; where both match, this one holds. `local_seconds`: the neural tier gives up after so long (0: never).
+    """
+
+    never_local: tuple[str, ...] = ()
+    always_local: tuple[str, ...] = ()
+    local_seconds: float = field(default=0.0, metadata={"least": 0.0, "most": 3600.0})
 
 
 @dataclass(frozen=True)
@@ -160,6 +201,7 @@ class Settings:
     privacy: PrivacySettings = PrivacySettings()
     serve: ServeSettings = ServeSettings()
     teacher: TeacherSection = TeacherSection()
+    routing: RoutingSection = RoutingSection()
     audit: AuditSection = AuditSection()
     train: TrainSettings = TrainSettings()
 
@@ -185,7 +227,9 @@ class Settings:
             if not isinstance(table, dict):
                 raise SettingsError(f"{path}: {name} must be a table, written [{name}]")
             built[name] = _section(path, name, sections[name], table)
-        return cls(**built)
+        settings = cls(**built)
+        _possible(path, settings)
+        return settings
 
 
 def _known(path: Path, section: str, given: dict[str, Any], known: Any) -> None:
@@ -194,6 +238,29 @@ def _known(path: Path, section: str, given: dict[str, Any], known: Any) -> None:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
             raise SettingsError(f"{path}: unknown key {section + '.' if section else ''}{key}; {hint}")
+
+
+def _possible(path: Path, settings: "Settings") -> None:
+    """What no key says by itself."""
+    for key in ("never_local", "always_local"):
+        for pattern in getattr(settings.routing, key):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise SettingsError(f"{path}: routing.{key}: {pattern!r} is no regular expression: {error}") from error
+    teacher = settings.teacher
+    if teacher.base_url and not re.fullmatch(r"https?://\S+", teacher.base_url):
+        raise SettingsError(f'{path}: teacher.base_url must be an address, as in base_url = "http://127.0.0.1:8000/v1"')
+    if teacher.kind == "openai" and not teacher.base_url:
+        raise SettingsError(f'{path}: teacher.kind = "openai" needs teacher.base_url, as in "http://127.0.0.1:8000/v1"')
+    if any(not price.model for price in teacher.prices):
+        raise SettingsError(f'{path}: each [[teacher.prices]] needs a model, as in model = "claude-sonnet-5-5"')
+
+
+def _tables(path: Path, where: str, kind: type, value: Any) -> tuple[Any, ...]:
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        raise SettingsError(f"{path}: {where} must be a list of tables, each written [[{where}]]")
+    return tuple(_section(path, where, kind, one) for one in value)
 
 
 def _server(path: Path, value: Any) -> str:
@@ -217,6 +284,8 @@ def _section(path: Path, name: str, kind: type, table: dict[str, Any]) -> Any:
             if not isinstance(value, list) or not all(isinstance(one, str) and one for one in value):
                 raise SettingsError(f"{where} = {value!r}; it must be a list of texts, none of them empty")
             value = tuple(value)
+        elif item.type == tuple[ModelPrice, ...]:
+            value = _tables(path, f"{name}.{key}", ModelPrice, value)
         elif item.type is float and type(value) is int:
             value = float(value)
         elif type(value) is not item.type:

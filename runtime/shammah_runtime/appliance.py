@@ -1,20 +1,21 @@
 """Puts the serving process together from a home and its settings. Knows every part, and does no work of its own."""
 
-import os
 import threading
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from shammah_data import sessions
 from shammah_data.auditing import AuditRate
-from shammah_data.errors import ArtifactError, LogError
+from shammah_data.errors import ArtifactError, InputError, LogError
 from shammah_data.guard import Guard
 from shammah_data.home import Home
 from shammah_data.manifest import Manifest
 from shammah_data.session import LogTakenError
 from shammah_data.settings import AuditSection, Provider, Settings, WantedPrecision
 from shammah_data.store import ModelStore
+from shammah_data.text import one_line
 from shammah_data.tombstones import Announced
 from shammah_runtime.audits import Auditor, Promise
 from shammah_runtime.cascade import Cascade
@@ -23,10 +24,15 @@ from shammah_runtime.engine import memory
 from shammah_runtime.engine.choice import Wanted
 from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.engine.packing import Packer
+from shammah_runtime.hiring import make_teacher
 from shammah_runtime.learned import LearnedIndex, LearnedTier
+from shammah_runtime.loading import LOADING, WhenLoaded, until
 from shammah_runtime.models import ModelKeeper
 from shammah_runtime.neural import NeuralTier
+from shammah_runtime.proposal import STOPPED, declined
 from shammah_runtime.retrieval import Retrieval
+from shammah_runtime.routing import Routing
+from shammah_runtime.teacher import Teacher
 from shammah_runtime.template import TemplateTier
 from shammah_runtime.turns import OneAtATime
 from shammah_runtime.verified import VerifiedTier
@@ -67,7 +73,6 @@ class Appliance:
 
     def __init__(self, home: Home, settings: Settings, options: Options, warn: "Callable[[str], None]") -> None:
         from shammah_data.log import ExchangeLog
-        from shammah_runtime.teacher import Teacher, TeacherSettings
 
         serve, section = settings.serve, settings.teacher
         self.home = home
@@ -92,16 +97,7 @@ class Appliance:
         offline = options.offline or section.offline
         self._teacher: Teacher | None = None
         if not offline:
-            self._teacher = Teacher(
-                TeacherSettings(
-                    model=section.model,
-                    max_tokens=section.max_tokens,
-                    system=section.system or None,
-                    first_token_seconds=section.first_token_seconds,
-                    total_seconds=section.total_seconds,
-                ),
-                os.environ.get("ANTHROPIC_API_KEY"),
-            )
+            self._teacher = make_teacher(section, serve.context_turns, self.log)
         self._verified = VerifiedTier(self.models, self.index, self.retrieval, lambda: self.decoding.max_tokens)
         self._neural = NeuralTier(
             self.models,
@@ -110,6 +106,7 @@ class Appliance:
             self._likely,
             self._verified.against,
             self.guard,
+            settings.routing.local_seconds,
         )
         neural: LocalTier = _Looked(self._neural, self._verified, self._filled)
         verified: LocalTier = _Filled(self._verified, self._filled)
@@ -117,17 +114,23 @@ class Appliance:
         if options.engine_wait is not None:
             neural = self._turns = OneAtATime(neural, self.models.wait, options.engine_wait)
             verified = self._turns.beside("learned", verified)
+        else:
+            forward = options.watch and serve.first_query == "forward" and self._may_ask()
+            neural = WhenLoaded(neural, self.models.wait, not forward, declined("neural", LOADING))
+            verified = WhenLoaded(verified, self.models.wait, not forward, None)
         cascade = Cascade(
             local=(
                 neural,
                 verified,
-                _Filled(LearnedTier(self.index, serve.learned_threshold, self._verified.verifies), self._filled),
+                _Filled(LearnedTier(self.index, serve.learned_threshold, self._verifies), self._filled),
                 TemplateTier(),
             ),
             teacher=self._teacher,
             no_teacher_reason="offline" if offline else "",
+            routing=Routing.of(settings.routing),
         )
-        log: Keeper | None = None if options.no_log else self.log
+        self._keeps = not options.no_log
+        log: Keeper | None = self.log if self._keeps else None
         self._writer: Writer | None = None
         if log is not None and options.engine_wait is not None:
             log = self._writer = Writer(self.log)
@@ -145,11 +148,35 @@ class Appliance:
     def decoding(self, decoding: Decoding) -> None:
         self._neural.decoding = decoding
 
+    @property
+    def keeps(self) -> bool:
+        """Whether what is said is logged."""
+        return self._keeps
+
+    def resume(self, session: str | None) -> str:
+        """Go on with a logged session, by the beginning of its id or None for the last one; says so in a line.
+
+        Raises InputError where there is none, LogError.
+        """
+        if not self.log.exists():
+            raise InputError("there is no session to continue: the log is empty")
+        named = (lambda log: sessions.latest(log)) if session is None else (lambda log: sessions.named(log, session))
+        found = self.log.read(named)
+        rows = self.log.read(lambda log: sessions.exchanges(log, found))
+        self.conversation.begin(sessions.turns(rows), found, 1 + max((int(row["turn"]) for row in rows), default=-1))
+        return f"continued: session {found[:8]}, {len(rows)} so far; last: {one_line(rows[-1]['query'], 60)}"
+
     def start(self) -> None:
         """Begin to load the model, the learned answers and, where there is a key, the teacher's SDK."""
         memory.keep_together()
         self.models.start(self._watch)
         self._filler.start()
+
+    def _verifies(self, query: "Query") -> bool:
+        return self.models.wait(0.0) and self._verified.verifies(query)
+
+    def _may_ask(self) -> bool:
+        return self._teacher is not None and self._teacher.available
 
     def _make_auditor(self, section: AuditSection) -> Auditor | None:
         """None where nothing may be asked: then precision is not measured, and no figure for it is made up."""
@@ -254,7 +281,8 @@ class _Looked:
         self._filled = filled
 
     def propose(self, query: "Query") -> "Proposal | None":
-        self._filled.wait()
+        if not until(self._filled.wait, query.stop):
+            return declined("neural", STOPPED)
         self._verified.look(query)
         return self._tier.propose(query)
 
@@ -267,5 +295,6 @@ class _Filled:
         self._filled = filled
 
     def propose(self, query: "Query") -> "Proposal | None":
-        self._filled.wait()
+        if not until(self._filled.wait, query.stop):
+            return declined("learned", STOPPED)
         return self._tier.propose(query)

@@ -8,6 +8,7 @@ from shammah_data.errors import TeacherError
 from shammah_data.exchange import Attempt, Exchange, Message
 from shammah_data.text import Sanitizer, printable
 from shammah_runtime.proposal import LocalTier, OnText, Proposal, Query, declined
+from shammah_runtime.routing import Routing
 from shammah_runtime.teacher import Asking, Teacher
 
 
@@ -70,7 +71,9 @@ class Cascade:
         teacher: Teacher | None,
         no_teacher_reason: str = "",
         clock: Callable[[], float] = time.monotonic,
+        routing: Routing = Routing(),
     ) -> None:
+        self.routing = routing
         self._local = local
         self._teacher = teacher
         self._no_teacher_reason = no_teacher_reason
@@ -94,7 +97,11 @@ class Cascade:
         def reply(proposal: Proposal, error: str | None = None, interrupted: bool = False) -> Reply:
             return Reply(proposal, tuple(attempts), (self._clock() - began) * 1000.0, error, interrupted)
 
-        for tier in self._local if query.asked != "teacher" and not query.system else ():
+        local = self._local if query.asked != "teacher" and not query.system else ()
+        if local and (forwarded := self.routing.not_local(query.text)) is not None:
+            timed(declined("neural", forwarded), began)
+            local = ()
+        for tier in local:
             since = self._clock()
             proposed = tier.propose(query)
             if query.stop.asked():
@@ -108,7 +115,8 @@ class Cascade:
         since = self._clock()
         if (reason := self._not_asked(query)) is not None:
             failed = timed(declined("teacher", reason), since)
-            return reply(failed, f"no local answer is sure enough, and Claude was not asked: {reason}")
+            who = "Claude" if self._teacher is None else self._teacher.who
+            return reply(failed, f"no local answer is sure enough, and {who} was not asked: {reason}")
         assert self._teacher is not None
         arrived: list[str] = []
         sanitizer = Sanitizer()
@@ -118,7 +126,7 @@ class Cascade:
             if shown := sanitizer.push(piece):
                 on_text(shown)
 
-        messages = [*query.context, Message("user", query.text)]
+        messages = [*self.routing.may_leave(query.context), Message("user", query.text)]
         model = self._teacher.settings.model
         try:
             answer = self._teacher.ask(messages, show, Asking(query.system, query.most_tokens, query.stop))
@@ -146,6 +154,6 @@ class Cascade:
         """Why the teacher is not asked, or None."""
         if query.asked == "local":
             return "only a local answer was asked for"
-        if self._teacher is None:
-            return self._no_teacher_reason
-        return self._teacher.unavailable_reason
+        if (stays := self.routing.only_local(query.text)) is not None:
+            return stays
+        return self._no_teacher_reason if self._teacher is None else self._teacher.why_not()

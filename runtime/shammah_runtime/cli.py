@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Annotated, Any
 
@@ -83,6 +84,8 @@ def serve(
     stop: Stop = None,
     beams: Beams = None,
     length_penalty: LengthPenalty = None,
+    resume: Annotated[bool, typer.Option("--continue", "-c", help="Go on with the last session.")] = False,
+    session: Annotated[str | None, typer.Option("--session", help="Go on with a session, by its id.")] = None,
 ) -> None:
     """Open the terminal session (without a command)."""
     decoding = _given(
@@ -98,19 +101,29 @@ def serve(
         length_penalty=length_penalty,
     )
     if context.invoked_subcommand is not None:
-        if provider or precision or offline or no_log or decoding:
+        if provider or precision or offline or no_log or decoding or resume or session is not None:
             raise InputError(f"give these options after the command: shammah-serve {context.invoked_subcommand} --offline ...")
         return
-    from shammah_runtime.repl import Repl
-    from shammah_runtime.terminal import Terminal
+    from shammah_runtime.repl import open_session
 
-    appliance = _appliance(
-        provider=provider, precision=precision, offline=offline, no_log=no_log, watch=True, decoding=decoding
-    )
-    try:
-        Repl(appliance, Terminal()).run()
-    finally:
-        appliance.close()
+    if no_log and (resume or session is not None):
+        raise InputError("--continue and --session go on with what is logged, and with --no-log nothing is")
+    home = Home.find().create()
+    settings = Settings.load(home.settings)
+
+    def make(warn: Callable[[str], None]) -> Any:
+        from shammah_runtime.appliance import Appliance, Options
+
+        options = Options(provider=provider, precision=precision, offline=offline, no_log=no_log, decoding=decoding)
+        appliance = Appliance(home, settings, options, warn)
+        if resume or session is not None:
+            warn(appliance.resume(session))
+        appliance.start()
+        return appliance
+
+    if ended := open_session(home, make, keep=not no_log):
+        # As a shell tells a program that a signal ended.
+        sys.exit(128 + ended)
 
 
 @app.command()
@@ -216,6 +229,21 @@ def audit() -> None:
     for note in appliance.models.notes():
         print(note)
     print(f"audited: {done}; precision: {precision_line(auditor.judged())}")
+
+
+@app.command()
+def why(
+    exchange: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="Its id or the beginning of one; the newest if left out.")
+    ] = None,
+) -> None:
+    """Explain a past answer: tiers tried, confidence and its parts, thresholds, nearest exchange, audit, cost."""
+    from shammah_data.log import ExchangeLog
+    from shammah_runtime.why import why as explain
+
+    home = Home.find()
+    for line in explain(home, ExchangeLog(home, Settings.load(home.settings)), exchange):
+        print(printable(line))
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """One session: earlier turns, ratings, what is private. Knows the desk, no terminal."""
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from shammah_data import queries
@@ -12,7 +12,8 @@ from shammah_data.tombstones import Announced, tombstones
 from shammah_runtime.cascade import Cascade, Reply
 from shammah_runtime.desk import Desk, Keeper, asked, encodable
 from shammah_runtime.learned import Known, LearnedIndex
-from shammah_runtime.proposal import OnText, Query
+from shammah_runtime.proposal import Asked, OnText, Query
+from shammah_runtime.stopping import NEVER, Stop
 
 if TYPE_CHECKING:
     from shammah_runtime.audits import Auditor
@@ -41,18 +42,21 @@ class Conversation:
         self._turns: list[Message] = []
         self._count = 0
         self.last: tuple[Exchange, Reply] | None = None
+        self._last_is_a_turn = False
 
-    def ask(self, text: str, on_text: OnText) -> Reply:
-        """Answer one query and make the exchange durable before returning.
+    def ask(self, text: str, on_text: OnText, which: Asked = "all", stop: Stop = NEVER) -> Reply:
+        """Answer one query and make the exchange durable before returning; `which` tiers may answer.
 
-        Raises InputError for an empty or oversized query, KeyboardInterrupt when stopped before anything was shown.
+        Raises InputError for an empty or oversized query, KeyboardInterrupt or, after a wish to `stop`, InterruptedError when
+        stopped before anything was shown.
         """
         text = asked(text)
         kept = self._turns[-2 * self._context_turns :] if self._context_turns else []
-        query = Query(text, tuple(kept), self.session)
+        query = Query(text, tuple(kept), self.session, asked=which, stop=stop)
         exchange, reply = self.desk.answer(query, on_text, self.session, self._count, self.private)
         self._count += 1
         self.last = (exchange, reply)
+        self._last_is_a_turn = reply.answered
         if reply.answered:
             self._turns += [Message("user", text), Message("assistant", reply.text)]
             self._drop_old_turns()
@@ -79,14 +83,34 @@ class Conversation:
             self._private_since = None
             self.last = None
 
-    def rate(self, rating: Rating, correction: str | None = None) -> Exchange:
+    def take_back(self) -> str:
+        """The last question, to be asked again; its answer is no context of what follows. Raises InputError without one."""
+        if self.last is None:
+            raise InputError("nothing has been asked yet")
+        if self._last_is_a_turn:
+            del self._turns[-2:]
+            self._last_is_a_turn = False
+            if self._private_since is not None:
+                self._private_since = min(self._private_since, len(self._turns))
+        return self.last[0].query
+
+    def begin(self, turns: Sequence[Message] = (), session: str | None = None, count: int = 0) -> None:
+        """Begin anew, with earlier turns where there are any; as `session`, `count` exchanges long, where it is an old one."""
+        self.session = session or str(uuid.uuid4())
+        self._turns = list(turns)
+        self._drop_old_turns()
+        self._count = count
+        self._private_since = len(self._turns) if self.private else None
+        self.last = None
+
+    def rate(self, rating: Rating, correction: str | None = None, weight: float = 1.0) -> Exchange:
         """Rate the last answer, with what it should have been where that is given. Raises InputError without one."""
         correction = None if correction is None else encodable(correction)
         if self.last is None:
             raise InputError("there is no answer to rate yet")
         exchange, reply = self.last
-        self.desk.rate(exchange, reply, rating, correction, private=self.private)
-        if correction is not None and self._turns and self._turns[-1].content == exchange.answer:
+        self.desk.rate(exchange, reply, rating, correction, weight, self.private)
+        if correction is not None and self._last_is_a_turn and self._turns:
             self._turns[-1] = Message("assistant", correction)
         return exchange
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from shammah_data.errors import InputError, LogError
 from shammah_data.exchange import Exchange, Feedback, Rating
+from shammah_data.settings import LONGEST_QUERY
 from shammah_data.tombstones import Announced
 from shammah_runtime.cascade import Cascade, Reply
 from shammah_runtime.learned import Known, LearnedIndex
@@ -18,7 +19,6 @@ from shammah_runtime.proposal import OnText, Query
 if TYPE_CHECKING:
     from shammah_runtime.audits import Auditor
 
-LONGEST_QUERY = 100_000
 # A template is a fixed sentence: there is nothing to measure.
 AUDITED = frozenset({"neural", "learned"})
 
@@ -114,9 +114,14 @@ class Desk:
             self._index.forget_answer(exchange.query, exchange.answer)
 
     def _audit_probability(self, query: Query, reply: Reply) -> float:
-        """With which probability an answer is put to the teacher as well; what is not kept never is."""
+        """With which probability an answer is put to the teacher as well.
+
+        What is not kept never is, and neither is what the teacher was not to be asked.
+        """
         tier = reply.proposal.attempt.tier
-        if self._auditor is None or self._log is None or query.system or not reply.answered or tier not in AUDITED:
+        if self._auditor is None or self._log is None or query.system or query.asked == "local":
+            return 0.0
+        if not reply.answered or tier not in AUDITED or self._cascade.routing.keeps(query.text, query.context):
             return 0.0
         return self._auditor.probability(reply.proposal.model_version or tier)
 

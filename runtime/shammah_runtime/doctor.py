@@ -33,7 +33,7 @@ class Check:
 
 def examine(home: Home) -> list[Check]:
     """Every check, in the order in which a problem should be solved."""
-    return [_runtime(), *_providers(), _home(home), _settings(home), _log(home), _base(home), *_model(home), _key()]
+    return [_runtime(), *_providers(), _home(home), _settings(home), _log(home), _base(home), *_model(home), _key(home)]
 
 
 def _installed() -> dict[str, str]:
@@ -204,7 +204,16 @@ def _packed(manifest: Manifest, home: Home) -> Check:
     return Check(level, "packed", ", ".join(told) or "not needed for a model this small", todo)
 
 
-def _key() -> Check:
-    if not os.environ.get("ANTHROPIC_API_KEY"):
-        return Check("warn", "key", "ANTHROPIC_API_KEY is not set", "set it, or only local answers are given")
-    return Check("ok", "key", "ANTHROPIC_API_KEY is set (not checked against the service)")
+def _key(home: Home) -> Check:
+    from shammah_runtime.hiring import key_names, key_of
+
+    try:
+        section = Settings.load(home.settings).teacher
+    except SettingsError:
+        section = Settings().teacher  # reported already
+    names = " or ".join(key_names(section))
+    if key_of(section, os.environ):
+        return Check("ok", "key", f"{names} is set (not checked against the service)")
+    if section.kind == "openai":
+        return Check("ok", "key", f"{names} is not set; {section.base_url} may want none")
+    return Check("warn", "key", f"{names} is not set", "set it, or only local answers are given")

@@ -16,8 +16,8 @@ from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.engine.model import Model, Prompt
 from shammah_runtime.followup import depends_on_context
 from shammah_runtime.models import ModelKeeper
-from shammah_runtime.proposal import Proposal, Query, Token, declined
-from shammah_runtime.stopping import NEVER, Stop
+from shammah_runtime.proposal import STOPPED, Proposal, Query, Token, declined
+from shammah_runtime.stopping import NEVER, Deadline, Stop
 
 T = TypeVar("T")
 # The confidence is calibrated on questions that stand alone until a version has seen this many that do not.
@@ -37,18 +37,20 @@ class NeuralTier:
         likely: Callable[[str], Sequence[str]] = lambda _: (),
         against: Callable[[str, str], str | None] = lambda _query, _answer: None,
         guard: Guard | None = None,
+        seconds: float = 0.0,
     ) -> None:
         """`support(query, answer)`: how alike the nearest known query with this answer is, from 0 to 1.
 
         `likely(query)`: answers that the model may well give, the best first. They make it faster and change nothing.
         `against(query, answer)`: why an answer must not be given however sure the model is, or None.
-        `guard`: thresholds that audits have raised.
+        `guard`: thresholds that audits have raised. `seconds`: how long an answer may take to decode; 0 for any time.
         """
         self._models = models
         self._likely = likely
         self._against = against
         self._support = support
         self._guard = guard
+        self._seconds = seconds
         self.decoding = decoding
 
     def propose(self, query: Query) -> Proposal:
@@ -69,6 +71,7 @@ class NeuralTier:
         decoding = query.decoding or self.decoding
         budget = answer_budget(model, decoding.max_tokens)
         decoding = replace(decoding, max_tokens=budget)
+        stop = Deadline(query.stop, self._seconds) if self._seconds else query.stop
         seen: list[float] = []
         try:
             prompt = read_prompt(model, query, self.decoding.max_tokens)
@@ -82,14 +85,21 @@ class NeuralTier:
                     cancelled=lambda: _hopeless(seen, calibration, budget),
                     answers=drafts,
                 ),
-                query.stop,
+                stop,
             )
             if query.stop.asked():
-                return declined("neural", "stopped by the user")
-            sure = confidence(calibration, features(answer.logprobs, self._support(query.text, answer.text)))
+                return declined("neural", STOPPED)
+            if stop.asked():
+                return self._gave_up()
+            found = features(answer.logprobs, self._support(query.text, answer.text))
+            sure = confidence(calibration, found)
+        except InterruptedError:
+            if query.stop.asked():
+                raise
+            return self._gave_up()
         except ShammahError as error:
             return declined("neural", str(error))
-        told = f"confidence {sure:.2f}"
+        told = f"confidence {sure:.2f} ({', '.join(f'{name} {value:.2f}' for name, value in found.items())})"
         trimmed = ""
         if prompt.left_out:
             trimmed = f"; {exchanges_left_out(prompt.left_out)}: the context holds {model.manifest.shape.context} tokens"
@@ -116,6 +126,9 @@ class NeuralTier:
             others=tuple(other.text for other in answer.others),
             left_out=prompt.left_out,
         )
+
+    def _gave_up(self) -> Proposal:
+        return declined("neural", f"gave up after {self._seconds:g} s (routing.local_seconds)")
 
     def _held_to(self, model: Model) -> Calibration:
         """The calibration that the version was published with, and the threshold that audits have raised since."""

@@ -9,6 +9,8 @@ from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.stopping import NEVER, Stop
 
 Asked = Literal["all", "local", "teacher"]
+# Why a tier that was told to stop has no answer.
+STOPPED = "stopped by the user"
 
 
 @dataclass(frozen=True)

@@ -1,91 +1,147 @@
-"""The terminal session: a prompt, answers, a line on where each came from, and commands. Knows no tier from inside."""
+"""The terminal session: a prompt, answers, and a line on where each came from. Knows no tier from inside."""
 
-import contextlib
-import json
 import sys
+from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from shammah_data.errors import ShammahError
-from shammah_data.exchange import Attempt
-from shammah_data.settings import ServeSettings
-from shammah_runtime.appliance import Appliance
-from shammah_runtime.cascade import Reply
-from shammah_runtime.neural import exchanges_left_out
-from shammah_runtime.status import status_lines
+from shammah_data.settings import LONGEST_QUERY
+from shammah_runtime.history import History
+from shammah_runtime.signals import Signals, throw
+from shammah_runtime.starting import Starting
 from shammah_runtime.terminal import Terminal
 
-HELP = """\
-/why        which tiers were tried for the last answer, and why each did or did not answer
-/good       the last answer was right
-/bad        the last answer was wrong; it is never trained on
-/fix TEXT   what the last answer should have been; it is trained on instead
-/private    keep nothing of what follows, until /private again
-/set        how the local model's answers are drawn; /set NAME VALUE changes it until the session ends
-/status     the version that serves, exchanges per tier, and how many wait for training
-/help       this list
-/quit       leave (so does Ctrl-D); Ctrl-C stops an answer"""
+if TYPE_CHECKING:
+    from shammah_data.home import Home
+    from shammah_runtime.appliance import Appliance
+    from shammah_runtime.cascade import Reply
+    from shammah_runtime.commands import Commands
+    from shammah_runtime.proposal import Asked
+    from shammah_runtime.signals import Wake
+
+PROMPT = "> "
+BANNER = "Shammah. Ask anything; /help lists the commands."
 
 
 class Repl:
-    """Reads lines until the end of input."""
+    """Reads lines until the end of input, with `read` from a file or a pipe and with an editor on a terminal.
 
-    def __init__(self, appliance: Appliance, terminal: Terminal, read: Callable[[str], str] = input) -> None:
-        self._appliance = appliance
-        self._conversation = appliance.conversation
+    The appliance is first wanted once there is something to answer; an editor has it begun once the prompt is there.
+    """
+
+    def __init__(
+        self,
+        starting: "Starting[Appliance]",
+        terminal: Terminal,
+        read: Callable[[str], str] = input,
+        signals: Signals | None = None,
+    ) -> None:
+        self._starting = starting
         self._terminal = terminal
         self._read = read
-        self._commands: dict[str, Callable[[str], None]] = {
-            "/why": self._why,
-            "/good": lambda rest: self._rate("good", rest),
-            "/bad": lambda rest: self._rate("bad", rest),
-            "/fix": self._fix,
-            "/private": self._private,
-            "/set": self._set,
-            "/status": self._status,
-            "/help": lambda _: self._terminal.line(HELP),
-        }
+        self._wake: Wake = throw
+        self._edited = False
+        self._signals = signals or Signals()
+        self._commands: Commands | None = None
+        self._notes: deque[str] = deque()
+        self._interject: Callable[[], None] = lambda: None
+
+    def edit(self, home: "Home", keep: bool) -> None:
+        """Read with an editor; `keep`: whether what is typed may be remembered."""
+        from shammah_runtime.editor import Editor
+
+        history = History(home.history, lambda text: self._starting.get().log.clean(text), self.note)
+        editor = Editor(
+            history,
+            keep=lambda: keep and not self._private,
+            complete=self._complete,
+            most=LONGEST_QUERY,
+            refuse=lambda characters: f"a paste of {characters} characters is refused; the most is {LONGEST_QUERY}",
+            say=self._terminal.remark,
+            ready=self._starting.begin,
+        )
+        self._read, self._wake, self._edited = editor.read, editor.wake, True
+        self._interject = lambda: editor.interject(self._tell)
+        # What cannot be made ends the session, which waits at its prompt.
+        self._starting.failed = lambda: editor.wake(EOFError())
+
+    def note(self, text: str) -> None:
+        """Say something before the next prompt or above the one that waits, from any thread."""
+        self._notes.append(text)
+        self._interject()
+
+    @property
+    def _private(self) -> bool:
+        appliance = self._starting.made
+        return appliance is not None and appliance.conversation.private
+
+    def _complete(self, text: str) -> list[str]:
+        from shammah_runtime.commands import names
+
+        appliance = self._starting.made
+        return names(text) if appliance is None else self._begun(appliance).complete(text)
+
+    def _begun(self, appliance: "Appliance") -> "Commands":
+        if self._commands is None:
+            # Here and not above: the first prompt need not wait for it.
+            from shammah_runtime.commands import Commands
+
+            self._commands = Commands(appliance, self._terminal, self._ask)
+        return self._commands
 
     def run(self) -> None:
-        """Serve until /quit or the end of input; an error of one query never ends the session."""
-        if sys.stdin.isatty():
-            with contextlib.suppress(ImportError):
-                import readline  # noqa: F401 - importing it gives `input` editing and history
-            self._terminal.remark("Shammah. Ask anything; /help lists the commands.")
-        while True:
-            for note in self._appliance.models.notes():
-                self._terminal.remark(note)
+        """Serve until /quit, the end of input or a signal to end; an error of one query never ends the session.
+
+        Raises what starting the appliance raised.
+        """
+        if not self._edited:
+            self._starting.get()
+        while not self._signals.ended and not self._terminal.gone:
+            self._tell()
             try:
-                line = self._read(self._terminal.prompt()).strip()
+                line = self._signals.read(lambda: self._read(PROMPT), self._wake).strip()
             except EOFError:
-                self._terminal.line("")
+                self._starting.check()
+                if not self._edited:
+                    self._terminal.line("")
                 return
             except KeyboardInterrupt:
-                self._terminal.line("")
+                if not self._edited:
+                    self._terminal.line("")
                 continue
             if line == "/quit":
                 return
             if line:
                 self._serve(line)
 
+    def _tell(self) -> None:
+        while self._notes:
+            self._terminal.remark(self._notes.popleft())
+        if (appliance := self._starting.made) is not None:
+            for note in appliance.models.notes():
+                self._terminal.remark(note)
+
     def _serve(self, line: str) -> None:
+        commands = self._begun(self._starting.get())
         try:
-            if line.startswith("/") and (known := self._commands.get(line.split()[0])):
-                known(line[len(line.split()[0]) :].strip())
-            elif line.startswith("/") and line[1:].isalpha():
+            if commands.run(line):
+                return
+            if line.startswith("/") and line[1:].isalpha():
                 self._terminal.line(f"unknown command {line}; /help lists the commands")
             else:
-                self._ask(line)
+                self._ask(line, commands.which())
         except ShammahError as error:
             self._terminal.remark(f"error: {error}")
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, InterruptedError):
             self._terminal.remark("stopped")
 
-    def _ask(self, text: str) -> None:
-        reply = self._conversation.ask(text, self._terminal.stream)
+    def _ask(self, text: str, which: "Asked") -> None:
+        appliance = self._starting.get()
+        with self._signals.answering() as stop, self._terminal.waiting(lambda: waited_for(appliance)):
+            reply = appliance.conversation.ask(text, self._terminal.stream, which, stop)
         self._terminal.end()
-        for note in self._appliance.models.notes():
-            self._terminal.remark(note)
+        self._tell()
         if reply.interrupted:
             self._terminal.remark("stopped; kept as incomplete, never trained on")
         elif reply.error:
@@ -93,50 +149,16 @@ class Repl:
         else:
             self._terminal.remark(summary(reply))
 
-    def _why(self, _: str) -> None:
-        if self._conversation.last is None:
-            self._terminal.line("nothing has been asked yet")
-            return
-        for attempt in self._conversation.last[1].attempts:
-            self._terminal.line(explained(attempt))
 
-    def _rate(self, rating: str, _: str) -> None:
-        self._conversation.rate("good" if rating == "good" else "bad")
-        self._terminal.remark(
-            "noted: right" if rating == "good" else "noted: wrong, never trained on; /fix TEXT tells the right answer"
-        )
-
-    def _fix(self, rest: str) -> None:
-        if not rest:
-            self._terminal.line("/fix needs the right answer: /fix The office opens at nine.")
-            return
-        self._conversation.rate("bad", rest)
-        self._terminal.remark("noted: this is what it will learn")
-
-    def _private(self, _: str) -> None:
-        self._conversation.set_private(not self._conversation.private)
-        self._terminal.remark(
-            "private: nothing of what follows is kept; /private again ends it"
-            if self._conversation.private
-            else "no longer private: what was said in private is gone, what follows is kept"
-        )
-
-    def _set(self, rest: str) -> None:
-        known = {name: value for name, value in asdict(self._appliance.decoding).items() if hasattr(ServeSettings, name)}
-        if rest:
-            name, _, value = rest.partition(" ")
-            self._appliance.decoding = self._appliance.decoding.changed(name, value.strip(), known)
-            known = {name: getattr(self._appliance.decoding, name)}
-        for name, value in known.items():
-            self._terminal.line(f"{name:<18} {json.dumps(value, ensure_ascii=False)}")
-
-    def _status(self, _: str) -> None:
-        for line in status_lines(self._appliance):
-            self._terminal.line(line)
+def waited_for(appliance: "Appliance") -> str:
+    """What an answer waits for, in words."""
+    return "" if appliance.models.wait(0.0) else "the model is loading"
 
 
-def summary(reply: Reply) -> str:
+def summary(reply: "Reply") -> str:
     """One line on an answer: tier, confidence where there is one, milliseconds."""
+    from shammah_runtime.neural import exchanges_left_out
+
     attempt = reply.proposal.attempt
     parts: list[str] = [attempt.tier]
     if attempt.confidence is not None:
@@ -152,6 +174,20 @@ def summary(reply: Reply) -> str:
     return " · ".join([*parts, f"{reply.latency_ms:.0f} ms"])
 
 
-def explained(attempt: Attempt) -> str:
-    """One line on an attempt."""
-    return f"{attempt.tier:<9}{attempt.outcome:<9} {attempt.latency_ms:6.0f} ms  {attempt.reason}"
+def open_session(home: "Home", make: "Callable[[Callable[[str], None]], Appliance]", keep: bool) -> int:
+    """Serve a terminal or a pipe; `make(warn)` makes the appliance. Returns the signal that ended it, or 0."""
+    terminal = Terminal()
+    with Signals() as signals:
+        repl: Repl
+        starting: Starting[Appliance] = Starting(lambda: make(repl.note))
+        repl = Repl(starting, terminal, signals=signals)
+        if sys.stdin.isatty() and not terminal.dumb:
+            repl.edit(home, keep)
+        if sys.stdin.isatty():
+            terminal.remark(BANNER)
+        try:
+            repl.run()
+        finally:
+            if (appliance := starting.made) is not None:
+                appliance.close()
+        return signals.ended

@@ -147,7 +147,7 @@ class VerifiedTier:
         """How sure one can be of a candidate. The prompt is read once for all of them, and for the neural tier after them."""
         prompt = read_prompt(model, query, self._most_tokens())
         ids = answer_ids(model.decoder.tokenizer.answer(candidate.answer, model.decoder.stop_ids))
-        logprobs = interruptible(model.decoder, lambda: model.decoder.score(prompt.ids, [ids])[0])
+        logprobs = interruptible(model.decoder, lambda: model.decoder.score(prompt.ids, [ids])[0], query.stop)
         night = self._retrieval.brought(memory, candidate.answer)
         prior = night.prior.get(model.graph.path) if night else None
         if prior is None:

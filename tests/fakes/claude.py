@@ -27,6 +27,7 @@ Fault = Literal[
     "overloaded",
     "overloaded_once",
     "server_error",
+    "spend_limit",
     "echo_key",
     "redirect",
     "reset_once",
@@ -58,6 +59,7 @@ STATUS: dict[Fault, tuple[int, str, dict[str, str]]] = {
     "rate_limited": (429, "rate_limit_error", {"retry-after": "86400"}),
     "overloaded": (529, "overloaded_error", {}),
     "server_error": (500, "api_error", {}),
+    "spend_limit": (400, "invalid_request_error", {}),
     "echo_key": (400, "invalid_request_error", {}),
 }
 
@@ -188,7 +190,10 @@ class _Handler(BaseHTTPRequestHandler):
             fault = ONCE.get(fault, fault) if number == 1 else "ok"
         if fault in STATUS:
             status, kind, usual = STATUS[fault]
-            said = f"\x1b[31mno\r\ngood\x9b: {'x' * 110}{key}{'y' * 400}" if fault == "echo_key" else f"fake {kind}"
+            said = {
+                "echo_key": f"\x1b[31mno\r\ngood\x9b: {'x' * 110}{key}{'y' * 400}",
+                "spend_limit": "You have reached your specified API usage limits.",
+            }.get(fault, f"fake {kind}")
             self._error(status, kind, said, usual | headers)
         elif fault == "redirect":
             self._json(307, {}, {"location": f"{fake.url}/v1/messages"})

@@ -1,0 +1,292 @@
+"""What a session understands beside questions: a name, what may follow it, and what it does. Knows no keys and no signals."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from shammah_data import sessions
+from shammah_data.durable import PRIVATE_FILE
+from shammah_data.errors import InputError
+from shammah_data.exchange import WEIGHTS, Attempt
+from shammah_data.savings import savings, savings_lines
+from shammah_data.settings import ServeSettings
+from shammah_runtime.terminal import Terminal
+
+if TYPE_CHECKING:
+    from shammah_runtime.appliance import Appliance
+    from shammah_runtime.proposal import Asked
+
+LARGEST_LOAD = 10_000_000
+
+
+class Command(NamedTuple):
+    """One command: what may follow it, and what `/help` says."""
+
+    name: str
+    takes: str
+    told: str
+
+
+COMMANDS = (
+    Command("/why", "", "which tiers were tried for the last answer, and why each did or did not answer"),
+    Command("/good", "", "the last answer was right"),
+    Command("/bad", "", "the last answer was wrong; it is never trained on"),
+    Command("/critical", "[TEXT]", "the last answer was right and matters most, or TEXT is; it counts ten times"),
+    Command("/fix", "TEXT", "what the last answer should have been; it is trained on instead"),
+    Command("/retry", "", "ask the last question again"),
+    Command("/teacher", "[TEXT]", "ask Claude at once: TEXT, or the last question again"),
+    Command("/local", "[on|off]", "do not ask Claude for the next question; on and off: for all that follow"),
+    Command("/private", "", "keep nothing of what follows, until /private again"),
+    Command("/model", "", "the version that serves, its graph, and the others there are"),
+    Command("/set", "[NAME VALUE]", "how the local model's answers are drawn, until the session ends"),
+    Command("/stats", "", "calls and money saved, and what that assumes"),
+    Command("/status", "", "what serves, exchanges per tier, how many wait for training, this session's id"),
+    Command("/save", "FILE", "write what was said in this session to a new file"),
+    Command("/load", "FILE", "go on from a conversation that /save wrote"),
+    Command("/clear", "", "begin a new conversation: what was said before is no context any more"),
+    Command("/help", "", "this list"),
+    Command("/quit", "", "leave (so does Ctrl-D); Ctrl-C stops an answer, Alt-Enter or \\ begins a new line"),
+)
+HELP = "\n".join(f"{f'{one.name} {one.takes}':<20} {one.told}" for one in COMMANDS)
+_WITH_FILES = ("/save ", "/load ")
+
+
+class Commands:
+    """The commands of one session. `ask(text, which)` asks and shows the answer."""
+
+    def __init__(self, appliance: "Appliance", terminal: Terminal, ask: "Callable[[str, Asked], None]") -> None:
+        self._appliance = appliance
+        self._conversation = appliance.conversation
+        self._terminal = terminal
+        self._ask = ask
+        self._local: str = "off"
+        self._known: dict[str, Callable[[str], None]] = {
+            "/why": self._why,
+            "/good": lambda _: self._rate(None, 1.0, "noted: right"),
+            "/bad": self._bad,
+            "/critical": self._critical,
+            "/fix": self._fix,
+            "/retry": self._retry,
+            "/teacher": lambda rest: self._ask(rest or self._conversation.take_back(), "teacher"),
+            "/local": self._set_local,
+            "/private": self._private,
+            "/model": self._model,
+            "/set": self._set,
+            "/stats": self._stats,
+            "/status": self._status,
+            "/save": self._save,
+            "/load": self._load,
+            "/clear": self._clear,
+            "/help": lambda _: self._terminal.line(HELP),
+        }
+
+    def which(self) -> "Asked":
+        """Which tiers may answer the next question."""
+        asked: Asked = "all" if self._local == "off" else "local"
+        if self._local == "next":
+            self._local = "off"
+        return asked
+
+    def run(self, line: str) -> bool:
+        """Do what a line says; False where it is no command. Raises ShammahError."""
+        name, _, rest = line.partition(" ")
+        known = self._known.get(name)
+        if known is not None:
+            known(rest.strip())
+        return known is not None
+
+    # -- the last answer -----------------------------------------------------------------------------------------------
+
+    def _why(self, _: str) -> None:
+        if self._conversation.last is None:
+            self._terminal.line("nothing has been asked yet")
+            return
+        exchange, reply = self._conversation.last
+        for attempt in reply.attempts:
+            self._terminal.line(explained(attempt))
+        if not self._conversation.private and self._appliance.keeps:
+            self._terminal.line(f"more: shammah-serve why {exchange.id[:8]}")
+
+    def _rate(self, correction: str | None, weight: float, told: str) -> None:
+        self._conversation.rate("good" if correction is None else "bad", correction, weight)
+        self._terminal.remark(told)
+
+    def _bad(self, _: str) -> None:
+        self._conversation.rate("bad")
+        self._terminal.remark("noted: wrong, never trained on; /fix TEXT tells the right answer")
+
+    def _fix(self, rest: str) -> None:
+        if not rest:
+            self._terminal.line("/fix needs the right answer: /fix The office opens at nine.")
+            return
+        self._rate(rest, 1.0, "noted: this is what it will learn")
+
+    def _critical(self, rest: str) -> None:
+        weight = float(WEIGHTS[-1])
+        told = "noted: this is what it will learn" if rest else "noted: right"
+        self._rate(rest or None, weight, f"{told}; it counts {weight:.0f} times")
+
+    # -- what comes next -----------------------------------------------------------------------------------------------
+
+    def _retry(self, _: str) -> None:
+        question, which = self._conversation.take_back(), self.which()
+        last = self._conversation.last
+        if which == "all" and last is not None and last[0].tier == "teacher" and last[1].answered:
+            # Else its own answer, known by now, would be repeated.
+            which = "teacher"
+        self._ask(question, which)
+
+    def _set_local(self, rest: str) -> None:
+        if rest not in ("", "on", "off"):
+            raise InputError(f"/local {rest}: on, off, or nothing for the next question")
+        self._local = rest or "next"
+        told = {
+            "next": "Claude is not asked for the next question",
+            "on": "Claude is not asked until /local off",
+            "off": "Claude is asked again where nothing local is sure",
+        }
+        self._terminal.remark(told[self._local])
+
+    def _private(self, _: str) -> None:
+        self._conversation.set_private(not self._conversation.private)
+        self._terminal.remark(
+            "private: nothing of what follows is kept; /private again ends it"
+            if self._conversation.private
+            else "no longer private: what was said in private is gone, what follows is kept"
+        )
+
+    def _set(self, rest: str) -> None:
+        known = self._settable()
+        if rest:
+            name, _, text = rest.partition(" ")
+            self._appliance.decoding = self._appliance.decoding.changed(name, text.strip(), known)
+            known = {name: getattr(self._appliance.decoding, name)}
+        for setting, value in known.items():
+            self._terminal.line(f"{setting:<18} {json.dumps(value, ensure_ascii=False)}")
+
+    def _settable(self) -> dict[str, object]:
+        return {name: value for name, value in asdict(self._appliance.decoding).items() if hasattr(ServeSettings, name)}
+
+    def _clear(self, _: str) -> None:
+        self._conversation.begin()
+        self._terminal.remark("a new conversation")
+
+    # -- what there is -------------------------------------------------------------------------------------------------
+
+    def _status(self, _: str) -> None:
+        from shammah_runtime.status import status_lines
+
+        for line in status_lines(self._appliance):
+            self._terminal.line(line)
+        if self._appliance.keeps:
+            session = self._conversation.session[:8]
+            self._terminal.line(f"session    {session}: shammah-serve --session {session} continues it")
+
+    def _model(self, _: str) -> None:
+        model = self._appliance.models.serving()
+        if model is None:
+            self._terminal.line(f"none: {self._appliance.models.reason}")
+        else:
+            self._terminal.line(f"{model.description}: {model.why}")
+        if trial := self._appliance.models.trial():
+            self._terminal.line(f"candidate: {trial}")
+        serving = model.manifest.version if model else None
+        if others := [version for version in self._appliance.store.versions() if version != serving]:
+            self._terminal.line(f"also here: {', '.join(others)} (shammah-train promote VERSION)")
+
+    def _stats(self, _: str) -> None:
+        log = self._appliance.log
+        if not log.exists():
+            self._terminal.line("the log is empty: nothing has been answered yet")
+            return
+        for line in savings_lines(log.read(savings)):
+            self._terminal.line(line)
+
+    # -- files ---------------------------------------------------------------------------------------------------------
+
+    def _save(self, rest: str) -> None:
+        path = _path("/save", rest)
+        log = self._appliance.log
+        if not self._appliance.keeps or not log.exists():
+            raise InputError("nothing of this session is logged, so that there is nothing to save")
+        conversation = self._conversation.session
+        said = sessions.turns(log.read(lambda session: sessions.exchanges(session, conversation)))
+        if not said:
+            raise InputError("nothing has been answered in this session yet")
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(sessions.written(said))
+        except FileExistsError:
+            raise InputError(f"{path} is there already: name a new file") from None
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror}") from error
+        self._terminal.remark(f"saved: {_exchanges(len(said) // 2)} in {path}")
+
+    def _load(self, rest: str) -> None:
+        path = _path("/load", rest)
+        try:
+            if path.stat().st_size > LARGEST_LOAD:
+                raise InputError(f"{path} has more than {LARGEST_LOAD // 10**6} MB: it is no saved conversation")
+            said = sessions.read(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path} is no text in UTF-8") from error
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        self._conversation.begin(said)
+        self._terminal.remark(f"loaded: {_exchanges(len(said) // 2)}; a new conversation goes on from there")
+
+    # -- completion ----------------------------------------------------------------------------------------------------
+
+    def complete(self, text: str) -> list[str]:
+        """What the last word of a line may be meant to become."""
+        if not text.startswith("/") or "\n" in text:
+            return []
+        if " " not in text:
+            return names(text)
+        word = text.rpartition(" ")[2]
+        if text.startswith("/local ") and text.count(" ") == 1:
+            return [one for one in ("on", "off") if one.startswith(word)]
+        if text.startswith("/set ") and text.count(" ") == 1:
+            return [name for name in self._settable() if name.startswith(word)]
+        return _files(word) if text.startswith(_WITH_FILES) else []
+
+
+def names(text: str) -> list[str]:
+    """The commands that begin like this."""
+    return [one.name for one in COMMANDS if text.startswith("/") and one.name.startswith(text)]
+
+
+def explained(attempt: Attempt) -> str:
+    """One line on an attempt."""
+    return f"{attempt.tier:<9}{attempt.outcome:<9} {attempt.latency_ms:6.0f} ms  {attempt.reason}"
+
+
+def _exchanges(count: int) -> str:
+    return f"{count} exchange{'' if count == 1 else 's'}"
+
+
+def _path(command: str, rest: str) -> Path:
+    if not rest:
+        raise InputError(f"{command} needs a file: {command} talk.json")
+    return Path(rest).expanduser()
+
+
+def _files(word: str) -> list[str]:
+    """Names in the folder that a word leads to."""
+    folder, _, begun = word.rpartition("/")
+    try:
+        entries = sorted(os.scandir(Path(f"{folder}/" if folder or word.startswith("/") else ".").expanduser()), key=_name)
+    except OSError:
+        return []
+    shown = [one for one in entries if one.name.startswith(begun) and (begun or not one.name.startswith("."))]
+    return [f"{word[: len(word) - len(begun)]}{one.name}{'/' if one.is_dir() else ''}" for one in shown]
+
+
+def _name(entry: "os.DirEntry[str]") -> str:
+    return entry.name

@@ -1,0 +1,144 @@
+"""Why a past question was answered as it was: everything that the log knows of it, in lines. Reads; asks nobody."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from shammah_data import audit_queries
+from shammah_data.errors import ArtifactError, InputError, LogError
+from shammah_data.exchange import Attempt, Audited
+from shammah_data.guard import Guard
+from shammah_data.home import Home
+from shammah_data.log import ExchangeLog, context_of
+from shammah_data.manifest import Manifest
+from shammah_data.session import Session, fetch
+from shammah_data.store import ModelStore
+from shammah_data.text import one_line
+from shammah_runtime.commands import explained
+from shammah_runtime.learned import Known, LearnedIndex, Match
+
+_LONGEST = 300
+
+
+def why(home: Home, log: ExchangeLog, wanted: str | None) -> list[str]:
+    """An exchange by its id, the beginning of one, or None for the newest. Raises LogError, InputError without any."""
+    if not log.exists():
+        raise InputError("the log is empty: nothing has been answered yet")
+    row, attempts = log.find(wanted if wanted is not None else log.read(_newest))
+    exchange_id = str(row["id"])
+    lines = [
+        _told("exchange", f"{exchange_id}, {row['created_at']:%Y-%m-%d %H:%M:%S} UTC, {_place(row)}"),
+        _told("question", one_line(row["query"], _LONGEST)),
+    ]
+    if turns := len(context_of(row)) // 2:
+        lines.append(_told("context", f"{turns} earlier exchange{'s' if turns > 1 else ''}"))
+    lines.append(_told("answer", one_line(row["answer"], _LONGEST) or "none"))
+    lines.append(_told("by", _who(row)))
+    lines += [_told("tried" if n == 0 else "", explained(_attempt(one))) for n, one in enumerate(attempts)]
+    if not attempts:
+        lines.append(_told("tried", "nothing is recorded"))
+    lines += [_told("threshold", line) for line in _thresholds(home, row, attempts)]
+    lines.append(_told("nearest", _nearest(log, row)))
+    lines.append(_told("rated", _rated(row)))
+    lines.append(_told("audit", _audited(log, row)))
+    lines.append(_told("cost", _cost(row)))
+    return lines
+
+
+def _newest(session: Session) -> str:
+    found = fetch(session, "SELECT id FROM exchanges WHERE source <> 'audit' ORDER BY created_at DESC, turn DESC LIMIT 1")
+    if not found:
+        raise LogError("the log holds no exchange")
+    return str(found[0]["id"])
+
+
+def _told(name: str, text: str) -> str:
+    return f"{name:<10} {text}"
+
+
+def _place(row: dict[str, Any]) -> str:
+    session = f"session {row['session'][:8]}, turn {row['turn'] + 1}" if row["session"] else "no session"
+    return f"{session}, from {row['source']}"
+
+
+def _who(row: dict[str, Any]) -> str:
+    if not row["answer"].strip():
+        return "nobody"
+    named = row["model_version"] or row["teacher_model"]
+    took = "" if row["latency_ms"] is None else f", {row['latency_ms']:.0f} ms"
+    whole = "" if row["complete"] else ", incomplete"
+    return f"{row['tier']}{f', {named}' if named else ''}{took}{whole}"
+
+
+def _attempt(row: dict[str, Any]) -> Attempt:
+    return Attempt(row["tier"], row["outcome"], row["reason"], row["confidence"], row["threshold"], row["latency_ms"])
+
+
+def _thresholds(home: Home, row: dict[str, Any], attempts: Sequence[dict[str, Any]]) -> list[str]:
+    """What the confidence was held against, and what the version that set it was calibrated for."""
+    lines = [
+        f"{one['tier']}: confidence {one['confidence']:.3f}, {_side(one)} {one['threshold']:.3f}"
+        for one in attempts
+        if one["confidence"] is not None and one["threshold"] is not None
+    ]
+    version = row["model_version"]
+    if version is None:
+        return lines
+    try:
+        calibration = Manifest.load(ModelStore(home.models).folder(version)).graphs[0].calibration
+    except ArtifactError:
+        return [*lines, f"{version} is no longer here"]
+    held = f"{calibration.accepted_right} of {calibration.accepted} accepted held-out answers were right"
+    lines.append(f"{version}: {calibration.threshold:.2f} for {calibration.target_precision:.0%} precision; {held}")
+    if raised := Guard(home.models).of(version):
+        lines.append(f"{version}: raised to {raised.threshold:.2f} on {raised.since}: {raised.reason}")
+    return lines
+
+
+def _side(attempt: dict[str, Any]) -> str:
+    return "at least" if attempt["confidence"] >= attempt["threshold"] else "below"
+
+
+def _nearest(log: ExchangeLog, row: dict[str, Any]) -> str:
+    """Of the exchanges that may be repeated now; it may have been another when the question was asked."""
+    index = LearnedIndex()
+    for known in log.learnable():
+        if not context_of(known) and str(known["id"]) != str(row["id"]):
+            index.add(Known(str(known["id"]), known["query"], known["target"]))
+    match: Match | None = index.nearest(row["query"])
+    if match is None:
+        return "nothing known now is similar"
+    found = match.known
+    return f"{found.id[:8]} of those known now, similarity {match.similarity:.2f}: {one_line(found.query, 80)}"
+
+
+def _rated(row: dict[str, Any]) -> str:
+    if row["rating"] is None:
+        return "not rated"
+    weight = "" if row["weight"] == 1.0 else f", it counts {row['weight']:g} times"
+    fixed = "" if row["correction"] is None else f"; it should have been: {one_line(row['correction'], _LONGEST)}"
+    return f"{row['rating']}{weight}{fixed}"
+
+
+def _audited(log: ExchangeLog, row: dict[str, Any]) -> str:
+    found = log.read(lambda session: audit_queries.outcomes_of(session, str(row["id"])))
+    if found:
+        return "; ".join(map(_outcome, found))
+    probability = row["teacher_probability"] or 0.0
+    if row["tier"] in ("teacher", "import") or not probability:
+        return "none: it was not to be audited"
+    return f"none so far: it was to be audited with probability {probability:.2f}"
+
+
+def _outcome(one: Audited) -> str:
+    reason = f" ({one.reason})" if one.reason else ""
+    return f"{one.version} {'agreed' if one.agrees else 'disagreed'} with the teacher{reason}"
+
+
+def _cost(row: dict[str, Any]) -> str:
+    counted = (("prompt_tokens", "read"), ("answer_tokens", "written"))
+    tokens = [f"{row[key]} tokens {name}" for key, name in counted if row[key] is not None]
+    if row["tier"] == "teacher":
+        usd = "unknown price" if row["cost_usd"] is None else f"${row['cost_usd']:.5f}"
+    else:
+        usd = "nothing: it was answered here"
+    return ", ".join([usd, *tokens])

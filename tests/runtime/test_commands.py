@@ -1,0 +1,247 @@
+"""The commands of a session: what they do to the conversation, to the log and to files, without a terminal."""
+
+import io
+import json
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fakes.claude import FakeClaude
+from fakes.versions import ANSWER, QUESTION, TAUGHT, TAUGHT_ANSWER, Tiny
+from shammah_data.errors import InputError
+from shammah_data.exchange import Exchange, Feedback
+from shammah_data.forget import forget
+from shammah_data.home import Home
+from shammah_data.log import ExchangeLog
+from shammah_data.queries import Selection
+from shammah_data.savings import savings, savings_lines
+from shammah_runtime.appliance import Appliance, Options
+from shammah_runtime.commands import Commands
+from shammah_runtime.history import History
+from shammah_runtime.loading import LOADING
+from shammah_runtime.repl import Repl
+from shammah_runtime.starting import Starting
+from shammah_runtime.terminal import Terminal
+
+Make = Callable[..., Appliance]
+OFFLINE = Options(offline=True, watch=False)
+
+
+def run(appliance: Appliance, *lines: str) -> list[str]:
+    """What a session shows, line by line."""
+    appliance.models.wait()
+    out = io.StringIO()
+    typed = iter(lines)
+
+    def read(_: str) -> str:
+        if (line := next(typed, None)) is None:
+            raise EOFError
+        return line
+
+    Repl(Starting(lambda: appliance), Terminal(out), read).run()
+    return out.getvalue().splitlines()
+
+
+def rows(home: Home) -> list[dict[str, object]]:
+    """The log, oldest first."""
+    return ExchangeLog(home).recent(100)[::-1]
+
+
+@pytest.mark.parametrize(
+    ("command", "rating", "correction", "told"),
+    [
+        ("/critical", "good", None, "noted: right; it counts 10 times"),
+        ("/critical Bring  nothing.", "bad", "Bring  nothing.", "noted: this is what it will learn; it counts 10 times"),
+    ],
+)
+def test_critical_counts_ten_times(
+    make_appliance: Make, home: Home, claude: FakeClaude, command: str, rating: str, correction: str | None, told: str
+) -> None:
+    assert run(make_appliance(), TAUGHT, command)[2] == told
+    (row,) = rows(home)
+    assert (row["rating"], row["correction"], row["weight"]) == (rating, correction, 10.0)
+
+
+def test_retry_asks_again_whoever_answered(make_appliance: Make, home: Home, claude: FakeClaude) -> None:
+    shown = run(make_appliance(), "/retry", "Say that so?", "/retry", "/retry", "thanks", "/retry")
+    assert shown[0] == "error: nothing has been asked yet"
+    asked = [[turn["content"] for turn in request.body["messages"]] for request in claude.requests]
+    assert asked == [["Say that so?"]] * 3
+    logged = rows(home)
+    assert [row["tier"] for row in logged] == ["teacher", "teacher", "teacher", "template", "template"]
+    assert [row["context"] for row in logged[:3]] == ["[]"] * 3
+    assert logged[3]["context"] == logged[4]["context"]
+
+
+def test_teacher_asks_claude_at_once(make_appliance: Make, tiny: Tiny, home: Home, claude: FakeClaude) -> None:
+    tiny.publish(home)
+    claude.answers = {QUESTION: "At ten.", "Who?": "You."}
+    shown = run(make_appliance(), QUESTION, "/teacher", "/teacher Who?")
+    assert [line for line in shown if " · " not in line] == [ANSWER, "At ten.", "You.", ""]
+    assert [row["tier"] for row in rows(home)] == ["neural", "teacher", "teacher"]
+
+
+def test_local_asks_claude_nothing(make_appliance: Make, home: Home, claude: FakeClaude) -> None:
+    shown = run(make_appliance(), "/local", TAUGHT, TAUGHT, "/local on", "One?", "Two?", "/local off", "Three?", "/local maybe")
+    declined = "error: no local answer is sure enough, and Claude was not asked: only a local answer was asked for"
+    assert shown[0] == "Claude is not asked for the next question"
+    assert shown[1] == declined
+    assert shown[2] == TAUGHT_ANSWER
+    assert shown.count(declined) == 3
+    assert claude.calls == 2
+    assert shown[-2] == "error: /local maybe: on, off, or nothing for the next question"
+
+
+def test_clear_begins_a_new_conversation(make_appliance: Make, home: Home, claude: FakeClaude) -> None:
+    run(make_appliance(), TAUGHT, "/clear", "And then?")
+    first, second = rows(home)
+    assert second["context"] == "[]"
+    assert first["session"] != second["session"]
+    assert second["turn"] == 0
+
+
+def test_model_tells_what_there_is(make_appliance: Make, tiny: Tiny, home: Home) -> None:
+    assert run(make_appliance(OFFLINE), "/model")[0].startswith("none: no model has been trained yet")
+    tiny.publish(home)
+    tiny.publish(home)
+    shown = run(make_appliance(OFFLINE), "/model")
+    assert shown[0].startswith("v0002 (int8, cpu): ")
+    assert shown[1] == "also here: v0001 (shammah-train promote VERSION)"
+
+
+# -- savings ----------------------------------------------------------------------------------------------------------
+
+
+def test_savings_are_counted_and_their_assumptions_said(make_appliance: Make, home: Home) -> None:
+    assert run(make_appliance(OFFLINE), "/stats")[0] == "the log is empty: nothing has been answered yet"
+    log = ExchangeLog(home)
+    for answer, tier, usd, source, complete in (
+        ("a", "teacher", 0.02, "serve", True),
+        ("b", "teacher", 0.04, "http", True),
+        ("part", "teacher", 0.01, "serve", False),
+        ("c", "teacher", 0.005, "audit", True),
+        ("d", "import", None, "import", True),
+        ("e", "neural", None, "serve", True),
+        ("f", "learned", None, "http", True),
+        ("", "teacher", None, "serve", False),
+    ):
+        log.append(Exchange("q", answer, tier, cost_usd=usd, source=source, complete=complete))  # type: ignore[arg-type]
+    wrong = Exchange("q", "g", "template")
+    log.append(wrong)
+    log.rate(Feedback(wrong.id, "bad"))
+    found = log.read(savings)
+    assert (found.answered, found.local, found.priced) == (5, 2, 2)
+    assert found.mean_usd == pytest.approx(0.03)
+    assert found.spent_usd == pytest.approx(0.07)
+    assert found.audits_usd == pytest.approx(0.005)
+    assert found.saved_usd == pytest.approx(2 * 0.03 - 0.005)
+    shown = run(make_appliance(OFFLINE), "/stats")
+    assert shown[:2] == [
+        "saved      2 of 5 answers needed no call to Claude (40%)",
+        "money      $0.0550 saved: 2 x $0.03000, the mean of 2 answers of Claude in the log, less $0.0050 for audits",
+    ]
+    assert shown[:-1] == savings_lines(found)
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_conversation_is_saved_and_loaded(make_appliance: Make, home: Home, claude: FakeClaude, tmp_path: Path) -> None:
+    path = tmp_path / "talk.json"
+    shown = run(make_appliance(), TAUGHT, "/private", "thanks", "/private", f"/save {path}", f"/save {path}", "/save")
+    assert f"saved: 1 exchange in {path}" in shown
+    assert f"error: {path} is there already: name a new file" in shown
+    assert "error: /save needs a file: /save talk.json" in shown
+    assert json.loads(path.read_text(encoding="utf-8")) == {
+        "messages": [{"role": "user", "content": TAUGHT}, {"role": "assistant", "content": TAUGHT_ANSWER}]
+    }
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    shown = run(make_appliance(), f"/load {path}", "And then?", f"/load {tmp_path}/none", f"/load {home.log}")
+    assert shown[0] == "loaded: 1 exchange; a new conversation goes on from there"
+    assert [turn["content"] for turn in claude.requests[-1].body["messages"]] == [TAUGHT, TAUGHT_ANSWER, "And then?"]
+    assert f"error: {tmp_path}/none: No such file or directory" in shown
+    assert [line for line in shown if line.startswith(f"error: {home.log}")]
+
+
+def test_what_is_not_logged_cannot_be_saved(make_appliance: Make, tmp_path: Path) -> None:
+    shown = run(make_appliance(Options(offline=True, no_log=True, watch=False)), "hello", f"/save {tmp_path}/x")
+    assert shown[-2] == "error: nothing of this session is logged, so that there is nothing to save"
+
+
+# -- sessions that go on ----------------------------------------------------------------------------------------------
+
+
+def test_a_session_goes_on_from_the_log(make_appliance: Make, home: Home, claude: FakeClaude) -> None:
+    first = make_appliance()
+    with pytest.raises(InputError, match="there is no session to continue"):
+        first.resume(None)
+    run(first, TAUGHT, "/fix Bring nothing.")
+    session = first.conversation.session
+    for wanted in (None, session[:8]):
+        again = make_appliance()
+        assert (
+            again.resume(wanted)
+            == f"continued: session {session[:8]}, {len(rows(home))} so far; last: {rows(home)[-1]['query']}"
+        )
+        run(again, "And then?")
+        assert claude.requests[-1].body["messages"][1]["content"] == "Bring nothing."
+    assert [(row["session"], row["turn"]) for row in rows(home)] == [(session, 0), (session, 1), (session, 2)]
+    with pytest.raises(InputError, match="no session 'zz'"):
+        make_appliance().resume("zz")
+
+
+# -- what is typed ----------------------------------------------------------------------------------------------------
+
+
+def test_what_is_forgotten_is_not_in_the_history_either(home: Home) -> None:
+    log, history = ExchangeLog(home), History(home.history, str, print)
+    log.append(Exchange("Where is the\nkey?", "Under the mat.", "teacher", id="11111111-1111-4111-8111-111111111111"))
+    for line in ("Where is the\nkey?", "/fix Under the mat.", "/teacher Where is the\nkey?", "hello"):
+        history.add(line)
+    told = forget(log, home, Selection(ids=("11111111-1111-4111-8111-111111111111",)))
+    assert f"3 lines of {home.history}" in told.removed
+    assert history.lines() == ["hello"]
+
+
+def test_completion(make_appliance: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = Commands(make_appliance(OFFLINE), Terminal(io.StringIO()), lambda text, which: None)
+    folder = tmp_path / "folder"
+    (folder / "talks").mkdir(parents=True)
+    (folder / ".hidden").touch()
+    monkeypatch.chdir(folder)
+    for text, known in {
+        "/s": ["/set", "/stats", "/status", "/save"],
+        "/set te": ["temperature"],
+        "/set temperature 0": [],
+        "/local o": ["on", "off"],
+        "/load t": ["talks/"],
+        "/load ": ["talks/"],
+        f"/save {folder}/.h": [f"{folder}/.hidden"],
+        "/save /no/such/folder/x": [],
+        "hello /s": [],
+        "/fix te": [],
+    }.items():
+        assert commands.complete(text) == known, text
+
+
+# -- the first query --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("policy", "tier"), [("wait", "neural"), ("forward", "teacher")])
+def test_the_first_query_waits_for_the_model_or_goes_on(
+    make_appliance: Make, tiny: Tiny, home: Home, claude: FakeClaude, monkeypatch: pytest.MonkeyPatch, policy: str, tier: str
+) -> None:
+    tiny.publish(home)
+    claude.answers = {QUESTION: "At ten."}
+    appliance = make_appliance(Options(), first_query=policy)
+    loaded = [False, False]
+    appliance.models.wait()
+    monkeypatch.setattr("shammah_runtime.loading.until", lambda ready, stop: True)
+    for part in appliance.conversation.desk._cascade._local:
+        if hasattr(part, "_ready"):
+            monkeypatch.setattr(part, "_ready", lambda _: loaded.pop() if loaded else True)
+    reply = appliance.conversation.ask(QUESTION, lambda _: None)
+    assert reply.proposal.attempt.tier == tier
+    assert (reply.attempts[0].reason == LOADING) is (policy == "forward")

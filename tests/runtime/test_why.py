@@ -1,0 +1,90 @@
+"""shammah-serve why: a past answer explained from the log, whatever there is of it."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+from typer.testing import CliRunner
+
+from fakes.claude import FakeClaude
+from fakes.versions import QUESTION, TAUGHT, Tiny
+from shammah_data.errors import InputError, LogError
+from shammah_data.exchange import Audited, Exchange, Feedback
+from shammah_data.home import Home
+from shammah_data.log import ExchangeLog
+from shammah_runtime.appliance import Appliance, Options
+from shammah_runtime.cli import app
+from shammah_runtime.why import why
+
+Make = Callable[..., Appliance]
+
+
+def lines(home: Home, wanted: str | None = None) -> dict[str, str]:
+    """What is said, by the name at the beginning; what several lines say in one text."""
+    found: dict[str, str] = {}
+    name = ""
+    for line in why(home, ExchangeLog(home), wanted):
+        name = line[:10].strip() or name
+        found[name] = f"{found[name]}\n{line[11:]}" if name in found else line[11:]
+    return found
+
+
+def test_a_local_answer(make_appliance: Make, tiny: Tiny, home: Home) -> None:
+    tiny.publish(home)
+    log = ExchangeLog(home)
+    log.append(Exchange("When does the museum open?", "At ten.", "teacher", id="11111111-1111-4111-8111-111111111111"))
+    appliance = make_appliance(Options(offline=True, watch=False))
+    appliance.conversation.ask(QUESTION, lambda _: None)
+    last = appliance.conversation.last
+    assert last is not None
+    exchange_id = last[0].id
+    log.rate(Feedback(exchange_id, "bad", 10.0, "At ten."))
+    log.audit(Audited(exchange_id, "v0001", 0.5, False, "other numbers"))
+    told = lines(home, exchange_id[:8])
+    assert told == lines(home)
+    assert told["exchange"].startswith(exchange_id)
+    assert told["exchange"].endswith(", turn 1, from serve")
+    assert told["question"] == QUESTION
+    assert told["by"].startswith("neural, v0001, ")
+    parts = r"\(mean -\d\.\d\d, least -\d+\.\d\d, opening -\d\.\d\d, support \d\.\d\d\)"
+    assert re.fullmatch(rf"neural   accepted +\d+ ms  confidence 0\.50 {parts}, at least \d\.\d\d", told["tried"])
+    assert "neural: confidence 0.500, at least" in told["threshold"]
+    assert "10 of 10 accepted held-out answers were right" in told["threshold"]
+    assert told["nearest"].startswith("11111111 of those known now, similarity 0.")
+    assert told["rated"] == "bad, it counts 10 times; it should have been: At ten."
+    assert told["audit"] == "v0001 disagreed with the teacher (other numbers)"
+    assert told["cost"].startswith("nothing: it was answered here, ")
+
+
+def test_the_teachers_answer(make_appliance: Make, home: Home, claude: FakeClaude) -> None:
+    make_appliance().conversation.ask(TAUGHT, lambda _: None)
+    told = lines(home)
+    assert [line.split()[0] for line in told["tried"].splitlines()] == ["neural", "learned", "template", "teacher"]
+    assert told["by"].startswith("teacher, claude-sonnet-5-5, ")
+    assert told["nearest"] == "nothing known now is similar"
+    assert (told["rated"], told["audit"]) == ("not rated", "none: it was not to be audited")
+    assert re.fullmatch(r"\$0\.\d{5}, \d+ tokens read, \d+ tokens written", told["cost"])
+
+
+def test_what_nobody_answered_and_what_a_version_that_is_gone_did(home: Home) -> None:
+    log = ExchangeLog(home)
+    log.append(Exchange("q?", "", "teacher", complete=False))
+    assert (lines(home)["answer"], lines(home)["by"], lines(home)["tried"]) == ("none", "nobody", "nothing is recorded")
+    log.append(Exchange("r?", "a", "neural", model_version="v0009", complete=True, teacher_probability=0.02))
+    assert lines(home)["threshold"] == "v0009 is no longer here"
+    assert lines(home)["audit"] == "none so far: it was to be audited with probability 0.02"
+
+
+def test_errors_are_one_line(home: Home) -> None:
+    with pytest.raises(InputError, match="the log is empty"):
+        why(home, ExchangeLog(home), None)
+    ExchangeLog(home).append(Exchange("q?", "\x1b[31ma", "teacher"))
+    with pytest.raises(LogError, match="no exchange 'zzz'"):
+        why(home, ExchangeLog(home), "zzz")
+
+
+def test_the_command(home: Home) -> None:
+    ExchangeLog(home).append(Exchange("q?", "a", "teacher"))
+    done = CliRunner().invoke(app, ["why"])
+    assert done.exit_code == 0
+    assert "question   q?\n" in done.stdout
