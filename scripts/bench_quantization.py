@@ -186,7 +186,8 @@ def _train(
     from shammah_trainer.base import make_base
     from shammah_trainer.batches import Encoder
     from shammah_trainer.dataset import Dataset, Example
-    from shammah_trainer.finetune import Recipe, finetune, load_model
+    from shammah_trainer.finetune import finetune, load_model
+    from shammah_trainer.loop import Recipe
     from shammah_trainer.progress import Reporter
     from shammah_trainer.replay import replayed
 
@@ -219,15 +220,15 @@ def _train(
     tokenizer = ChatTokenizer(base.folder / "tokenizer.json", base.chat)
     encoder = Encoder(tokenizer, base.stop_ids, train.max_length)
     began = time.monotonic()
-    model, losses = finetune(load_model(base.folder), encoder, examples, recipe, base.stop_ids[0], reporter.training)
+    trained = finetune(load_model(base.folder), encoder, examples, recipe, base.stop_ids[0], reporter.training)
     reporter.end()
     spent = f"in {time.monotonic() - began:.0f} s"
-    reporter.say(f"{run}: {len(examples)} examples {spent}, losses {', '.join(f'{loss:.3f}' for loss in losses)}")
+    reporter.say(f"{run}: {len(examples)} examples {spent}, losses {', '.join(f'{loss:.3f}' for loss in trained.epoch_losses)}")
     for name in ("tokenizer.json", "base.json"):
         out.mkdir(exist_ok=True)
         (out / name).write_bytes((base.folder / name).read_bytes())
     # config.json is written last and says that the folder is complete.
-    model.save_pretrained(out)
+    trained.model.save_pretrained(out)
 
 
 def _ask(

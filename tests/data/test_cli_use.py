@@ -20,6 +20,7 @@ from shammah_data.exchange import Exchange, Message, Tier
 from shammah_data.home import Home
 from shammah_data.importing import BadLines, read_past
 from shammah_data.log import ExchangeLog
+from shammah_data.text import printable
 
 Run = Callable[..., Result]
 
@@ -106,7 +107,7 @@ def test_an_export_to_parquet(home: Home, run: Run, tmp_path: Path) -> None:
         assert connection.execute("SELECT query, response FROM read_parquet(?)", [str(out)]).fetchall() == [("Q1", "A1")]
 
 
-texts = st.text(min_size=1, max_size=200).filter(lambda text: bool(text.strip()) and "\x00" not in text)
+texts = st.text(min_size=1, max_size=200).filter(lambda text: bool(printable(text).strip()) and "\x00" not in text)
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -120,7 +121,8 @@ def test_any_text_survives_export_and_import(tmp_path_factory: pytest.TempPathFa
     bad = BadLines()
     found = {each.id: (each.query, each.answer, each.created_at) for each in read_past(folder / "out.jsonl", bad)}
     assert bad.count == 0
-    assert found == {each.id: (each.query, each.answer, each.created_at) for each in exchanges}
+    # What drives a terminal never reaches the log; of a query it is kept as it was typed.
+    assert found == {each.id: (each.query, printable(each.answer), each.created_at) for each in exchanges}
 
 
 def test_every_command_speaks_json(home: Home, run: Run, tmp_path: Path) -> None:

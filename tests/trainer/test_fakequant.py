@@ -108,7 +108,9 @@ def exported_matrices(folder: Path) -> dict[str, np.ndarray]:
             numbers = {attribute.name: attribute.i for attribute in node.attribute}
             blocks = Blocks(tensors[node.input[1]], tensors[node.input[2]], numbers["bits"], numbers["block_size"])
             found[node.input[1].removesuffix(".packed")] = dequantize(blocks)
-    return found
+    # The head is stored in pieces.
+    pieces = [found.pop(name) for name in sorted(found) if name.startswith("embedding")]
+    return {**found, "embedding": np.concatenate(pieces)}
 
 
 @pytest.mark.parametrize("precision", ["int4", "int8"])

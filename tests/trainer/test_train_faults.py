@@ -81,7 +81,7 @@ def test_the_same_run_without_a_fault_is_published(after: TinyHome, train: Train
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 def test_an_adapter_that_learned_nothing_is_refused(after: TinyHome, train: Train) -> None:
-    after.configure(method="lora", learning_rate=1e-8, epochs=1.0)
+    after.configure(method="lora", learning_rate=1e-8, epochs=1.0, start="base")
     said = train(after)
     assert said.out.startswith("refused: ")
     assert {"answers follow from questions", "against v0001", "older groups"} <= set(refused(after))

@@ -17,7 +17,9 @@ from shammah_trainer.finetune import finetune, load_model
 from shammah_trainer.progress import Reporter
 from shammah_trainer.tune import MERGED, Task, prepare, tune
 
-SETTINGS = TrainSettings(epochs=3.0, learning_rate=6e-3, context=256, max_length=128, threads=1, precision="fp32")
+SETTINGS = TrainSettings(
+    least_steps=0, epochs=3.0, learning_rate=6e-3, context=256, max_length=128, threads=1, precision="fp32"
+)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +68,7 @@ def test_too_little_memory_ends_it_before_it_starts(night: Callable[..., Any]) -
 
 def test_the_figures_tell_how_it_went(night: Callable[..., Any]) -> None:
     figures, said, _ = night("a", memory=10**9)
-    assert figures["steps"] in (11, 12)
+    assert 8 <= figures["steps"] <= 12
     assert figures["stopped"] in ("complete", "held-out loss")
     assert figures["processes"] == figures["threads"] == 1
     assert figures["mixed_precision"] == "no"
