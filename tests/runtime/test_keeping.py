@@ -1,5 +1,6 @@
 """What a session keeps and what it does not: privacy, a log in other hands, and what another process forgot."""
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,9 @@ from shammah_runtime.appliance import Appliance, Options
 from shammah_runtime.cascade import Reply
 from shammah_runtime.doctor import examine
 from shammah_runtime.repl import Repl
+from shammah_runtime.starting import Starting
 from shammah_runtime.status import status_lines
+from shammah_runtime.terminal import Terminal
 
 Make = Callable[..., Appliance]
 OFFLINE = Options(offline=True, watch=False)
@@ -66,28 +69,13 @@ def test_nothing_private_is_kept_or_repeated(make_appliance: Make, home: Home, c
 
 
 def test_private_is_a_switch_in_the_session(make_appliance: Make, home: Home, claude: FakeClaude) -> None:
-    class Screen:
-        def __init__(self) -> None:
-            self.lines: list[str] = []
-
-        def prompt(self) -> str:
-            return "> "
-
-        def end(self) -> None: ...
-
-        def stream(self, text: str) -> None: ...
-
-        def line(self, text: str) -> None:
-            self.lines.append(text)
-
-        remark = line
-
-    screen = Screen()
     typed = iter(["/private", TAUGHT, "/good", "/private", "/good", "/quit"])
-    Repl(make_appliance(), screen, lambda _: next(typed)).run()  # type: ignore[arg-type]
-    assert screen.lines[0].startswith("private: nothing of what follows is kept")
-    assert screen.lines[-2].startswith("no longer private")
-    assert screen.lines[-1] == "error: there is no answer to rate yet"
+    out = io.StringIO()
+    Repl(Starting(make_appliance), Terminal(out), lambda _: next(typed)).run()
+    lines = out.getvalue().splitlines()
+    assert lines[0].startswith("private: nothing of what follows is kept")
+    assert lines[-2].startswith("no longer private")
+    assert lines[-1] == "error: there is no answer to rate yet"
     assert ExchangeLog(home).recent() == []
 
 
