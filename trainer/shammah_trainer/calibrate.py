@@ -8,24 +8,23 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-import numpy.typing as npt
-
 from shammah_data.binomial import most_accepted
 from shammah_data.manifest import Calibration
 from shammah_runtime.engine.confidence import LOWEST, NAMES, Features, confidence
+from shammah_trainer.logistic import Prior, fit_logistic
 
 # Accepts nothing: confidence never exceeds 1.
 NOTHING = 2.0
 # Few labels must not make the curve a step: weights are drawn towards what tuned small models show, per nat.
-_PRIOR = {"mean": 6.0, "least": 0.5, "opening": 0.5, "support": 3.0}
-_PRIOR_WIDTH = {"mean": 4.0, "least": 1.0, "opening": 1.0, "support": 3.0}
+_PRIOR = Prior(
+    weights={"mean": 6.0, "least": 0.5, "opening": 0.5, "support": 3.0},
+    widths={"mean": 4.0, "least": 1.0, "opening": 1.0, "support": 3.0},
+)
 _FOLDS = 10
 # How often a threshold may be worse than promised: certified, and while the labels are too few for that.
 CERTAIN = 0.05
 PROBABLE = 0.25
 
-Floats = npt.NDArray[np.float64]
 Label = tuple[Features, bool]
 
 
@@ -81,38 +80,6 @@ def accepts(calibration: Calibration, found: Features) -> bool:
 
 
 def fit(labels: Sequence[Label]) -> tuple[dict[str, float], float]:
-    """Weights and intercept of a logistic curve, by Newton's method on the penalized likelihood.
-
-    A feature whose weight comes out negative is left out: confidence must not fall when the model is surer. Labels are
-    smoothed as in Platt, "Probabilistic outputs for support vector machines", 1999.
-    """
-    names = list(NAMES)
-    while names:
-        found = _newton(labels, names)
-        negative = [name for name, weight in zip(names, found[:-1], strict=True) if weight < 0]
-        if not negative:
-            return {name: float(weight) for name, weight in zip(names, found, strict=False)}, float(found[-1])
-        names.remove(negative[0])
-    return {}, 0.0
-
-
-def _newton(labels: Sequence[Label], names: Sequence[str]) -> Floats:
-    prior = np.array([*(_PRIOR[name] for name in names), 0.0])
-    if not labels:
-        return prior
-    design = np.array([[*(max(found[name], LOWEST) for name in names), 1.0] for found, _ in labels])
-    right = np.array([is_right for _, is_right in labels], dtype=bool)
-    high, low = (right.sum() + 1) / (right.sum() + 2), 1 / ((~right).sum() + 2)
-    targets = np.where(right, high, low)
-    penalty = np.diag([*(1 / _PRIOR_WIDTH[name] ** 2 for name in names), 1e-3])
-    weights = prior.copy()
-    for _ in range(100):
-        chance = 1 / (1 + np.exp(-np.clip(design @ weights, -50, 50)))
-        gradient = design.T @ (chance - targets) + penalty @ (weights - prior)
-        curvature = (design * (chance * (1 - chance))[:, None]).T @ design + penalty
-        step = np.linalg.solve(curvature, gradient)
-        # Newton overshoots where the curve is flat.
-        weights -= step / max(1.0, float(np.abs(step).max()) / 2.0)
-        if np.abs(step).max() < 1e-9:
-            break
-    return weights
+    """Weights and intercept of the confidence; see `fit_logistic`."""
+    rows = [{name: max(found[name], LOWEST) for name in NAMES} for found, _ in labels]
+    return fit_logistic(rows, [right for _, right in labels], _PRIOR)

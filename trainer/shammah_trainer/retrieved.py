@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from shammah_data import embedder as card
 from shammah_data.binomial import lower_bound
@@ -26,7 +25,6 @@ from shammah_data.trust import CAUTIOUS, Record, fit_prior
 from shammah_runtime.engine.decoder import Decoder
 from shammah_runtime.engine.embedder import Embedder
 from shammah_runtime.engine.evidence import (
-    NAMES,
     NEIGHBOURS,
     Candidate,
     Features,
@@ -40,17 +38,21 @@ from shammah_runtime.engine.evidence import (
 from shammah_trainer.calibrate import CERTAIN, NOTHING, PROBABLE
 from shammah_trainer.dataset import Dataset, Example
 from shammah_trainer.evaluate import Kind
+from shammah_trainer.logistic import Prior, fit_logistic
 
 # Few labels must not make the curve a step: weights are drawn towards what tuned small models show.
-_PRIOR = {"similarity": 8.0, "gap": 6.0, "share": 1.0, "mean": 1.0, "least": 0.1, "opening": 0.3, "lift": 0.3}
-_PRIOR_WIDTH = {"similarity": 8.0, "gap": 6.0, "share": 2.0, "mean": 1.0, "least": 0.3, "opening": 0.5, "lift": 0.5}
+_PRIOR = Prior(
+    weights={"similarity": 8.0, "gap": 6.0, "share": 1.0, "mean": 1.0, "least": 0.1, "opening": 0.3, "lift": 0.3},
+    widths={"similarity": 8.0, "gap": 6.0, "share": 2.0, "mean": 1.0, "least": 0.3, "opening": 0.5, "lift": 0.5},
+    # Where nothing was seen, an answer is right when its query is nearly the same.
+    intercept=-8.0,
+)
 _FOLDS = 10
 # However well it did on what was held out, an answer that is more likely wrong than right is not given.
 _LEAST_THRESHOLD = 0.5
 # Answers, the newest, whose likelihood after no question is measured at night; of others it is when they are first needed.
 _MOST_PRIORS = 1000
 
-Floats = npt.NDArray[np.float64]
 Report = Callable[[int, int], None]
 
 
@@ -255,37 +257,7 @@ def _given(tried: Sequence[tuple[float, bool]], threshold: float) -> bool | None
 def fit(lookups: Sequence[Lookup]) -> tuple[dict[str, float], float]:
     """Weights and intercept; a weight that comes out negative is left out, so that more evidence never counts against."""
     rows = [one for lookup in lookups for one in lookup.tried]
-    names = list(NAMES)
-    while names:
-        found = _newton(rows, names)
-        negative = [name for name, weight in zip(names, found[:-1], strict=True) if weight < 0]
-        if not negative:
-            return {name: float(weight) for name, weight in zip(names, found, strict=False)}, float(found[-1])
-        names.remove(negative[0])
-    return {}, 0.0
-
-
-def _newton(rows: Sequence[Tried], names: Sequence[str]) -> Floats:
-    # Where nothing was seen, an answer is right when its query is nearly the same.
-    prior = np.array([*(_PRIOR[name] for name in names), -_PRIOR["similarity"]])
-    if not rows:
-        return prior
-    design = np.array([[*(row.features[name] for name in names), 1.0] for row in rows])
-    right = np.array([row.right for row in rows], dtype=bool)
-    # Smoothed as in Platt, "Probabilistic outputs for support vector machines", 1999.
-    targets = np.where(right, (right.sum() + 1) / (right.sum() + 2), 1 / ((~right).sum() + 2))
-    penalty = np.diag([*(1 / _PRIOR_WIDTH[name] ** 2 for name in names), 1e-3])
-    weights = prior.copy()
-    for _ in range(100):
-        chance = 1 / (1 + np.exp(-np.clip(design @ weights, -50, 50)))
-        gradient = design.T @ (chance - targets) + penalty @ (weights - prior)
-        curvature = (design * (chance * (1 - chance))[:, None]).T @ design + penalty
-        step = np.linalg.solve(curvature, gradient)
-        # Newton overshoots where the curve is flat.
-        weights -= step / max(1.0, float(np.abs(step).max()) / 2.0)
-        if np.abs(step).max() < 1e-9:
-            break
-    return weights
+    return fit_logistic([row.features for row in rows], [row.right for row in rows], _PRIOR)
 
 
 def _chosen(lookup: Lookup, evidence: Evidence) -> Tried | None:
