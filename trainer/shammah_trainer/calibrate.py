@@ -23,7 +23,7 @@ _PRIOR = Prior(
 _FOLDS = 10
 # How often a threshold may be worse than promised: certified, and while the labels are too few for that.
 CERTAIN = 0.05
-PROBABLE = 0.25
+PROBABLE = 0.5
 
 Label = tuple[Features, bool]
 
@@ -33,7 +33,7 @@ def calibrate(labels: Sequence[Label], target_precision: float, groups: Sequence
 
     `groups` names the group of each label; answers of one group never judge the curve that they were fitted to. The
     threshold is chosen on the pooled out-of-fold confidences: it accepts the most answers whose precision is at least the
-    target with 95% confidence (`certified`); failing that, the most that reach it with 75%; failing that, the surer
+    target with 95% confidence (`certified`); failing that, the most that reach it as likely as not; failing that, the surer
     half of the answers surer than every wrong one.
     """
     weights, intercept = fit(labels)
