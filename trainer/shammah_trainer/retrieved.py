@@ -193,8 +193,8 @@ def fit_evidence(lookups: Sequence[Lookup], target_precision: float) -> Evidence
     """Weights by Newton's method on the penalized likelihood, and a threshold from answers that were not fitted to.
 
     Chosen as that of the model's own answers is (`shammah_trainer.calibrate`): on pooled out-of-fold chances, whose folds do
-    not divide a group, the most answers whose precision is at least the target with 95% confidence; failing that, as likely as not;
-    failing that, the surer half of the answers surer than every wrong one.
+    not divide a group, the most answers whose precision is at least the target with 95% confidence; failing that, as likely as
+    not; failing that, the surer half of the answers surer than every wrong one.
     """
     weights, intercept = fit(lookups)
     apart: list[list[tuple[float, bool]]] = []
