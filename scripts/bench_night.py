@@ -76,6 +76,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of [train] for all nights")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure and every answer there")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the home of each night there")
     given = parser.parse_args()
     for name in FILES:
         if not (given.data / name).is_file():
@@ -141,6 +142,8 @@ def night(given: argparse.Namespace, seed: int, events: int, settings: Settings)
         if result.status == "published":
             asked = _ask(home, questions, given.threads)
             found |= figures(asked, DRAWS, seed) | {"answers": rows(asked)}
+        if given.keep:
+            shutil.copytree(home.root, given.keep / f"seed-{seed}-events-{events}", dirs_exist_ok=True)
     return found
 
 
