@@ -35,10 +35,11 @@ from shammah_data.home import Home
 from shammah_data.judge import same_facts
 from shammah_data.nearest import Nearest
 from shammah_data.store import ModelStore
+from shammah_runtime.engine.backing import Backing, Neighbour, backing
 from shammah_runtime.engine.choice import Wanted
 from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.engine.embedder import Embedder
-from shammah_runtime.engine.evidence import NEIGHBOURS, Neighbour, answer_ids, candidates
+from shammah_runtime.engine.evidence import NEIGHBOURS, answer_ids, candidates
 from shammah_runtime.engine.model import Memory, Model
 from shammah_runtime.learned import Known, LearnedIndex
 from shammah_runtime.models import ModelKeeper
@@ -179,17 +180,20 @@ def pairs(
             if not one.id.startswith("log-"):
                 index.remove(one.id)
         retrieval.catch_up(model.memory)
-        neural = NeuralTier(keeper, Decoding(max_tokens=_MOST_TOKENS), index.support, verified.found, verified.against)
+
+        def backed(query: str, answer: str) -> Backing:
+            return backing(query, answer, verified.neighbours(query), index.support(query, answer))
+
+        neural = NeuralTier(keeper, Decoding(max_tokens=_MOST_TOKENS), backed, verified.found, verified.against)
 
         def version(query: str) -> str | None:
             proposal = verified.propose(Query(query))
             return proposal.text if proposal is not None and proposal.accepted else None
 
         def cascade(query: str) -> str | None:
-            found = version(query)
-            if found is None and (proposal := neural.propose(Query(query))).accepted:
-                found = proposal.text
-            return found
+            verified.look(Query(query))
+            own = neural.propose(Query(query))
+            return own.text if own.accepted else version(query)
 
         ways |= {"version": version, "cascade": cascade}
     blocked = Counter((pair.kind, pair.same) for pair in listed if conflict(pair.asked, pair.logged) is not None)

@@ -15,20 +15,17 @@ import json
 import os
 import platform
 import random
-import shutil
-import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from shammah_data.exchange import Exchange
+import streams
+
 from shammah_data.home import Home
 from shammah_data.judge import normalize
 from shammah_data.log import ExchangeLog
@@ -38,19 +35,7 @@ from shammah_runtime.engine.choice import Wanted
 from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.engine.model import open_model
 
-FILES = ("make_stream.py", "faq_answers.jsonl", "faq_queries.jsonl")
-BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
-ANSWER_TOKENS = 160
 DRAWS = 2000
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is asked after every night, and the facts that a right answer holds."""
-
-    cluster: str
-    query: str
-    facts: tuple[str, ...]
 
 
 def main() -> int:
@@ -71,9 +56,8 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure and every answer there")
     given = parser.parse_args()
-    for name in FILES:
-        if not (given.data / name).is_file():
-            parser.error(f"{given.data / name}: no such file; scripts/bench nights --help tells what the folder must hold")
+    if lacking := streams.missing(given.data, streams.FILES):
+        parser.error(lacking)
     if min(given.nights, given.exchanges, given.first, given.asked) < 1 or given.first > given.nights:
         parser.error("--nights, --exchanges, --first and --asked are at least 1, and --first at most --nights")
     print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {given.threads} threads")
@@ -87,7 +71,7 @@ def main() -> int:
     )
     settings = replace(Settings(), train=train)
     with tempfile.TemporaryDirectory(prefix="shammah-nights-") as folder:
-        home = _home(Path(folder) / "home")
+        home = streams.home_with_base(Path(folder) / "home")
         days = _days(given, Path(folder) / "stream.jsonl")
         questions = _questions(given, days)
         told = []
@@ -99,50 +83,34 @@ def main() -> int:
     return 0
 
 
-def _home(root: Path) -> Home:
-    """A fresh home that need not make its base again."""
-    home, ready = Home(root).create(), Home.find()
-    for name in ("bases", "embedder"):
-        if (ready.root / name).is_dir():
-            shutil.copytree(ready.root / name, root / name)
-    return home
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    with path.open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
-
-
 def _days(given: argparse.Namespace, out: Path) -> list[list[dict[str, Any]]]:
     """The answered events of the stream, so many to a day."""
     wanted = given.nights * given.exchanges
     # Some events have no answer: a third more than wanted are enough.
-    events = str(wanted + wanted // 3 + 50)
-    made = [sys.executable, str(given.data / "make_stream.py"), str(given.seed), events, str(out), given.sources]
-    subprocess.run(made, check=True)
-    answered = [event for event in _rows(out) if event["answer"] is not None][:wanted]
+    made = streams.stream(given.data, given.seed, wanted + wanted // 3 + 50, given.sources, out)
+    answered = [event for event in made if event["answer"] is not None][:wanted]
     if len(answered) < wanted:
         raise SystemExit(f"the stream has {len(answered)} answered events, {wanted} are needed")
     return [answered[at : at + given.exchanges] for at in range(0, wanted, given.exchanges)]
 
 
-def _questions(given: argparse.Namespace, days: Sequence[Sequence[dict[str, Any]]]) -> list[Question]:
+def _questions(given: argparse.Namespace, days: Sequence[Sequence[dict[str, Any]]]) -> list[streams.Question]:
     """Held-out phrasings of what the first days logged, even over the groups; none was ever logged."""
     rng = random.Random(given.seed)
-    facts = {row["cluster_id"]: tuple(row.get("facts", ())) for row in _rows(given.data / "faq_answers.jsonl")}
+    facts = {row["cluster_id"]: tuple(row.get("facts", ())) for row in streams.rows(given.data / "faq_answers.jsonl")}
     first = sorted({event["cluster_id"] for day in days[: given.first] for event in day if event["cluster_id"]})
     logged = {normalize(event["query"]) for day in days for event in day}
     pool: dict[str, list[str]] = defaultdict(list)
-    for row in _rows(given.data / "faq_queries.jsonl"):
+    for row in streams.rows(given.data / "faq_queries.jsonl"):
         if row["split"] == "heldout" and row["cluster_id"] in first and normalize(row["query"]) not in logged:
             pool[row["cluster_id"]].append(row["query"])
     for queries in pool.values():
         rng.shuffle(queries)
-    found: list[Question] = []
+    found: list[streams.Question] = []
     while len(found) < given.asked and any(pool.values()):
         for cluster in first:
             if pool[cluster] and len(found) < given.asked:
-                found.append(Question(cluster, pool[cluster].pop(), facts[cluster]))
+                found.append(streams.Question("heldout", cluster, pool[cluster].pop(), facts[cluster]))
     return found
 
 
@@ -151,7 +119,7 @@ def _night(
     settings: Settings,
     number: int,
     day: Sequence[dict[str, Any]],
-    questions: Sequence[Question],
+    questions: Sequence[streams.Question],
     given: argparse.Namespace,
 ) -> dict[str, Any]:
     """Log a day, train, ask."""
@@ -159,17 +127,7 @@ def _night(
     from shammah_trainer.progress import Reporter
     from shammah_trainer.run import train_once
 
-    ExchangeLog(home).add_many(
-        Exchange(
-            event["query"],
-            event["answer"],
-            "teacher",
-            id=str(uuid.uuid5(uuid.NAMESPACE_URL, f"nights-{given.seed}-{event['n']}")),
-            created_at=BEGAN + timedelta(days=event["day"]),
-            source="bench",
-        )
-        for event in day
-    )
+    ExchangeLog(home).add_many(streams.exchanges(day, f"nights-{given.seed}"))
     began = time.monotonic()
     result = train_once(home, settings, Reporter(), force=True)
     found: dict[str, Any] = {
@@ -188,23 +146,17 @@ def _night(
     return found
 
 
-def _ask(home: Home, version: str, questions: Sequence[Question], threads: int) -> list[dict[str, Any]]:
+def _ask(home: Home, version: str, questions: Sequence[streams.Question], threads: int) -> list[dict[str, Any]]:
     """What a version answers by itself, each question without context."""
     store = ModelStore(home.models)
     model = open_model(store.folder(version), store.verify(version), Wanted(threads=threads))
     asked = []
     for question in questions:
-        prompt = model.prompt(question.query, (), ANSWER_TOKENS)
-        answer = model.decoder.generate(prompt.ids, Decoding(max_tokens=ANSWER_TOKENS))
-        right = answer.finished and _holds(answer.text, question.facts)
+        prompt = model.prompt(question.query, (), streams.ANSWER_TOKENS)
+        answer = model.decoder.generate(prompt.ids, Decoding(max_tokens=streams.ANSWER_TOKENS))
+        right = answer.finished and streams.holds(answer.text, question.facts)
         asked.append({"cluster": question.cluster, "query": question.query, "answer": answer.text, "right": right})
     return asked
-
-
-def _holds(answer: str, facts: Sequence[str]) -> bool:
-    """Whether every fact is in the answer, whatever its case; `a|b` is a fact in two spellings."""
-    text = " ".join(answer.lower().replace("’", "'").split())
-    return bool(facts) and all(any(one.lower() in text for one in fact.split("|")) for fact in facts)
 
 
 def _share(asked: Sequence[dict[str, Any]]) -> float:

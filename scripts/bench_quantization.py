@@ -19,7 +19,6 @@ import math
 import os
 import platform
 import random
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import streams
 
 from shammah_data.errors import ShammahError
 from shammah_data.home import Home
@@ -69,9 +69,8 @@ def main() -> int:
     parser.add_argument("--only", choices=("plain", "through"), help="train this run only; needs --work")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
     given = parser.parse_args()
-    for name in FILES:
-        if not (given.data / name).is_file():
-            parser.error(f"{given.data / name} is missing; scripts/bench quantization --help tells what the folder must hold")
+    if lacking := streams.missing(given.data, streams.FILES):
+        parser.error(lacking)
     if given.only and not given.work:
         parser.error("--only without --work leaves nothing behind")
     with tempfile.TemporaryDirectory(prefix="shammah-quantization-") as folder:
@@ -87,8 +86,8 @@ def main() -> int:
 
 def _measure(given: argparse.Namespace, work: Path) -> int:
     work.mkdir(parents=True, exist_ok=True)
-    answers = {row["cluster_id"]: row for row in _rows(given.data / "faq_answers.jsonl")}
-    stream = _stream(given, work / "stream.jsonl")
+    answers = {row["cluster_id"]: row for row in streams.rows(given.data / "faq_answers.jsonl")}
+    stream = streams.stream(given.data, given.seed, given.events, "b77,clinc", work / "stream.jsonl")
     for run in ("plain", "through"):
         if given.only in (None, run) and not (work / run / "config.json").exists():
             _train(given, stream, answers, run, work / run)
@@ -144,23 +143,6 @@ def _verdict(precision: str, figures: dict[str, float]) -> tuple[bool, str]:
     )
 
 
-def holds(facts: Sequence[str], text: str) -> bool:
-    """Whether every fact is in the text; alternatives stand between bars."""
-    said = normalize(text)
-    return all(any(normalize(way) in said for way in fact.split("|")) for fact in facts)
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def _stream(given: argparse.Namespace, path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        command = [sys.executable, given.data / "make_stream.py", str(given.seed), str(given.events), path, "b77,clinc"]
-        subprocess.run(command, check=True)
-    return _rows(path)
-
-
 def _questions(
     given: argparse.Namespace, stream: Sequence[dict[str, Any]], answers: dict[str, dict[str, Any]]
 ) -> list[Question]:
@@ -169,7 +151,7 @@ def _questions(
     taught = {normalize(event["query"]) for event in stream}
     found = [
         Question(row["query"], answers[row["cluster_id"]]["answer"], tuple(answers[row["cluster_id"]]["facts"]))
-        for row in _rows(given.data / "faq_queries.jsonl")
+        for row in streams.rows(given.data / "faq_queries.jsonl")
         if row["split"] == "heldout" and row["cluster_id"] in logged and normalize(row["query"]) not in taught
     ]
     random.Random(given.seed).shuffle(found)
@@ -245,7 +227,7 @@ def _ask(
     from shammah_runtime.engine.session import GraphSession
     from shammah_trainer.base import Base
 
-    rows = _rows(kept) if kept.exists() else []
+    rows = streams.rows(kept) if kept.exists() else []
     context = min(TrainSettings().context, ModelShape.from_config(read_json(merged / "config.json")).context)
     sizes = export_model(merged, graph, precision, context=context).shape
     shape = CacheShape(sizes.layers, sizes.kv_heads, sizes.head_dim, sizes.vocab, sizes.context)
@@ -262,7 +244,7 @@ def _ask(
             row = {
                 "query": question.query,
                 "answer": answer.text,
-                "right": answer.finished and holds(question.facts, answer.text),
+                "right": answer.finished and streams.holds(answer.text, question.facts),
                 "nll": -sum(scores),
                 "tokens": len(ids),
             }

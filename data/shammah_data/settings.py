@@ -143,6 +143,9 @@ class TrainSettings:
     of local answers fell by `local_share_drop`. `candidate_share`: the share of sessions that a new version answers until
     audits have decided, for at most `trial_days`; 0 lets it serve at once.
 
+    `embedder`: what finds earlier answers by meaning, made by the first run of a home without one: this one, a BERT folder, or
+    "none".
+
     `max_minutes`: how long the training may take, evaluation not counted; 0 for as long as it needs. `checkpoint_seconds`: the
     least time between two checkpoints. `restart_nights`: how many nights may continue from the champion before one starts from
     the base again.
@@ -150,6 +153,7 @@ class TrainSettings:
 
     min_examples: int = field(default=100, metadata={"least": 1, "most": 10_000_000})
     base: str = "smollm2-135m-instruct"
+    embedder: str = "all-minilm-l6-v2"
     method: Method = "full"
     lora_rank: int = field(default=16, metadata={"least": 1, "most": 1024})
     precision: Precision = "int8"

@@ -21,6 +21,7 @@ from shammah_runtime.audits import Auditor, Promise
 from shammah_runtime.cascade import Cascade
 from shammah_runtime.conversation import Conversation, fill
 from shammah_runtime.engine import memory
+from shammah_runtime.engine.backing import Backing, backing
 from shammah_runtime.engine.choice import Wanted
 from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.engine.packing import Packer
@@ -102,7 +103,7 @@ class Appliance:
         self._neural = NeuralTier(
             self.models,
             Decoding.of(serve, options.decoding),
-            self._support,
+            self._backing,
             self._likely,
             self._verified.against,
             self.guard,
@@ -217,9 +218,9 @@ class Appliance:
         if self._filler.is_alive():
             self._filler.join(_CLOSING_SECONDS)
 
-    def _support(self, query: str, answer: str) -> float:
+    def _backing(self, query: str, answer: str) -> Backing:
         self._filled.wait()
-        return self.index.support(query, answer)
+        return backing(query, answer, self._verified.neighbours(query), self.index.support(query, answer))
 
     def _likely(self, query: str) -> list[str]:
         if found := self._verified.found(query):

@@ -10,12 +10,12 @@ import math
 import re
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from shammah_data.exchange import Attempt
 from shammah_data.guards import conflict
-from shammah_data.judge import normalize
+from shammah_data.judge import normalize, same_facts
 from shammah_data.similarity import Support
 from shammah_data.trust import Record
 from shammah_runtime.followup import depends_on_context
@@ -93,6 +93,16 @@ class LearnedIndex:
                     new.append(known)
             lost = self._settle()
         self._tell(lost, new)
+
+    def reword(self, wordings: Mapping[str, str]) -> None:
+        """Take over, by the id of the exchange, the words that a version gives an answer; not where the facts have changed."""
+        with self._lock:
+            for identity, text in wordings.items():
+                found = self._known.get(identity)
+                if found is not None and found[0].answer != text and same_facts(found[0].answer, text):
+                    known = replace(found[0], answer=text)
+                    self._known[identity] = known, found[1]
+                    self._support.add(identity, known.query, text)
 
     def logged(self, ids: Iterable[str]) -> None:
         """Learn which exchanges the log holds that may be repeated; see `seed`."""

@@ -9,6 +9,7 @@ from shammah_data.errors import ShammahError
 from shammah_data.exchange import Attempt
 from shammah_data.guard import Guard
 from shammah_data.manifest import Calibration
+from shammah_runtime.engine.backing import Backing
 from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_runtime.engine.confidence import ceiling, confidence, features
 from shammah_runtime.engine.decoder import Decoder, Generated
@@ -33,13 +34,13 @@ class NeuralTier:
         self,
         models: ModelKeeper,
         decoding: Decoding,
-        support: Callable[[str, str], float],
+        backing: Callable[[str, str], Backing],
         likely: Callable[[str], Sequence[str]] = lambda _: (),
         against: Callable[[str, str], str | None] = lambda _query, _answer: None,
         guard: Guard | None = None,
         seconds: float = 0.0,
     ) -> None:
-        """`support(query, answer)`: how alike the nearest known query with this answer is, from 0 to 1.
+        """`backing(query, answer)`: what earlier exchanges say for an answer.
 
         `likely(query)`: answers that the model may well give, the best first. They make it faster and change nothing.
         `against(query, answer)`: why an answer must not be given however sure the model is, or None.
@@ -48,7 +49,7 @@ class NeuralTier:
         self._models = models
         self._likely = likely
         self._against = against
-        self._support = support
+        self._backing = backing
         self._guard = guard
         self._seconds = seconds
         self.decoding = decoding
@@ -91,7 +92,7 @@ class NeuralTier:
                 return declined("neural", STOPPED)
             if stop.asked():
                 return self._gave_up()
-            found = features(answer.logprobs, self._support(query.text, answer.text))
+            found = features(answer.logprobs, self._backing(query.text, answer.text))
             sure = confidence(calibration, found)
         except InterruptedError:
             if query.stop.asked():

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from shammah_data.judge import normalize
 from shammah_data.learned import LearnedAnswer
 from shammah_data.nearest import Nearest
-from shammah_runtime.engine.evidence import NEIGHBOURS, Neighbour
+from shammah_runtime.engine.backing import Neighbour
+from shammah_runtime.engine.evidence import NEIGHBOURS
 from shammah_runtime.engine.model import Memory
 from shammah_runtime.learned import Known, LearnedIndex
 
@@ -31,6 +32,7 @@ class Retrieval:
         # The version itself must not be held on to.
         self._brought_by: Callable[[], Memory | None] = lambda: None
         self._brought: dict[str, LearnedAnswer] = {}
+        self._wording: dict[str, str] = {}
         index.follow(self._added, self._removed)
 
     def attach(self, memory: Memory) -> None:
@@ -51,10 +53,16 @@ class Retrieval:
     def brought(self, memory: Memory, answer: str) -> LearnedAnswer | None:
         """What a version says of an answer, if it brought it along."""
         with self._lock:
-            if self._brought_by() is not memory:
-                self._brought = {normalize(one.text): one for one in memory.learned.answers}
-                self._brought_by = weakref.ref(memory)
+            self._read(memory)
             return self._brought.get(normalize(answer))
+
+    def _read(self, memory: Memory) -> None:
+        if self._brought_by() is memory:
+            return
+        answers = memory.learned.answers
+        self._brought = {normalize(one.text): one for one in answers}
+        self._wording = {one.id: answers[one.answer].text for one in memory.learned.exchanges}
+        self._brought_by = weakref.ref(memory)
 
     def catch_up(self, memory: Memory) -> None:
         """Embed all that waits, a batch at a time, so that a query that comes meanwhile waits for no more than one."""
@@ -68,6 +76,10 @@ class Retrieval:
         vector_H = memory.embedder.embed([query])[0]
         with self._lock:
             found = self._vectors.nearest(vector_H, NEIGHBOURS)
+            self._read(memory)
+            wording = {identity: self._wording[identity] for identity, _ in found if identity in self._wording}
+        # The model gives an answer in the words that it was taught, whatever words the log holds.
+        self._index.reword(wording)
         listed = []
         for identity, similarity in found:
             known = self._index.get(identity)

@@ -14,6 +14,7 @@ from shammah_data.exchange import Attempt
 from shammah_data.judge import facts, normalize, same_facts
 from shammah_data.manifest import Evidence
 from shammah_data.trust import Record, shift
+from shammah_runtime.engine.backing import Neighbour
 from shammah_runtime.engine.evidence import Candidate, answer_ids, candidates, features, likelihood, sure
 from shammah_runtime.engine.model import Memory, Model
 from shammah_runtime.followup import depends_on_context
@@ -47,6 +48,7 @@ class VerifiedTier:
         self._most_tokens = most_tokens
         self._priors: dict[tuple[str, str], float] = {}
         self._looked: tuple[str, Memory, list[Candidate]] | None = None
+        self._neighbours: tuple[str, list[Neighbour]] = "", []
         self._found: tuple[str, list[str]] = "", []
         self._against: tuple[str, list[Candidate]] = "", []
 
@@ -61,8 +63,10 @@ class VerifiedTier:
     def _candidates(self, text: str, memory: Memory) -> list[Candidate]:
         if self._looked is not None and self._looked[0] == text and self._looked[1] is memory:
             return self._looked[2]
-        found = candidates(text, self._retrieval.neighbours(memory, text))
+        near = self._retrieval.neighbours(memory, text)
+        found = candidates(text, near)
         self._looked = text, memory, found
+        self._neighbours = text, near
         self._found = text, [one.answer for one in found]
         self._against = text, [one for one in found if one.agreeing is None and one.nearest.similarity >= _NEAR]
         return found
@@ -88,6 +92,11 @@ class VerifiedTier:
         """The answers that were found for a query when it was tried last, the likeliest first: drafts for the model's own."""
         asked, answers = self._found
         return answers if asked == text else []
+
+    def neighbours(self, text: str) -> list[Neighbour]:
+        """The earlier exchanges that were found for a query when it was tried last, the nearest first."""
+        asked, near = self._neighbours
+        return near if asked == text else []
 
     def against(self, text: str, answer: str) -> str | None:
         """What speaks against this answer of the model to a query that was tried last; None where nothing does.

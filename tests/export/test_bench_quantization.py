@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,7 +24,15 @@ with open(sys.argv[3], "w") as sink:
 
 
 @pytest.fixture(scope="module")
-def bench() -> ModuleType:
+def scripts() -> Iterator[None]:
+    """What the script imports lies beside it."""
+    sys.path.insert(0, str(SCRIPT.parent))
+    yield
+    sys.path.remove(str(SCRIPT.parent))
+
+
+@pytest.fixture(scope="module")
+def bench(scripts: None) -> ModuleType:
     spec = importlib.util.spec_from_file_location("bench_quantization", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
@@ -48,13 +57,6 @@ def test_the_loss_is_paired(bench: ModuleType) -> None:
     same = bench.compare(answers("x.x."), answers("x.x."), seed=0)
     assert (same["loss"], same["bound"], same["perplexity_ratio"]) == (0.0, 0.0, 1.0)
     assert bench.compare(answers("xxxx"), answers("x.x."), seed=0)["loss"] == 50.0
-
-
-def test_a_right_answer_holds_every_fact_in_one_of_its_ways(bench: ModuleType) -> None:
-    facts = ("5 to 10 days|5-10 days", "original payment")
-    assert bench.holds(facts, "It takes 5-10 days after the Original  Payment.")
-    assert not bench.holds(facts, "It takes 5-10 days.")
-    assert not bench.holds(facts, "The original payment: 7 days.")
 
 
 @pytest.fixture

@@ -160,6 +160,7 @@ class TinyHome:
             "least_steps": 1,
             # Every question has eight phrasings: what is left to balance is turns asked once, which a model this small needs.
             "balance": 1.0,
+            "embedder": "none",
             "epochs": 24,
             "learning_rate": 6e-3,
             "precision": "int8",

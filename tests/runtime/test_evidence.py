@@ -6,7 +6,8 @@ import pytest
 
 from fakes.memories import evidence
 from shammah_data.errors import ArtifactError
-from shammah_runtime.engine.evidence import MOST_ANSWERS, NAMES, Neighbour, candidates, features, likelihood, sure
+from shammah_runtime.engine.backing import Neighbour
+from shammah_runtime.engine.evidence import MOST_ANSWERS, NAMES, candidates, features, likelihood, sure
 
 
 def near(*rows: tuple[str, str, float]) -> list[Neighbour]:

@@ -85,3 +85,21 @@ def test_outcomes_of_an_answer() -> None:
     # Another version retrieves anew: what went well before says less.
     assert index.record("Ann.", "v2") == Record(0.5, 1)
     assert index.record("Bob.", "v1") == Record()
+
+
+def test_a_version_gives_answers_its_words_where_their_facts_are_the_same() -> None:
+    index = LearnedIndex()
+    paid = Known("p", "When is rent due?", "Rent is due on the 3rd of each month, by bank transfer.")
+    moved = Known("m", "When is it cold?", "The heating is off from May to September.")
+    index.add(paid)
+    index.add(moved)
+    words = "By bank transfer, rent is due on the 3rd of each month."
+    index.reword({"p": words, "m": "The heating is off from June to August.", "gone": "Nothing."})
+    assert index.get("p") == Known("p", "When is rent due?", words)
+    assert index.get("m") == moved
+    # What backs an answer knows it in these words now.
+    assert index.support("when is rent due", words) == pytest.approx(1.0)
+    assert index.support("when is rent due", paid.answer) == 0.0
+    match = index.nearest("when is rent due")
+    assert match is not None
+    assert match.known.answer == words

@@ -267,3 +267,14 @@ def test_the_store_checks_the_index_too(publish: Callable[..., str], home: Home)
     (store.folder(version) / "retrieval" / "learned.json").write_text("{}")
     with pytest.raises(Exception, match=r"learned\.json: not the bytes that were published"):
         store.verify(version)
+
+
+def test_an_answer_is_repeated_in_the_words_that_the_version_was_taught(
+    make_appliance: Make, publish: Callable[..., str], home: Home
+) -> None:
+    taught = "Old files are kept in the cellar of the north house, on shelf 4."
+    logged = "On shelf 4: old files are kept in the cellar of the north house."
+    ExchangeLog(home).append(Exchange(OTHER, logged, "teacher", id=ROWS[1][0]))
+    publish(SURE, rows=((ROWS[1][0], OTHER, taught),))
+    reply = ask(make_appliance(), "where do we store old files")
+    assert (reply.text, reply.proposal.repeats) == (taught, ROWS[1][0])

@@ -1,6 +1,5 @@
 """scripts/bench night: its figures, its questions, and one night of it on the tiny model."""
 
-import argparse
 import importlib.util
 import json
 import math
@@ -26,6 +25,12 @@ def _load(name: str) -> ModuleType:
 def figures(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(SCRIPTS))
     return importlib.import_module("night_figures")
+
+
+@pytest.fixture
+def streams(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    return importlib.import_module("streams")
 
 
 @pytest.fixture
@@ -89,9 +94,11 @@ def test_bands_are_by_logged_phrasings(figures: Any) -> None:
     assert found["10+"] == {"asked": 2, "right": 1.0, "accepted": 1.0}
 
 
-def test_facts_in_either_spelling(bench: Any) -> None:
-    assert bench.holds("It takes 5–10 Working Days.", ("5 to 10 working days|5–10 working days",))
-    assert not bench.holds("It takes 5 days.", ("5", "weeks"))
+def test_facts_in_either_spelling(streams: Any) -> None:
+    assert not streams.holds("It takes 5 days.", ())
+    assert streams.holds("It takes 5-10 days after the Original  Payment.", ("5 to 10 days|5-10 days", "original payment"))
+    assert streams.holds("It takes 5–10 Working Days.", ("5 to 10 working days|5–10 working days",))
+    assert not streams.holds("It takes 5 days.", ("5", "weeks"))
 
 
 STREAM = """
@@ -122,18 +129,17 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_what_is_asked(bench: Any, data: Path) -> None:
-    given = argparse.Namespace(data=data, sources="x", heldout=8, reserved=4, outside=5)
-    stream = bench._stream(data, 0, 9, "x", data / "out.jsonl")
-    assert [one.query for one in bench._exchanges(stream, 0)] == [f"thing {n % 3} number {n}" for n in range(9) if n % 3]
-    asked = bench._questions(given, stream, 0)
+def test_what_is_asked(streams: Any, data: Path) -> None:
+    stream = streams.stream(data, 0, 9, "x", data / "out.jsonl")
+    assert [one.query for one in streams.exchanges(stream, "test")] == [f"thing {n % 3} number {n}" for n in range(9) if n % 3]
+    asked = streams.questions(data, "x", stream, 8, 4, 5, 0)
     assert [one.kind for one in asked] == ["heldout"] * 8 + ["reserved"] * 4 + ["outside"]
     assert {one.cluster for one in asked[:8]} == {"x:1", "x:2"}
     assert {one.logged for one in asked[:8]} == {3}
     assert {one.cluster for one in asked[8:12]} == {"x:3"}
     assert asked[12].query == "the weather"
     assert len({one.query for one in asked}) == 13
-    assert asked == bench._questions(given, stream, 0)
+    assert asked == streams.questions(data, "x", stream, 8, 4, 5, 0)
 
 
 def test_a_missing_file_and_an_unknown_setting_are_told(

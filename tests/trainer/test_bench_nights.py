@@ -15,7 +15,8 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
 @pytest.fixture
-def bench() -> ModuleType:
+def bench(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
     spec = importlib.util.spec_from_file_location("bench_nights", SCRIPTS / "bench_nights.py")
     assert spec is not None
     assert spec.loader is not None

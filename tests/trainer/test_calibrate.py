@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shammah_data.binomial import lower_bound
+from shammah_runtime.engine.backing import Backing
 from shammah_runtime.engine.confidence import Features, confidence, features, logistic
 from shammah_trainer.calibrate import CERTAIN, NOTHING, PROBABLE, accepts, calibrate, fit
 
@@ -14,7 +15,7 @@ Label = tuple[Features, bool]
 
 def flat(logprob: float) -> Features:
     """Features of an answer whose tokens are all equally likely."""
-    return features([logprob] * 6, 0.0)
+    return features([logprob] * 6, Backing(0.0))
 
 
 def drawn(slope: float, intercept: float, count: int, seed: int = 0) -> list[Label]:
@@ -33,7 +34,7 @@ def test_a_known_curve_is_recovered(slope: float, intercept: float) -> None:
 
 
 def test_confidence_is_the_share_of_right_answers() -> None:
-    calibration = calibrate(drawn(5.0, 3.0, 4000), 0.95)
+    calibration, _ = calibrate(drawn(5.0, 3.0, 4000), 0.95)
     fresh = drawn(5.0, 3.0, 4000, seed=1)
     for low in (0.1, 0.3, 0.5, 0.7, 0.9):
         inside = [right for found, right in fresh if low <= confidence(calibration, found) < low + 0.1]
@@ -44,7 +45,7 @@ def test_the_threshold_keeps_the_target_on_fresh_answers() -> None:
     precisions = []
     certified = 0
     for seed in range(20):
-        calibration = calibrate(drawn(8.0, 5.0, 1000, seed), 0.95)
+        calibration, _ = calibrate(drawn(8.0, 5.0, 1000, seed), 0.95)
         taken = [right for found, right in drawn(8.0, 5.0, 4000, seed + 100) if accepts(calibration, found)]
         certified += calibration.certified
         precisions.append(sum(taken) / len(taken))
@@ -55,14 +56,14 @@ def test_the_threshold_keeps_the_target_on_fresh_answers() -> None:
 
 def test_separated_answers_are_told_apart() -> None:
     labels = [(flat(-0.01 - n / 1000), True) for n in range(30)] + [(flat(-1.0 - n / 10), False) for n in range(30)]
-    calibration = calibrate(labels, 0.95)
+    calibration, _ = calibrate(labels, 0.95)
     assert (calibration.accepted, calibration.accepted_right, calibration.examples) == (30, 30, 60)
     assert [accepts(calibration, found) for found, _ in labels] == [right for _, right in labels]
 
 
 @pytest.mark.parametrize("count", [0, 1, 5, 50])
 def test_nothing_right_accepts_nothing(count: int) -> None:
-    calibration = calibrate([(flat(-0.01 * n), False) for n in range(count)], 0.9)
+    calibration, _ = calibrate([(flat(-0.01 * n), False) for n in range(count)], 0.9)
     assert calibration.threshold == NOTHING
     assert calibration.accepted == 0
     assert not calibration.certified
@@ -71,23 +72,23 @@ def test_nothing_right_accepts_nothing(count: int) -> None:
 
 def test_the_surest_answer_being_wrong_accepts_nothing_of_a_few() -> None:
     labels = [(flat(-0.01), False), *((flat(-0.1 - n / 100), True) for n in range(4))]
-    assert calibrate(labels, 0.95).threshold == NOTHING
+    assert calibrate(labels, 0.95)[0].threshold == NOTHING
 
 
 def test_it_is_certified_by_the_bound_not_by_the_share() -> None:
     faultless = [(flat(-0.01 * n), True) for n in range(1, 60)]
-    assert not calibrate(faultless[:58], 0.95).certified
-    assert calibrate(faultless, 0.95).certified
+    assert not calibrate(faultless[:58], 0.95)[0].certified
+    assert calibrate(faultless, 0.95)[0].certified
 
 
 LOGPROBS = st.lists(st.floats(-30.0, 0.0), min_size=1, max_size=12)
-LABELS = st.lists(st.tuples(LOGPROBS.map(lambda logprobs: features(logprobs, 0.5)), st.booleans()), max_size=40)
+LABELS = st.lists(st.tuples(LOGPROBS.map(lambda logprobs: features(logprobs, Backing(0.5))), st.booleans()), max_size=40)
 
 
 @settings(deadline=None)
 @given(LABELS, st.sampled_from([0.5, 0.8, 0.9, 0.95, 1.0]))
 def test_what_is_claimed_reaches_the_target(labels: list[Label], target: float) -> None:
-    calibration = calibrate(labels, target)
+    calibration, _ = calibrate(labels, target)
     claimed = calibration.accepted_right, calibration.accepted
     assert calibration.examples == len(labels)
     assert calibration.accepted_right <= calibration.accepted <= len(labels)
@@ -102,7 +103,7 @@ def test_what_is_claimed_reaches_the_target(labels: list[Label], target: float) 
 def test_while_labels_are_few_only_the_surer_half_above_every_wrong_answer_passes() -> None:
     right = [(flat(-0.01 * n), True) for n in range(1, 9)]
     wrong = [(flat(-0.055), False), *((flat(-2.0 - n / 10), False) for n in range(10))]
-    calibration = calibrate(right + wrong, 0.95)
+    calibration, _ = calibrate(right + wrong, 0.95)
     assert not calibration.certified
     assert 1 <= calibration.accepted == calibration.accepted_right <= 3
     assert [right for found, right in right + wrong if accepts(calibration, found)] == [True] * calibration.accepted
@@ -115,9 +116,9 @@ def test_a_group_never_judges_the_curve_that_it_was_fitted_to() -> None:
     for group in range(24):
         # What speaks for an answer of this group has nothing to do with whether it is right.
         mean, right = -rng.uniform(0.0, 0.3), rng.random() < 0.5
-        labels += [(features([mean] * 6, 0.5 + 0.01 * rng.random()), right) for _ in range(8)]
+        labels += [(features([mean] * 6, Backing(0.5 + 0.01 * rng.random())), right) for _ in range(8)]
         groups += [group] * 8
-    apart = calibrate(labels, 0.9, groups)
+    apart, _ = calibrate(labels, 0.9, groups)
     assert not apart.certified
     assert sum(accepts(apart, found) for found, _ in labels) <= 32
 
@@ -129,7 +130,7 @@ def test_the_promise_is_kept_over_two_hundred_draws(count: int) -> None:
     fresh = drawn(8.0, 4.0, 400, 999)
     broken = 0
     for seed in range(200):
-        calibration = calibrate(drawn(8.0, 4.0, count, seed), 0.95)
+        calibration, _ = calibrate(drawn(8.0, 4.0, count, seed), 0.95)
         taken = [right for found, right in fresh if accepts(calibration, found)]
         wrong = len(taken) - sum(taken)
         broken += bool(taken) and 1.0 - lower_bound(wrong, len(taken)) < 0.95
@@ -139,15 +140,20 @@ def test_the_promise_is_kept_over_two_hundred_draws(count: int) -> None:
 @settings(deadline=None)
 @given(LABELS, LOGPROBS, st.floats(0.0, 1.0))
 def test_confidence_never_falls_when_every_token_is_likelier(labels: list[Label], logprobs: list[float], share: float) -> None:
-    calibration = calibrate(labels, 0.9)
+    calibration, _ = calibrate(labels, 0.9)
     better = [logprob * share for logprob in logprobs]
-    assert confidence(calibration, features(better, 0.5)) >= confidence(calibration, features(logprobs, 0.5)) - 1e-12
+    lower, higher = (confidence(calibration, features(some, Backing(0.5))) for some in (logprobs, better))
+    assert higher >= lower - 1e-12
     assert all(weight >= 0 for weight in calibration.weights.values())
 
 
 def test_answers_without_any_chance_do_no_harm() -> None:
-    labels = [(features([], 0.0), False), (features([-math.inf], 0.0), False), *((flat(-0.01), True) for _ in range(20))]
-    calibration = calibrate(labels, 0.9)
+    labels = [
+        (features([], Backing(0.0)), False),
+        (features([-math.inf], Backing(0.0)), False),
+        *((flat(-0.01), True) for _ in range(20)),
+    ]
+    calibration, _ = calibrate(labels, 0.9)
     assert math.isfinite(calibration.intercept)
-    assert not accepts(calibration, features([], 1.0))
+    assert not accepts(calibration, features([], Backing(1.0)))
     assert accepts(calibration, flat(-0.01))

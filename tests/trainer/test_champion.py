@@ -9,7 +9,7 @@ import pytest
 
 from shammah_data.home import Home
 from shammah_data.manifest import CacheShape, Calibration, ChatFormat, FileEntry, Golden, GraphEntry, Manifest
-from shammah_data.similarity import Support
+from shammah_runtime.engine.backing import Backing
 from shammah_runtime.engine.confidence import features
 from shammah_trainer.champion import Remembered, past_of
 from shammah_trainer.dataset import Dataset, Example
@@ -78,35 +78,39 @@ def test_to_a_version_that_saw_nothing_every_question_is_fair(runs: Path) -> Non
 
 
 def answered(example: Example, text: str) -> Outcome:
-    return Outcome(example, "phrasing", text, features((-0.1, -0.2), 0.3), True, False, "", 12.0, 2)
+    return Outcome(example, "phrasing", text, features((-0.1, -0.2), Backing(0.3)), True, False, "", 12.0, 2)
 
 
 def test_answers_are_remembered_and_judged_anew(tmp_path: Path) -> None:
     home = Home(tmp_path)
     remembered = Remembered(home, "v0001")
-    support = Support()
-    assert remembered.outcome("phrasing", NEW_PHRASING, 64, support) is None
+    known = Backing(0.4)
+
+    def backs(query: str, answer: str) -> Backing:
+        return known
+
+    assert remembered.outcome("phrasing", NEW_PHRASING, 64, backs) is None
     assert remembered.loss(NEW_PHRASING) == (False, None)
     remembered.add([answered(NEW_PHRASING, "Ask Marta.")], 64, [(NEW_PHRASING, (3.5, 7)), (NEW_GROUP, None)])
     remembered.write(["v0001"])
     again = Remembered(home, "v0001")
-    support.add(TAUGHT.id, NEW_PHRASING.query, "Ask Marta.")
-    found = again.outcome("phrasing", NEW_PHRASING, 64, support)
+    known = Backing(1.0, 0.8, 0.3)
+    found = again.outcome("phrasing", NEW_PHRASING, 64, backs)
     assert found is not None
     assert (found.text, found.right, found.finished, found.tokens) == ("Ask Marta.", True, True, 2)
     assert found.features["mean"] == answered(NEW_PHRASING, "").features["mean"]
-    # How well an answer is supported depends on what is known today.
-    assert found.features["support"] == pytest.approx(1.0)
+    # How well an answer is backed depends on what is known today.
+    assert [found.features[name] for name in ("support", "near", "gap")] == [1.0, 0.8, 0.3]
     assert again.loss(NEW_PHRASING) == (True, (3.5, 7))
     assert again.loss(NEW_GROUP) == (True, None)
     # Another length, another reference, another kind of question.
-    assert again.outcome("phrasing", NEW_PHRASING, 32, support) is None
+    assert again.outcome("phrasing", NEW_PHRASING, 32, backs) is None
     corrected = Example("5", NEW_PHRASING.query, "Ask Petra on day 4.", group=0)
-    changed = again.outcome("phrasing", corrected, 64, support)
+    changed = again.outcome("phrasing", corrected, 64, backs)
     assert changed is not None
     assert not changed.right
     assert again.loss(corrected) == (False, None)
-    outside = again.outcome("outside", NEW_PHRASING, 64, support)
+    outside = again.outcome("outside", NEW_PHRASING, 64, backs)
     assert outside is not None
     assert not outside.right
 
@@ -121,4 +125,4 @@ def test_versions_that_are_gone_are_forgotten_and_a_damaged_file_is_made_again(t
     assert file.name == "v0002.json"
     assert not file.stat().st_mode & 0o077
     file.write_text("{")
-    assert Remembered(home, "v0002").outcome("phrasing", NEW_PHRASING, 64, Support()) is None
+    assert Remembered(home, "v0002").outcome("phrasing", NEW_PHRASING, 64, lambda *_: Backing()) is None

@@ -7,8 +7,8 @@ import pytest
 
 from fakes.tiny import exchanges
 from shammah_data.manifest import CacheShape
-from shammah_data.similarity import Support
 from shammah_export.export import export_model
+from shammah_runtime.engine.backing import Backing
 from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_runtime.engine.decoder import Decoder
 from shammah_runtime.engine.session import GraphSession
@@ -111,6 +111,10 @@ def test_one_of_each_group_is_matched_before_a_second(trained: Decoder, encoder:
     assert found.wins == 1.0
 
 
+def nothing(query: str, answer: str) -> Backing:
+    return Backing()
+
+
 def test_answers_are_labelled_by_the_judge(trained: Decoder) -> None:
     right, reworded, other = EXAMPLES[0], EXAMPLES[4], EXAMPLES[8]
     asked: list[tuple[Kind, Example]] = [
@@ -120,8 +124,10 @@ def test_answers_are_labelled_by_the_judge(trained: Decoder) -> None:
         ("outside", replace(right, target="")),
     ]
     counted: list[tuple[int, int]] = []
-    known = Support()
-    known.add(right.id, right.query, right.target)
+
+    def known(query: str, answer: str) -> Backing:
+        return Backing(1.0, 0.9, 0.4) if answer == right.target else Backing()
+
     outcomes = answer_all(trained, asked, known, 60, lambda done, total: counted.append((done, total)))
     assert [outcome.right for outcome in outcomes] == [True, True, False, False]
     assert [outcome.kind for outcome in outcomes] == ["phrasing", "phrasing", "group", "outside"]
@@ -129,12 +135,13 @@ def test_answers_are_labelled_by_the_judge(trained: Decoder) -> None:
     assert "number" in outcomes[2].reason
     assert all(outcome.finished for outcome in outcomes)
     assert outcomes[0].features["mean"] > -0.2
-    assert [outcome.features["support"] for outcome in outcomes][:2] == [pytest.approx(1.0), 0.0]
+    assert [outcome.features["support"] for outcome in outcomes][:2] == [1.0, 0.0]
+    assert [outcome.features["near"] for outcome in outcomes][:2] == [0.9, 0.0]
     assert counted == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 def test_an_answer_that_does_not_end_is_wrong(trained: Decoder) -> None:
-    (outcome,) = answer_all(trained, [("phrasing", EXAMPLES[0])], Support(), 3, no_count)
+    (outcome,) = answer_all(trained, [("phrasing", EXAMPLES[0])], nothing, 3, no_count)
     assert not outcome.finished
     assert not outcome.right
     assert outcome.reason == "did not end"
@@ -142,13 +149,13 @@ def test_an_answer_that_does_not_end_is_wrong(trained: Decoder) -> None:
 
 def test_times_are_those_of_the_clock(trained: Decoder) -> None:
     ticks = iter([10.0, 10.25, 11.0, 11.5])
-    outcomes = answer_all(trained, [("phrasing", EXAMPLES[0])] * 2, Support(), 60, no_count, clock=lambda: next(ticks))
+    outcomes = answer_all(trained, [("phrasing", EXAMPLES[0])] * 2, nothing, 60, no_count, clock=lambda: next(ticks))
     assert [outcome.milliseconds for outcome in outcomes] == [250.0, 500.0]
 
 
 def test_a_query_too_long_to_be_asked_is_not_answered_and_stops_nothing(trained: Decoder) -> None:
     endless = Example("x", "scanner " * 2000, EXAMPLES[0].target)
-    outcomes = answer_all(trained, [("phrasing", endless), ("phrasing", EXAMPLES[0])], Support(), 24, no_count)
+    outcomes = answer_all(trained, [("phrasing", endless), ("phrasing", EXAMPLES[0])], nothing, 24, no_count)
     assert (outcomes[0].right, outcomes[0].finished, outcomes[0].text) == (False, False, "")
     assert "do not fit" in outcomes[0].reason
     assert outcomes[1].right

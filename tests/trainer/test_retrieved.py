@@ -19,6 +19,7 @@ from shammah_runtime.engine.evidence import NAMES, likelihood, sure
 from shammah_trainer.base import Base
 from shammah_trainer.calibrate import NOTHING
 from shammah_trainer.dataset import Dataset, Example
+from shammah_trainer.earlier import Earlier
 from shammah_trainer.evaluate import Kind
 from shammah_trainer.retrieved import Lookup, Tried, build_index, fit, fit_evidence
 
@@ -115,8 +116,20 @@ def test_the_index_holds_every_exchange_that_stands_alone(
     seen: list[tuple[int, int]] = []
     staging = tmp_path / "staging"
     staging.mkdir()
+    earlier = Earlier(dataset, embedder_folder)
+    earlier.look_up([one for _, one in questions])
+    own: list[bool | None] = [None] * len(questions)
     found = build_index(
-        decoder, "int8/model.onnx", dataset, questions, embedder_folder, staging, 0.9, lambda *done: seen.append(done)
+        decoder,
+        "int8/model.onnx",
+        dataset,
+        questions,
+        earlier,
+        own,
+        embedder_folder,
+        staging,
+        0.9,
+        lambda *done: seen.append(done),
     )
     assert found is not None
     assert seen[-1] == (6, 6)
@@ -134,5 +147,7 @@ def test_the_index_holds_every_exchange_that_stands_alone(
 
 def test_without_an_embedder_nothing_is_written(tmp_path: Path) -> None:
     decoder = cast(Decoder, None)
-    assert build_index(decoder, "g", Dataset((), (), (), 0), [], tmp_path / "none", tmp_path, 0.9, lambda *_: None) is None
+    dataset, folder = Dataset((), (), (), 0), tmp_path / "none"
+    earlier = Earlier(dataset, folder)
+    assert build_index(decoder, "g", dataset, [], earlier, [], folder, tmp_path, 0.9, lambda *_: None) is None
     assert list(tmp_path.iterdir()) == []

@@ -11,7 +11,6 @@ from typing import Any
 from shammah_data.exchange import Message
 from shammah_data.manifest import CacheShape, Golden, GraphEntry, Retrieval
 from shammah_data.settings import TrainSettings
-from shammah_data.similarity import Support
 from shammah_export.export import ExportReport, export_model
 from shammah_export.parity import LIMITS, measure_parity, within_limits
 from shammah_export.precision import BITS, LARGEST_BLOCK, Precision
@@ -25,9 +24,9 @@ from shammah_trainer.batches import Encoder
 from shammah_trainer.calibrate import calibrate
 from shammah_trainer.dataset import Dataset, Example
 from shammah_trainer.duplicates import near_duplicates
-from shammah_trainer.evaluate import Kind, Outcome, answer_all, heldout_losses, match_answers, mean_of
+from shammah_trainer.earlier import Earlier
+from shammah_trainer.evaluate import Backs, Kind, Outcome, answer_all, heldout_losses, match_answers, mean_of
 from shammah_trainer.footprint import measure_footprint
-from shammah_trainer.likeness import nearest
 from shammah_trainer.matching import Matching
 from shammah_trainer.outside import QUERIES
 from shammah_trainer.progress import Reporter
@@ -51,15 +50,15 @@ _CONTEXTS = 8
 class Assessment:
     """All that was measured of one graph.
 
-    `losses`: (nats, tokens) of the held-out phrasings, then of the held-out groups; None for what does not fit. `support`
-    holds what was trained on, `most_tokens` is the longest answer that was allowed.
+    `losses`: (nats, tokens) of the held-out phrasings, then of the held-out groups; None for what does not fit. `backing`
+    knows what was trained on, `most_tokens` is the longest answer that was allowed.
     """
 
     graph: GraphEntry
     shape: CacheShape
     outcomes: tuple[Outcome, ...]
     losses: tuple[tuple[float, int] | None, ...]
-    support: Support
+    backing: Backs
     most_tokens: int
     matching: Matching
     parity_reasons: tuple[str, ...]
@@ -123,22 +122,16 @@ def assess(
     matching = match_answers(decoder, encoder, judged, train.seed, reporter.counter("match"))
     figures["matching"] = asdict(matching)
 
-    support = Support()
-    for example in dataset.train:
-        # As the runtime will know it: from the log, in the words that were given.
-        support.add(example.id, example.query, example.given or example.target)
     most = min(_ANSWER_TOKENS, context // 2)
-    questions = _questions(dataset, train.seed)
-    like = nearest([example.query for example in dataset.train], [example.query for _, example in questions])
-
-    def likely(query: str) -> list[str]:
-        return [dataset.train[like[query]].target] if query in like else []
-
-    outcomes = answer_all(decoder, questions, support, most, reporter.counter("answer"), likely=likely)
+    questions = questions_of(dataset, train.seed)
+    earlier = Earlier(dataset, embedder)
+    earlier.look_up([example for _, example in questions])
+    outcomes = answer_all(decoder, questions, earlier.backing, most, reporter.counter("answer"), likely=earlier.likely)
     reporter.end()
     # Every unanswerable question stands alone; numbers below zero are no group's.
     groups = [-1 - n if outcome.kind == "outside" else outcome.example.group for n, outcome in enumerate(outcomes)]
-    calibration = calibrate([(outcome.features, outcome.right) for outcome in outcomes], train.target_precision, groups)
+    labels = [(outcome.features, outcome.right) for outcome in outcomes]
+    calibration, given = calibrate(labels, train.target_precision, groups)
     figures["heldout"] = counts(outcomes, calibration)
     figures["calibration"] = {
         "threshold": calibration.threshold,
@@ -151,7 +144,8 @@ def assess(
     path = f"{train.precision}/model.onnx"
     graph = GraphEntry(path, "cpu", train.precision, golden, calibration, agreement)
     counter = reporter.counter("retrieve")
-    indexed = build_index(decoder, path, dataset, questions, embedder, staging, train.target_precision, counter)
+    own = [label[1] if one else None for label, one in zip(labels, given, strict=True)]
+    indexed = build_index(decoder, path, dataset, questions, earlier, own, embedder, staging, train.target_precision, counter)
     if indexed is not None:
         reporter.end()
         figures["retrieved"] = indexed.figures
@@ -159,7 +153,9 @@ def assess(
     retrieval = indexed.retrieval if indexed is not None else None
     prompts = [one.prompt_ids for one in golden]
     figures["footprint"] = measure_footprint(folder / "model.onnx", shape, prompts, train.threads or 2)
-    return Assessment(graph, shape, tuple(outcomes), tuple(losses), support, most, matching, tuple(reasons), figures, retrieval)
+    return Assessment(
+        graph, shape, tuple(outcomes), tuple(losses), earlier.backing, most, matching, tuple(reasons), figures, retrieval
+    )
 
 
 def _golden(decoder: Decoder, outcomes: Sequence[Outcome]) -> tuple[Golden, ...]:
@@ -177,7 +173,7 @@ def _golden(decoder: Decoder, outcomes: Sequence[Outcome]) -> tuple[Golden, ...]
     return (first[1], *sure[: _GOLDEN_PROMPTS - 1])
 
 
-def _questions(dataset: Dataset, seed: int) -> list[tuple[Kind, Example]]:
+def questions_of(dataset: Dataset, seed: int) -> list[tuple[Kind, Example]]:
     """What the model is asked: both held-out sets, and queries that it cannot answer unless somebody taught it."""
     taught = [example.query for example in dataset.train]
     twins = near_duplicates([*taught, *QUERIES])

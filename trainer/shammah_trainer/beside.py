@@ -66,7 +66,7 @@ def beside_champion(
             version,
             questions,
             heldout,
-            found.support,
+            found.backing,
             found.most_tokens,
             train.max_length,
             train.threads or 2,

@@ -6,7 +6,7 @@ What it answered once is kept (home/cache/heldout/VERSION.json), so that a night
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,13 @@ from shammah_data.errors import ArtifactError
 from shammah_data.home import Home
 from shammah_data.judge import judge, normalize
 from shammah_data.manifest import GraphEntry, Manifest
-from shammah_data.similarity import Support
 from shammah_data.store import ModelStore
 from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_runtime.engine.decoder import Decoder
 from shammah_runtime.engine.session import GraphSession
 from shammah_trainer.dataset import Dataset, Example
 from shammah_trainer.duplicates import near_duplicates
-from shammah_trainer.evaluate import Kind, Outcome, Report, answer_all, heldout_losses
+from shammah_trainer.evaluate import Backs, Kind, Outcome, Report, answer_all, heldout_losses
 
 Loss = tuple[float, int] | None
 
@@ -77,13 +76,13 @@ class Remembered:
         except (OSError, ValueError, TypeError):
             pass  # it is made again
 
-    def outcome(self, kind: Kind, example: Example, most: int, support: Support) -> Outcome | None:
+    def outcome(self, kind: Kind, example: Example, most: int, backing: Backs) -> Outcome | None:
         """The answer that was given, judged anew."""
         found = self._found.get(_key("answer", example, most))
         if found is None:
             return None
         verdict = judge(example.target, found["text"])
-        known = {**found["features"], "support": support.of(example.query, found["text"])}
+        known = {**found["features"], **asdict(backing(example.query, found["text"]))}
         right = kind != "outside" and verdict.right and found["finished"]
         return Outcome(
             example, kind, found["text"], known, found["finished"], right, verdict.reason, found["ms"], found["tokens"]
@@ -141,7 +140,7 @@ def ask_champion(
     version: str,
     questions: Sequence[tuple[Kind, Example]],
     examples: Sequence[Example],
-    support: Support,
+    backing: Backs,
     most: int,
     max_length: int,
     threads: int,
@@ -156,7 +155,7 @@ def ask_champion(
     if graph is None:
         raise ArtifactError(f"{version} holds no graph for the CPU: it cannot be compared with")
     remembered = Remembered(home, version)
-    new = [(kind, example) for kind, example in questions if remembered.outcome(kind, example, most, support) is None]
+    new = [(kind, example) for kind, example in questions if remembered.outcome(kind, example, most, backing) is None]
     unscored = [example for example in examples if not remembered.loss(example)[0]]
     if new or unscored:
         from shammah_trainer.batches import Encoder
@@ -165,11 +164,11 @@ def ask_champion(
         tokenizer = ChatTokenizer(folder / "tokenizer.json", manifest.chat)
         decoder = Decoder(GraphSession(folder / graph.path, manifest.shape, "cpu", threads), tokenizer, manifest.stop_ids)
         encoder = Encoder(tokenizer, manifest.stop_ids, min(max_length, manifest.shape.context))
-        outcomes = answer_all(decoder, new, support, most, counter(f"{version} answers"))
+        outcomes = answer_all(decoder, new, backing, most, counter(f"{version} answers"))
         losses = heldout_losses(decoder, encoder, unscored, counter(f"{version} scores"))
         remembered.add(outcomes, most, list(zip(unscored, losses, strict=True)))
         remembered.write(store.versions())
-    answered = [remembered.outcome(kind, example, most, support) for kind, example in questions]
+    answered = [remembered.outcome(kind, example, most, backing) for kind, example in questions]
     return Answers(
         manifest,
         graph,

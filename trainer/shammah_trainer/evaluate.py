@@ -10,7 +10,7 @@ import numpy as np
 
 from shammah_data.errors import InputError
 from shammah_data.judge import judge
-from shammah_data.similarity import Support
+from shammah_runtime.engine.backing import Backing
 from shammah_runtime.engine.confidence import Features, features
 from shammah_runtime.engine.decoder import Decoder
 from shammah_runtime.engine.decoding import Decoding
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # phrasing: another phrasing of a trained group; group: of a group never trained on; outside: nobody can answer it here.
 Kind = Literal["phrasing", "group", "outside"]
 Report = Callable[[int, int], None]
+# What was trained on says so much for an answer to a query.
+Backs = Callable[[str, str], Backing]
 # Held-out queries whose answers are scored after each other's queries; the work grows with the square.
 MOST_MATCHED = 24
 
@@ -49,7 +51,7 @@ class Outcome:
 def answer_all(
     decoder: Decoder,
     examples: Sequence[tuple[Kind, Example]],
-    support: Support,
+    backing: Backs,
     max_tokens: int,
     report: Report,
     clock: Callable[[], float] = time.monotonic,
@@ -57,7 +59,7 @@ def answer_all(
 ) -> list[Outcome]:
     """Let the model answer every example greedily, as it will when it serves; a right answer holds the facts.
 
-    `support` holds what was trained on. `likely(query)`: answers that the model may well give; they make it faster and change
+    `backing` knows what was trained on. `likely(query)`: answers that the model may well give; they make it faster and change
     nothing.
     """
     outcomes = []
@@ -69,7 +71,7 @@ def answer_all(
             answer = decoder.generate(prompt, Decoding(max_tokens=max_tokens), answers=drafts)
         except InputError as error:
             # Too long to be asked: when it serves, such a query is declined as well.
-            nothing = features((), 0.0)
+            nothing = features((), Backing())
             outcomes.append(Outcome(example, kind, "", nothing, False, False, str(error), (clock() - began) * 1000.0))
             report(done + 1, len(examples))
             continue
@@ -79,7 +81,7 @@ def answer_all(
                 example,
                 kind,
                 answer.text,
-                features(answer.logprobs, support.of(example.query, answer.text)),
+                features(answer.logprobs, backing(example.query, answer.text)),
                 answer.finished,
                 kind != "outside" and verdict.right and answer.finished,
                 verdict.reason if answer.finished else "did not end",

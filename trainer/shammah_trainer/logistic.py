@@ -18,6 +18,10 @@ class Prior:
     widths: Mapping[str, float]
     intercept: float = 0.0
 
+    def of(self, names: Sequence[str]) -> "Prior":
+        """The same of some of the weights."""
+        return Prior({n: self.weights[n] for n in names}, {n: self.widths[n] for n in names}, self.intercept)
+
 
 def fit_logistic(rows: Sequence[Mapping[str, float]], right: Sequence[bool], prior: Prior) -> tuple[dict[str, float], float]:
     """Weights and intercept of P(right) = 1 / (1 + exp(-(w . features + intercept))), by Newton's method.

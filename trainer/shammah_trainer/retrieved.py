@@ -20,15 +20,11 @@ from shammah_data.errors import InputError
 from shammah_data.judge import judge, normalize
 from shammah_data.learned import FOLDER, Learned, LearnedAnswer, LearnedExchange
 from shammah_data.manifest import Evidence, Retrieval
-from shammah_data.nearest import Nearest
 from shammah_data.trust import CAUTIOUS, Record, fit_prior
 from shammah_runtime.engine.decoder import Decoder
-from shammah_runtime.engine.embedder import Embedder
 from shammah_runtime.engine.evidence import (
-    NEIGHBOURS,
     Candidate,
     Features,
-    Neighbour,
     answer_ids,
     candidates,
     features,
@@ -37,6 +33,7 @@ from shammah_runtime.engine.evidence import (
 )
 from shammah_trainer.calibrate import CERTAIN, NOTHING, PROBABLE
 from shammah_trainer.dataset import Dataset, Example
+from shammah_trainer.earlier import Earlier
 from shammah_trainer.evaluate import Kind
 from shammah_trainer.logistic import Prior, fit_logistic
 
@@ -88,6 +85,8 @@ def build_index(
     graph: str,
     dataset: Dataset,
     questions: Sequence[tuple[Kind, Example]],
+    earlier: Earlier,
+    own: Sequence[bool | None],
     embedder: Path,
     staging: Path,
     target_precision: float,
@@ -95,22 +94,17 @@ def build_index(
 ) -> Retrieved | None:
     """Write the learned index into `staging` and measure the evidence on the held-out `questions`; None without an embedder.
 
-    `graph` is the path that the manifest names the decoder's graph by. Raises ArtifactError for a damaged embedder.
+    `graph` is the path that the manifest names the decoder's graph by. `earlier` has looked the questions up. `own`: of each
+    question, whether the model's own answer is right, where that one is given; None where it is not.
     """
-    if not (embedder / card.NAME).exists():
+    reader, known = earlier.reader, earlier.known
+    if reader is None or earlier.vectors_NH is None:
         return None
-    reader = Embedder(embedder)
-    # An answer to a follow-up means nothing without what it follows.
-    known = [example for example in dataset.train if not example.context]
     held_out = [one for one in (*dataset.heldout_phrasings, *dataset.heldout_groups) if not one.context]
-    if not known:
-        return None
-    vectors_NH = reader.embed([example.query for example in (*known, *held_out)])
-    index = Nearest(vectors_NH.shape[1])
-    index.add([example.id for example in known], vectors_NH[: len(known)])
+    vectors_NH = np.concatenate([earlier.vectors_NH, reader.embed([example.query for example in held_out])])
     priors = _Priors(decoder)
-    lookups = _look_up(decoder, priors, reader, index, known, questions, report)
-    evidence = fit_evidence(lookups, target_precision)
+    lookups = _look_up(decoder, priors, earlier, questions, report)
+    evidence = fit_evidence(lookups, target_precision, own)
     records = _records(lookups, evidence)
     texts = list(dict.fromkeys(example.target for example in (*known, *held_out)))
     answers = []
@@ -152,21 +146,13 @@ class _Priors:
 def _look_up(
     decoder: Decoder,
     priors: _Priors,
-    reader: Embedder,
-    index: Nearest,
-    known: Sequence[Example],
+    earlier: Earlier,
     questions: Sequence[tuple[Kind, Example]],
     report: Report,
 ) -> list[Lookup]:
-    by_id = {example.id: example for example in known}
-    vectors_NH = reader.embed([example.query for _, example in questions])
     lookups = []
-    for done, ((kind, example), vector_H) in enumerate(zip(questions, vectors_NH, strict=True)):
-        near = [
-            Neighbour(identity, by_id[identity].query, by_id[identity].target, cosine)
-            for identity, cosine in index.nearest(vector_H, NEIGHBOURS)
-        ]
-        found = [one for one in candidates(example.query, near) if one.agreeing is not None]
+    for done, (kind, example) in enumerate(questions):
+        found = [one for one in candidates(example.query, earlier.neighbours(example.query)) if one.agreeing is not None]
         tried = tuple(
             Tried(one.answer, told, kind != "outside" and bool(judge(example.target, one.answer)))
             for one, told in zip(found, _weighed(decoder, priors, example, found), strict=True)
@@ -189,23 +175,30 @@ def _weighed(decoder: Decoder, priors: _Priors, example: Example, found: Sequenc
     return [features(one, logprobs, priors.of(one.answer)) for one, logprobs in zip(found, scores, strict=True)]
 
 
-def fit_evidence(lookups: Sequence[Lookup], target_precision: float) -> Evidence:
+def fit_evidence(lookups: Sequence[Lookup], target_precision: float, own: Sequence[bool | None] | None = None) -> Evidence:
     """Weights by Newton's method on the penalized likelihood, and a threshold from answers that were not fitted to.
 
-    Chosen as that of the model's own answers is (`shammah_trainer.calibrate`): on pooled out-of-fold chances, whose folds do
-    not divide a group, the most answers whose precision is at least the target with 95% confidence; failing that, as likely as
-    not; failing that, the surer half of the answers surer than every wrong one.
+    An earlier answer is only tried where the model's own is not given: the threshold is chosen on those questions, for the
+    precision of all that is given, own answers included (`own`, see `build_index`). Chosen as that of the model's own answers
+    is (`shammah_trainer.calibrate`): on out-of-fold chances, whose folds do not divide a group, the most answers whose
+    precision is at least the target with 95% confidence; failing that, as likely as not; failing that, the surer half of the
+    answers surer than every wrong one.
     """
     weights, intercept = fit(lookups)
-    apart: list[list[tuple[float, bool]]] = []
+    apart: list[list[tuple[float, bool]]] = [[] for _ in lookups]
     folds = {group: n % _FOLDS for n, group in enumerate(sorted({one.group for one in lookups}, key=_order))}
     for fold in sorted(set(folds.values())):
-        curve = fit([one for one in lookups if folds[one.group] != fold])
-        apart += _scored([one for one in lookups if folds[one.group] == fold], _evidence(*curve, target_precision))
-    accepted, right, certified = _accepted(apart, target_precision)
+        curve = _evidence(*fit([one for one in lookups if folds[one.group] != fold]), target_precision)
+        for n, lookup in enumerate(lookups):
+            if folds[lookup.group] == fold:
+                apart[n] = _scored([lookup], curve)[0]
+    given = [right for right in own or () if right is not None]
+    left = [n for n in range(len(lookups)) if own is None or own[n] is None]
+    accepted, right, certified = _accepted([apart[n] for n in left], target_precision, given)
     curve_of_all = _evidence(weights, intercept, target_precision)
     # The curve fitted to all has a scale of its own: on it, too, as many answers are given.
-    threshold = next((step for step, given in _steps(_scored(lookups, curve_of_all)) if len(given) >= accepted > 0), NOTHING)
+    scored = _scored([lookups[n] for n in left], curve_of_all)
+    threshold = next((step for step, found in _steps(scored) if len(found) >= accepted > 0), NOTHING)
     found = _evidence(weights, intercept, target_precision, threshold, len(lookups), accepted, right, certified)
     prior_right, prior_wrong = fit_prior(_records(lookups, found).values())
     return replace(found, prior_right=prior_right, prior_wrong=prior_wrong)
@@ -233,11 +226,14 @@ def _evidence(
     return Evidence(weights, intercept, threshold, target, examples, accepted, right, certified, *CAUTIOUS)
 
 
-def _accepted(scored: Sequence[Sequence[tuple[float, bool]]], target: float) -> tuple[int, int, bool]:
-    """How many answers are given, how many of them are right, and whether the bound holds at the higher confidence."""
+def _accepted(scored: Sequence[Sequence[tuple[float, bool]]], target: float, own: Sequence[bool]) -> tuple[int, int, bool]:
+    """How many earlier answers are given, how many of them are right, and whether the bound holds at the higher confidence.
+
+    `own`: whether the answers that are given before them are right.
+    """
     steps = [given for _, given in _steps(scored)]
     for error in (CERTAIN, PROBABLE):
-        good = [given for given in steps if lower_bound(sum(given), len(given), error) >= target]
+        good = [given for given in steps if lower_bound(sum(given) + sum(own), len(given) + len(own), error) >= target]
         if good:
             return len(good[-1]), sum(good[-1]), error == CERTAIN
     faultless = max((len(given) for given in steps if all(given)), default=0)

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
+from shammah_data import embedder as card
 from shammah_data.durable import PRIVATE_FILE, atomic_write, private_folder
 from shammah_data.errors import ShammahError
 from shammah_data.exchange import RunRecord
@@ -125,6 +126,18 @@ def _stale(found: State) -> str:
     return f"; {', '.join(found.stale)} may know what was forgotten: --force trains without it" if found.stale else ""
 
 
+def equip(home: Home, wanted: str, say: Callable[[str], None]) -> None:
+    """Make the embedder of a home without one, unless `wanted` is "none"; a night does without where that cannot be."""
+    from shammah_trainer.embedder import make_embedder
+
+    if wanted == "none" or (home.embedder / card.NAME).exists():
+        return
+    try:
+        make_embedder(wanted, home, say)
+    except ShammahError as error:
+        say(f"earlier answers are found by their words only: {error}")
+
+
 class _Run:
     def __init__(
         self,
@@ -166,6 +179,7 @@ class _Run:
         found = read_snapshot(self._folder / "snapshot.parquet")
         self._trained_on = {str(row["id"]) for row in found}
         left_out = self._log.read(lambda session: left_out_of(session, until), wait=10.0)
+        equip(self._home, self._train.embedder, say)
         likeness = likeness_of(self._home, self._train.threads or 2, say)
         dataset = self._stages.split(found, self._train.seed, likeness, left_out)
         replay = replayed(dataset) if self._train.replay else ()

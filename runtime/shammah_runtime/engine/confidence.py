@@ -1,41 +1,41 @@
-"""How sure the model is of its own answer: pure functions of token log-probabilities.
+"""How sure the model is of its own answer: pure functions of token log-probabilities and of what backs it.
 
 The trainer fits the calibration with these functions and the runtime applies it with them.
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from shammah_data.errors import ArtifactError
 from shammah_data.manifest import Calibration
+from shammah_runtime.engine.backing import Backing
 
 _OPENING = 4
 # Below this a token is as good as impossible, and no more can be learned from how impossible it is.
 LOWEST = -20.0
 
 Features = dict[str, float]
+_FULL = Backing(1.0, 1.0, 1.0)
 # Of the token log-probabilities, in nats: their mean, the most doubtful one, and the mean of the first ones, where a model
 # decides which answer it gives.
-# support: how alike the nearest known query with the very same answer is, from 0 to 1 (shammah_data.similarity).
-NAMES = ("mean", "least", "opening", "support")
+# support, near, gap: see Backing.
+OWN = ("mean", "least", "opening")
+NAMES = (*OWN, "support", "near", "gap")
 
 
-def features(logprobs: Sequence[float], support: float) -> Features:
+def features(logprobs: Sequence[float], backed: Backing) -> Features:
     """What speaks for an answer, its end token included among the log-probabilities; an empty answer is impossible."""
     if not logprobs:
-        return {**dict.fromkeys(NAMES, -math.inf), "support": support}
+        return dict.fromkeys(OWN, -math.inf) | asdict(backed)
     opening = logprobs[:_OPENING]
-    return {
-        "mean": sum(logprobs) / len(logprobs),
-        "least": min(logprobs),
-        "opening": sum(opening) / len(opening),
-        "support": support,
-    }
+    own = {"mean": sum(logprobs) / len(logprobs), "least": min(logprobs), "opening": sum(opening) / len(opening)}
+    return own | asdict(backed)
 
 
 def ceiling(logprobs: Sequence[float], budget: int) -> Features:
     """The best that `features` can still become when every further token up to `budget` is certain."""
-    return {**features(logprobs, 1.0), "mean": sum(logprobs) / budget, "opening": sum(logprobs[:_OPENING]) / _OPENING}
+    return {**features(logprobs, _FULL), "mean": sum(logprobs) / budget, "opening": sum(logprobs[:_OPENING]) / _OPENING}
 
 
 def confidence(calibration: Calibration, found: Features) -> float:

@@ -11,6 +11,7 @@ from shammah_data.errors import ArtifactError
 from shammah_data.guards import Conflict, settled
 from shammah_data.judge import normalize, same_facts
 from shammah_data.manifest import Evidence
+from shammah_runtime.engine.backing import Neighbour
 from shammah_runtime.engine.confidence import LOWEST, logistic
 
 # So many neighbours are looked at, and so many answers of theirs.
@@ -31,16 +32,6 @@ _NO_RIVAL = 0.0
 # lift: their mean less the mean after no question at all: an answer that is likely anyway proves little.
 NAMES = ("similarity", "gap", "share", "mean", "least", "opening", "lift")
 Features = dict[str, float]
-
-
-@dataclass(frozen=True)
-class Neighbour:
-    """A known exchange and the cosine of its query with the one that is asked."""
-
-    id: str
-    query: str
-    answer: str
-    similarity: float
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,47 @@
+"""What earlier queries say for the model's own answer. Pure functions; knows no session and no log.
+
+The trainer calibrates with these functions and the runtime applies them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shammah_data.guards import settled
+from shammah_data.judge import same_facts
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A known exchange and the cosine of its query with the one that is asked."""
+
+    id: str
+    query: str
+    answer: str
+    similarity: float
+
+
+@dataclass(frozen=True)
+class Backing:
+    """How far earlier exchanges bear an answer out.
+
+    `support`: how alike the nearest known query with the very same answer is, by its words, from 0 to 1
+    (`shammah_data.similarity`). `near`: the cosine, by meaning, of the nearest one that got an answer with the same facts and
+    that nothing speaks against; 0 without one. `gap`: how much nearer that is than the nearest query that got another answer.
+    Where nothing is found by meaning, nothing backs.
+    """
+
+    support: float = 0.0
+    near: float = 0.0
+    gap: float = -1.0
+
+
+def backing(query: str, answer: str, neighbours: Sequence[Neighbour], support: float) -> Backing:
+    """Weigh the neighbours of a query, which come nearest first, for an answer to it."""
+    if not neighbours:
+        return Backing(support)
+    says = {text: same_facts(text, answer) for text in dict.fromkeys(one.answer for one in neighbours)}
+    agreeing = [one for one in neighbours if says[one.answer]]
+    place, _ = settled(query, [one.query for one in agreeing])
+    near = 0.0 if place is None else agreeing[place].similarity
+    rival = next((one.similarity for one in neighbours if not says[one.answer]), 0.0)
+    return Backing(support, near, near - rival)

@@ -1,0 +1,71 @@
+"""The exchanges of a night as the runtime will know them: what it finds for a query, and how far that backs an answer.
+
+Only what was trained on is found. Knows the embedder that retrieves, no graph that answers and no torch.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from shammah_data import embedder as card
+from shammah_data.nearest import Nearest
+from shammah_data.similarity import Support
+from shammah_runtime.engine.backing import Backing, Neighbour, backing
+from shammah_runtime.engine.embedder import Embedder
+from shammah_runtime.engine.evidence import NEIGHBOURS
+from shammah_trainer.dataset import Dataset, Example
+from shammah_trainer.likeness import nearest
+
+
+class Earlier:
+    """What was trained on, by the words of the queries and, where there is an embedder, by their meaning.
+
+    Legend: N exchanges that stand alone, H dimensions of the embedder.
+    """
+
+    def __init__(self, dataset: Dataset, embedder: Path) -> None:
+        """`embedder`: its folder; without one in it nothing is found by meaning. Raises ArtifactError for a damaged one."""
+        self.reader = Embedder(embedder) if (embedder / card.NAME).exists() else None
+        self._train = dataset.train
+        # An answer to a follow-up means nothing without what it follows.
+        self.known = [example for example in dataset.train if not example.context]
+        self._support = Support()
+        for example in dataset.train:
+            # Only a version that brings its exchanges along knows them in the words that it was taught.
+            self._support.add(example.id, example.query, example.target if self.reader else example.given or example.target)
+        self._by_id = {example.id: example for example in self.known}
+        self._near: dict[str, list[Neighbour]] = {}
+        self._like: dict[str, str] = {}
+        self.vectors_NH: npt.NDArray[np.floating] | None = None
+        if self.reader is not None and self.known:
+            self.vectors_NH = self.reader.embed([example.query for example in self.known])
+            self._index = Nearest(self.vectors_NH.shape[1])
+            self._index.add([example.id for example in self.known], self.vectors_NH)
+
+    def look_up(self, questions: Sequence[Example]) -> None:
+        """Find what is near to many queries at once."""
+        queries = list(dict.fromkeys(example.query for example in questions))
+        like = nearest([example.query for example in self._train], queries)
+        self._like = {query: self._train[place].target for query, place in like.items()}
+        if self.reader is None or self.vectors_NH is None:
+            return
+        for query, vector_H in zip(queries, self.reader.embed(queries), strict=True):
+            self._near[query] = [
+                Neighbour(identity, self._by_id[identity].query, self._by_id[identity].target, cosine)
+                for identity, cosine in self._index.nearest(vector_H, NEIGHBOURS)
+            ]
+
+    def neighbours(self, query: str) -> list[Neighbour]:
+        """The nearest exchanges to a query that was looked up, nearest first."""
+        return self._near.get(query, [])
+
+    def backing(self, query: str, answer: str) -> Backing:
+        """How far what was trained on backs an answer."""
+        return backing(query, answer, self.neighbours(query), self._support.of(query, answer))
+
+    def likely(self, query: str) -> list[str]:
+        """Answers that the model may well give to a query that was looked up."""
+        found = list(dict.fromkeys(one.answer for one in self.neighbours(query)))[:2]
+        return found or ([self._like[query]] if query in self._like else [])
