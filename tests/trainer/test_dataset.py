@@ -85,10 +85,10 @@ def test_the_split_of_a_plain_log() -> None:
     assert dataset.groups == 12
     assert len(dataset.train) + len(dataset.heldout_phrasings) + len(dataset.heldout_groups) == len(exchanges())
     assert len({example.target for example in dataset.heldout_groups}) == 1
-    # One other phrasing of each question that is trained on.
-    assert len(dataset.heldout_phrasings) == 11
+    # Two other phrasings of each question that is trained on.
+    assert len(dataset.heldout_phrasings) == 22
     assert {e.group for e in dataset.heldout_phrasings} == {e.group for e in dataset.train}
-    counted = {"train": 77, "heldout_phrasings": 11, "heldout_groups": 8, "groups": 12, "excluded": {}}
+    counted = {"train": 66, "heldout_phrasings": 22, "heldout_groups": 8, "groups": 12, "excluded": {}}
     assert counted.items() <= dataset.card.items()
 
 

@@ -245,5 +245,5 @@ def test_a_real_run_is_shown(night: Night, train: Train) -> None:
     out = train(night.home, "show", "last", "--answers").out
     assert "published as v0001" in out
     assert "threshold   confidence 0." in out
-    assert "other phrasings      11" in out
+    assert "other phrasings      22" in out
     assert train(night.home, "history").out.splitlines()[1].endswith(" v0001")

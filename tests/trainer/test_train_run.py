@@ -118,13 +118,13 @@ def test_the_run_is_recorded(night: Night) -> None:
     assert folder.name == record["id"] == ModelStore(night.home.root / "models").verify("v0001").run
     figures = record["figures"]
     assert figures["snapshot_rows"] == len(exchanges())
-    assert figures["dataset"]["heldout_phrasings"] == 11
+    assert figures["dataset"]["heldout_phrasings"] == 22
     assert figures["epoch_losses"][-1] < figures["epoch_losses"][0]
     saved = json.loads((folder / "run.json").read_text())
     assert saved["status"] == "published"
     lines = [json.loads(line) for line in (folder / "heldout.jsonl").read_text().splitlines()]
     asked = {kind: sum(line["kind"] == kind for line in lines) for kind in {line["kind"] for line in lines}}
-    assert asked["phrasing"] == figures["heldout"]["phrasing"]["asked"] == 11
+    assert asked["phrasing"] == figures["heldout"]["phrasing"]["asked"] == 22
     assert figures["heldout"]["phrasing"]["right"] == sum(line["right"] for line in lines if line["kind"] == "phrasing")
     assert sum(line["accepted"] for line in lines) == sum(kind["accepted"] for kind in figures["heldout"].values())
 
