@@ -1,4 +1,7 @@
-"""The settings in config.toml, validated once. An unknown key is an error that names the nearest known one."""
+"""The settings in config.toml, validated once. An unknown key is an error that names the nearest known one.
+
+The docstring of a section tells each of its keys in a paragraph `key: meaning`; docs/reference/settings.md is made from them.
+"""
 
 import difflib
 import math
@@ -21,7 +24,6 @@ WantedPrecision = Literal["auto", "int8", "int4", "fp32", "fp16", "bf16"]
 Method = Literal["full", "lora"]
 TeacherKind = Literal["claude", "openai"]
 FirstQuery = Literal["wait", "forward"]
-# Which weights a night starts from: the policy's choice, always the base's, or the champion's wherever they can be used.
 Start = Literal["auto", "base", "champion"]
 PersonalData = Literal["keep", "mask"]
 _SERVER = re.compile(r"quack:(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):(?P<port>\d{1,5})")
@@ -29,7 +31,29 @@ _SERVER = re.compile(r"quack:(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):(?P<port
 
 @dataclass(frozen=True)
 class ServeSettings:
-    """How queries are answered. `first_query`: whether a session's query waits for a model that loads, or goes to Claude."""
+    """How queries are answered, and how the local model draws its answers.
+
+    provider: where the model runs; `auto` takes CUDA where it can really be used.
+    precision: which of a version's graphs answers; `auto` takes a CUDA graph where CUDA can be used, else the first CPU graph
+        that fits into memory.
+    threads: so many for the model on the CPU.
+    packed: keep weights packed for this machine beside the store. The next load is faster and takes less private memory, with
+        a somewhat higher peak and some 300 MB of disk.
+    max_tokens: most tokens of an answer; one that did not end by then is declined.
+    temperature: 0 takes the likeliest token; above, one is drawn at random, more evenly the higher.
+    top_k: draw among so many likeliest tokens; 0: all.
+    top_p: draw among the fewest tokens that are so probable together.
+    min_p: draw among tokens at least so likely as this share of the likeliest.
+    repetition_penalty: above 1, tokens of the conversation and of the answer so far become less likely.
+    seed: the same seed draws the same answer.
+    stop: texts before which an answer ends.
+    beams: above 1, the likeliest whole answer is searched for with so many beams; not with a temperature.
+    length_penalty: of beams: answers are ranked by log-probability / length ^ this.
+    context_turns: so many earlier exchanges of a conversation go with a question, to the model and to the teacher.
+    learned_threshold: how alike in words a question must be to an earlier one for its answer to be repeated, where the model
+        confirms nothing.
+    first_query: whether a session's question waits for a model that still loads (`wait`), or goes to Claude (`forward`).
+    """
 
     provider: Provider = "auto"
     precision: WantedPrecision = "auto"
@@ -52,7 +76,12 @@ class ServeSettings:
 
 @dataclass(frozen=True)
 class ModelPrice:
-    """One [[teacher.prices]]: USD per million tokens that a model reads (`input`) and writes (`output`)."""
+    """One entry of `teacher.prices`: what a model costs.
+
+    model: its name.
+    input: USD per million tokens that it reads.
+    output: USD per million tokens that it writes.
+    """
 
     model: str = ""
     input: float = field(default=0.0, metadata={"least": 0.0, "most": 1e6})
@@ -63,10 +92,20 @@ class ModelPrice:
 class TeacherSection:
     """Which large model is asked when nothing local is sure.
 
-    `kind` "openai": any server that speaks OpenAI's chat completions, at `base_url` (its /v1); its key is in
-    SHAMMAH_TEACHER_KEY, else in OPENAI_API_KEY. `prices` come before the ones that are built in. `daily_usd`: what may be
-    spent from one midnight to the next, 0 for any amount. After `failures` in a row nothing is asked for `pause_seconds`.
-    `cache`: whether Claude is told to remember long beginnings of requests.
+    kind: `claude`, or `openai` for any server that speaks OpenAI's chat completions.
+    base_url: where it is; for `openai` the address of its /v1, for `claude` empty means what ANTHROPIC_BASE_URL says, else
+        Anthropic's own.
+    model: the name of the model.
+    max_tokens: most tokens of an answer.
+    system: a system message that goes with every question.
+    first_token_seconds: how long it may take until the first sign of an answer.
+    total_seconds: how long it may take until the end of it.
+    offline: never ask it.
+    prices: prices of one's own, which come before the ones that are built in.
+    daily_usd: what may be spent from one midnight to the next; 0: any amount.
+    failures: after so many in a row nothing is asked for a while.
+    pause_seconds: how long that while is.
+    cache: whether Claude is told to remember long beginnings of requests.
     """
 
     kind: TeacherKind = "claude"
@@ -88,8 +127,9 @@ class TeacherSection:
 class RoutingSection:
     """Which questions go where, by regular expressions that are looked for in any case of letters.
 
-    `never_local`: forwarded without asking a local tier. `always_local`: never sent to the teacher, not even as an earlier
-    turn or for an audit; where both match, this one holds. `local_seconds`: the neural tier gives up after so long (0: never).
+    never_local: forwarded without asking a local tier.
+    always_local: never sent to the teacher, not even as an earlier turn or for an audit; where both match, this one holds.
+    local_seconds: the neural tier gives up after so long; 0: never.
     """
 
     never_local: tuple[str, ...] = ()
@@ -101,8 +141,10 @@ class RoutingSection:
 class AuditSection:
     """How many accepted local answers are also put to the teacher, to measure whether they are right.
 
-    `new_share` of the answers of a new version, falling to `share` as audits of it add up; both 0 audit nothing, and then
-    nothing is measured. `per_day` bounds what audits cost.
+    share: the share that is audited of a version that has been audited for a while. With both shares at 0 nothing is audited,
+        and nothing is measured.
+    new_share: the share of a new version; it falls to `share` as audits add up.
+    per_day: most audits a day, which bounds what they cost.
     """
 
     share: float = field(default=0.02, metadata={"least": 0.0, "most": 1.0})
@@ -114,11 +156,18 @@ class AuditSection:
 class HttpSettings:
     """How `shammah-serve http` listens and what it bears.
 
-    `hosts`: names under which others reach a public server. `busy_wait_ms`: how long a query waits for the engine before the
-    next tier is asked. `queue`: queries under way at once; one more is refused with 503. `plain_systems`: system messages
-    that change nothing, so that local tiers may answer ("*": any). `header_seconds`, `body_seconds`, `write_seconds`: how
-    long a client may take to send a request's head, its body, and to take in what is sent. `grace_seconds`: how long what
-    is under way may go on once the server is told to end.
+    host: where it listens.
+    port: the port; 0: any that is free.
+    hosts: names under which others reach a public server.
+    busy_wait_ms: how long a query waits for the engine before the next tier is asked.
+    queue: queries under way at once; one more is refused with 503.
+    connections: connections open at once; one more is closed.
+    body_bytes: the largest body of a request.
+    header_seconds: how long a client may take to send the head of a request.
+    body_seconds: how long it may take to send the body.
+    write_seconds: how long it may take to take in what is sent.
+    grace_seconds: how long what is under way may go on once the server is told to end.
+    plain_systems: system messages that change nothing, so that local tiers may answer; `"*"`: any.
     """
 
     host: str = "127.0.0.1"
@@ -139,16 +188,37 @@ class HttpSettings:
 class TrainSettings:
     """What a night does, when one is due, and how a version that passes comes to serve.
 
-    A run is due with `new_examples` exchanges or ratings since the last one, or fewer after `max_age_days`, or when the share
-    of local answers fell by `local_share_drop`. `candidate_share`: the share of sessions that a new version answers until
-    audits have decided, for at most `trial_days`; 0 lets it serve at once.
-
-    `embedder`: what finds earlier answers by meaning, made by the first run of a home without one: this one, a BERT folder, or
-    "none".
-
-    `max_minutes`: how long the training may take, evaluation not counted; 0 for as long as it needs. `checkpoint_seconds`: the
-    least time between two checkpoints. `restart_nights`: how many nights may continue from the champion before one starts from
-    the base again.
+    min_examples: with fewer exchanges to learn from nothing is trained.
+    base: the base model: a folder in `bases/`, a folder elsewhere, a GGUF file, or a hub name.
+    embedder: what finds earlier answers by meaning, made by the first run of a home without one: this one, a folder with a BERT
+        model, or `none`.
+    method: `full` trains all weights, `lora` small adapters that are merged into them.
+    lora_rank: the rank of these adapters.
+    precision: how the weights of the graph are stored.
+    epochs: passes over the data.
+    least_steps: small logs are gone through more often, until so many steps are made.
+    learning_rate: the learning rate at its highest.
+    batch_size: exchanges in a step.
+    context: longest conversation of the graph, in tokens; at most what the base can do.
+    max_length: longest exchange that is trained on, in tokens; earlier turns are left out until it fits.
+    context_share: to this share of the exchanges an unrelated one is prepended, so that the model learns to ignore it.
+    replay: whether everyday exchanges of Shammah's own are trained on beside the log.
+    reworded_share: so many of the questions are reworded by rule, so that no single word decides.
+    balance: an answer asked for n times is shown n ^ this times as often as one asked for once; 1: as often as it was asked.
+    threads: so many for the training; 0: one for each core, less one while a session is at work.
+    seed: all that is drawn at random follows from it.
+    target_precision: how many of the answers above the threshold are to be right.
+    keep_versions: so many newest versions and runs are kept.
+    new_examples: a run is due with so many exchanges or ratings since the last one.
+    max_age_days: it is also due with fewer, when the last one is so many days old.
+    local_share_drop: it is also due with fewer, when the share of local answers fell by this.
+    candidate_share: the share of sessions that a new version answers until audits have decided; 0 lets it serve at once.
+    trial_days: how long that may take at most.
+    max_minutes: how long the training may take, evaluation not counted; 0: as long as it needs.
+    checkpoint_seconds: the least time between two checkpoints.
+    start: which weights a night starts from: `base`, `champion` wherever they can be used, or what the policy chooses (`auto`).
+    restart_nights: so many nights may continue from the champion before one starts from the base again.
+    nice: the priority of the run, from 0 to 19, the lowest.
     """
 
     min_examples: int = field(default=100, metadata={"least": 1, "most": 10_000_000})
@@ -185,10 +255,12 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class PrivacySettings:
-    """What the log keeps, and what of it may be trained on.
+    """What the log keeps, and what of it may be trained on. What is refused when it is logged stays refused until
+    `shammah-log trainable` says otherwise.
 
-    `personal_data`: whether e-mail addresses, phone, card and account numbers are kept or masked. What is refused for
-    training when it is logged stays so until `shammah-log trainable` says otherwise.
+    personal_data: `mask` replaces e-mail addresses, phone, card and account numbers; `keep` keeps them.
+    train_on_teacher: whether the teacher's answers may be trained on.
+    train_on_imports: whether imported exchanges may be trained on.
     """
 
     personal_data: PersonalData = "keep"
@@ -198,7 +270,10 @@ class PrivacySettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """All of config.toml: one table per section, and `log`, the server that keeps the log ("": a file in the home)."""
+    """All of config.toml: one table per section, and one key before them.
+
+    log: the server that keeps the log, as in `quack:localhost:9494`; empty: a file in the home.
+    """
 
     log: str = ""
     http: HttpSettings = HttpSettings()

@@ -172,6 +172,21 @@ def test_an_unknown_architecture_is_named(tmp_path: Path) -> None:
     assert_one_line(caught.value)
 
 
+def test_code_that_a_folder_brings_along_is_not_run_even_if_the_user_says_yes(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = tmp_path / "ran"
+    (copy / "own.py").write_text(f"from pathlib import Path\nPath({str(ran)!r}).touch()\n")
+    settings = json.loads((copy / "config.json").read_text())
+    named = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"}
+    (copy / "config.json").write_text(json.dumps(settings | {"model_type": "own", "auto_map": named}))
+    monkeypatch.setattr("builtins.input", lambda _: "y")
+    with pytest.raises(InputError, match="cannot be loaded") as caught:
+        make_base(str(copy), tmp_path / "bases", no_words)
+    assert_one_line(caught.value)
+    assert not ran.exists()
+
+
 def test_a_folder_that_is_no_base_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a base folder") as caught:
         Base.open(tmp_path)

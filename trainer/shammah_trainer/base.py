@@ -128,8 +128,9 @@ def _convert(source: Path | str, target: Path, name: str, say: Say) -> None:
     if isinstance(source, Path) and source.is_file():
         where = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(**where)
-        model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
+        # Left unsaid, transformers would ask on a terminal whether to run code that the folder brings along.
+        tokenizer = AutoTokenizer.from_pretrained(**where, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(**where, trust_remote_code=False, dtype=torch.float32)
     except Exception as error:  # readers of foreign files raise whatever a cut or hostile one provokes
         told = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"{source}: cannot be loaded: {told}") from error
