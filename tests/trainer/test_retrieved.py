@@ -66,6 +66,18 @@ def test_few_held_out_queries_certify_nothing_and_let_no_wrong_answer_pass() -> 
     assert found.threshold >= 0.5
 
 
+def test_the_threshold_is_chosen_where_the_models_own_answer_is_not_given() -> None:
+    rng = random.Random(5)
+    easy = [Lookup("phrasing", f"easy {n}", (tried(True, rng),)) for n in range(80)]
+    hard = [Lookup("phrasing", f"hard {n}", (tried(bool(n % 2), rng),)) for n in range(40)]
+    given = [True] * len(easy) + [False] * len(hard)
+    found, of_all = fit_evidence([*easy, *hard], 0.95, given), fit_evidence([*easy, *hard], 0.95)
+    assert found.weights == of_all.weights
+    assert of_all.accepted > len(hard) / 2
+    assert found.accepted <= len(hard) / 2
+    assert not found.certified
+
+
 def test_where_every_answer_is_wrong_none_is_given() -> None:
     rng = random.Random(1)
     found = fit_evidence([Lookup("outside", str(n), (tried(False, rng),)) for n in range(80)], 0.95)
@@ -118,14 +130,13 @@ def test_the_index_holds_every_exchange_that_stands_alone(
     staging.mkdir()
     earlier = Earlier(dataset, embedder_folder)
     earlier.look_up([one for _, one in questions])
-    own: list[bool | None] = [None] * len(questions)
     found = build_index(
         decoder,
         "int8/model.onnx",
         dataset,
         questions,
         earlier,
-        own,
+        [False] * len(questions),
         embedder_folder,
         staging,
         0.9,

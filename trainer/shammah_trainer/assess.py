@@ -144,8 +144,7 @@ def assess(
     path = f"{train.precision}/model.onnx"
     graph = GraphEntry(path, "cpu", train.precision, golden, calibration, agreement)
     counter = reporter.counter("retrieve")
-    own = [label[1] if one else None for label, one in zip(labels, given, strict=True)]
-    indexed = build_index(decoder, path, dataset, questions, earlier, own, embedder, staging, train.target_precision, counter)
+    indexed = build_index(decoder, path, dataset, questions, earlier, given, embedder, staging, train.target_precision, counter)
     if indexed is not None:
         reporter.end()
         figures["retrieved"] = indexed.figures

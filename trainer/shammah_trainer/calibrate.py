@@ -17,8 +17,8 @@ from shammah_trainer.logistic import Prior, fit_logistic
 NOTHING = 2.0
 # Few labels must not make the curve a step: weights are drawn towards what tuned small models show, per nat.
 _PRIOR = Prior(
-    weights={"mean": 6.0, "least": 0.5, "opening": 0.5, "support": 3.0, "near": 4.0, "gap": 4.0},
-    widths={"mean": 4.0, "least": 1.0, "opening": 1.0, "support": 3.0, "near": 4.0, "gap": 4.0},
+    weights={"mean": 2.0, "least": 0.2, "opening": 5.0, "support": 6.0, "near": 3.0, "gap": 2.0},
+    widths={"mean": 2.0, "least": 0.3, "opening": 2.0, "support": 3.0, "near": 3.0, "gap": 3.0},
 )
 _FOLDS = 10
 # How often a threshold may be worse than promised: certified, and while the labels are too few for that.

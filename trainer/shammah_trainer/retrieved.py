@@ -86,7 +86,7 @@ def build_index(
     dataset: Dataset,
     questions: Sequence[tuple[Kind, Example]],
     earlier: Earlier,
-    own: Sequence[bool | None],
+    given: Sequence[bool],
     embedder: Path,
     staging: Path,
     target_precision: float,
@@ -94,8 +94,8 @@ def build_index(
 ) -> Retrieved | None:
     """Write the learned index into `staging` and measure the evidence on the held-out `questions`; None without an embedder.
 
-    `graph` is the path that the manifest names the decoder's graph by. `earlier` has looked the questions up. `own`: of each
-    question, whether the model's own answer is right, where that one is given; None where it is not.
+    `graph` is the path that the manifest names the decoder's graph by. `earlier` has looked the questions up. `given`: of each
+    question, whether the model's own answer is given.
     """
     reader, known = earlier.reader, earlier.known
     if reader is None or earlier.vectors_NH is None:
@@ -104,7 +104,7 @@ def build_index(
     vectors_NH = np.concatenate([earlier.vectors_NH, reader.embed([example.query for example in held_out])])
     priors = _Priors(decoder)
     lookups = _look_up(decoder, priors, earlier, questions, report)
-    evidence = fit_evidence(lookups, target_precision, own)
+    evidence = fit_evidence(lookups, target_precision, given)
     records = _records(lookups, evidence)
     texts = list(dict.fromkeys(example.target for example in (*known, *held_out)))
     answers = []
@@ -175,11 +175,11 @@ def _weighed(decoder: Decoder, priors: _Priors, example: Example, found: Sequenc
     return [features(one, logprobs, priors.of(one.answer)) for one, logprobs in zip(found, scores, strict=True)]
 
 
-def fit_evidence(lookups: Sequence[Lookup], target_precision: float, own: Sequence[bool | None] | None = None) -> Evidence:
+def fit_evidence(lookups: Sequence[Lookup], target_precision: float, given: Sequence[bool] = ()) -> Evidence:
     """Weights by Newton's method on the penalized likelihood, and a threshold from answers that were not fitted to.
 
-    An earlier answer is only tried where the model's own is not given: the threshold is chosen on those questions, for the
-    precision of all that is given, own answers included (`own`, see `build_index`). Chosen as that of the model's own answers
+    An earlier answer is only tried where the model's own is not given (`given`, see `build_index`), and those are the harder
+    questions: the threshold is chosen on them, for the precision of what is given there. Chosen as that of the model's own answers
     is (`shammah_trainer.calibrate`): on out-of-fold chances, whose folds do not divide a group, the most answers whose
     precision is at least the target with 95% confidence; failing that, as likely as not; failing that, the surer half of the
     answers surer than every wrong one.
@@ -192,9 +192,8 @@ def fit_evidence(lookups: Sequence[Lookup], target_precision: float, own: Sequen
         for n, lookup in enumerate(lookups):
             if folds[lookup.group] == fold:
                 apart[n] = _scored([lookup], curve)[0]
-    given = [right for right in own or () if right is not None]
-    left = [n for n in range(len(lookups)) if own is None or own[n] is None]
-    accepted, right, certified = _accepted([apart[n] for n in left], target_precision, given)
+    left = [n for n in range(len(lookups)) if not (given and given[n])]
+    accepted, right, certified = _accepted([apart[n] for n in left], target_precision)
     curve_of_all = _evidence(weights, intercept, target_precision)
     # The curve fitted to all has a scale of its own: on it, too, as many answers are given.
     scored = _scored([lookups[n] for n in left], curve_of_all)
@@ -226,14 +225,11 @@ def _evidence(
     return Evidence(weights, intercept, threshold, target, examples, accepted, right, certified, *CAUTIOUS)
 
 
-def _accepted(scored: Sequence[Sequence[tuple[float, bool]]], target: float, own: Sequence[bool]) -> tuple[int, int, bool]:
-    """How many earlier answers are given, how many of them are right, and whether the bound holds at the higher confidence.
-
-    `own`: whether the answers that are given before them are right.
-    """
+def _accepted(scored: Sequence[Sequence[tuple[float, bool]]], target: float) -> tuple[int, int, bool]:
+    """How many answers are given, how many of them are right, and whether the bound holds at the higher confidence."""
     steps = [given for _, given in _steps(scored)]
     for error in (CERTAIN, PROBABLE):
-        good = [given for given in steps if lower_bound(sum(given) + sum(own), len(given) + len(own), error) >= target]
+        good = [given for given in steps if lower_bound(sum(given), len(given), error) >= target]
         if good:
             return len(good[-1]), sum(good[-1]), error == CERTAIN
     faultless = max((len(given) for given in steps if all(given)), default=0)
