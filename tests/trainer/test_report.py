@@ -20,9 +20,9 @@ from shammah_data.exchange import Exchange
 from shammah_data.forget import forget
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
+from shammah_data.past import Past
 from shammah_data.queries import Selection
 from shammah_data.session import Session
-from shammah_trainer.history import Past
 from shammah_trainer.report import gather, render, write_report
 
 Train = Callable[..., Said]
@@ -160,7 +160,7 @@ def test_it_can_be_read_by_keyboard_and_by_ear(text: str) -> None:
 
 def test_colours_can_be_told_from_their_grounds() -> None:
     """WCAG 2.2: 4.5 to 1 for text, 3 to 1 for what is drawn."""
-    style = (Path(__file__).parents[2] / "trainer/shammah_trainer/report.css").read_text()
+    style = (Path(__file__).parents[2] / "data/shammah_data/pages.css").read_text()
     schemes = [
         dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", block)) for block in style.split("@media (prefers-color-scheme: dark)")
     ]

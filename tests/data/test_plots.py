@@ -3,7 +3,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from shammah_trainer.plots import Axis, Chart, Series, bar, key, line_chart, open_key, thinned, ticks
+from shammah_data.plots import Axis, Chart, Series, bar, key, line_chart, open_key, thinned, ticks
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg"'
 
