@@ -1,0 +1,35 @@
+// Rates and fixes without loading the page again. Everything works without it: the forms are plain forms.
+"use strict";
+
+const live = document.querySelector(".live");
+
+document.addEventListener("submit", async (event) => {
+  const form = event.target;
+  const place = form.closest("article.exchange");
+  if (!place || !form.matches(".rate, .fix")) return;
+  event.preventDefault();
+  const button = event.submitter;
+  const body = new URLSearchParams(new FormData(form, button));
+  live.textContent = "";
+  let answer;
+  try {
+    answer = await fetch(form.action, { method: "POST", body, headers: { "x-part": "1" } });
+  } catch {
+    live.textContent = "The server cannot be reached; nothing was noted.";
+    return;
+  }
+  if (answer.status === 401) {
+    location.reload();
+    return;
+  }
+  const made = new DOMParser().parseFromString(await answer.text(), "text/html");
+  if (!answer.ok) {
+    live.textContent = made.querySelector("[role=alert]")?.textContent ?? "That did not work; nothing was noted.";
+    return;
+  }
+  const fresh = document.adoptNode(made.querySelector("article.exchange"));
+  place.replaceWith(fresh);
+  // Where the keyboard was, it stays.
+  (fresh.querySelector(`.rate [value="${CSS.escape(button.value)}"]`) ?? fresh.querySelector("summary")).focus();
+  live.textContent = fresh.querySelector(".noted").textContent;
+});
