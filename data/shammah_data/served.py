@@ -54,7 +54,6 @@ class Served:
     latencies: tuple[Latency, ...]
     asked: int
     imported: int
-    learnable: int
     saved: Savings
     precision: Measured
     by_version: Mapping[str, Measured]
@@ -93,7 +92,6 @@ def served(session: Session, now: datetime, versions: Sequence[str], serving: Se
         latencies=tuple(sorted((Latency(**row) for row in found), key=lambda one: _place(one.who))),
         asked=counts["asked"],
         imported=counts["imported"],
-        learnable=queries.learnable_count(session, None),
         saved=savings(session),
         precision=measured(audit_queries.judged(session, serving)),
         by_version={version: measured(audit_queries.judged(session, [version])) for version in versions},
@@ -114,12 +112,10 @@ def asked(session: Session, limit: int, before: str | None = None, words: Sequen
         at, last = f"{literal(read[1])}::TIMESTAMP", f"{literal(read[2])}::UUID"
         conditions.append(f"(created_at < {at} OR (created_at = {at} AND id < {last}))")
     cut = ", ".join(f"left({name}, {LONGEST + 1}) AS {name}" for name in ("query", "answer", "correction"))
-    rows = fetch(
-        session,
-        f"SELECT * EXCLUDE (context) REPLACE ({cut}) FROM rated WHERE {' AND '.join(conditions)} "
-        "ORDER BY created_at DESC, id DESC LIMIT ?",
-        [limit],
-    )
+    order = "ORDER BY created_at DESC, id DESC"
+    # First which: the texts of all others need not be read for it, unless words are looked for.
+    which = f"SELECT id FROM {'rated' if words else 'exchanges'} WHERE {' AND '.join(conditions)} {order} LIMIT ?"
+    rows = fetch(session, f"SELECT * EXCLUDE (context) REPLACE ({cut}) FROM rated WHERE id IN ({which}) {order}", [limit])
     ids = ", ".join(f"{literal(row['id'])}::UUID" for row in rows)
     tried: dict[Any, list[dict[str, Any]]] = {}
     if ids:

@@ -131,9 +131,9 @@ def _here(found: Served) -> Tile:
 
 
 def _precision(found: Measured) -> Tile:
-    name = "Right when it answers, by audits"
+    name = "Right, by audits"
     if found.precision is None:
-        return Tile(name, "not measured", "no answer given here has been put to the teacher yet")
+        return Tile(name, "not measured", "no answer given here was put to the teacher yet")
     told = f"{found.agreeing} of {found.audited} audited answers agreed with the teacher's"
     return Tile(name, f"{found.precision:.0%}", f"{told}; 95% interval {found.low:.0%} to {found.high:.0%}")
 
