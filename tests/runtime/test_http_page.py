@@ -300,7 +300,8 @@ def test_words_are_looked_for(visitor: Visitor, home: Home) -> None:
     older = re.search(r'href="(/exchanges\?[^"]+)" rel="next"', text)
     assert older
     assert len(visitor.page(older[1].replace("&amp;", "&")).named("article")) == 10
-    assert "Nothing holds all of these words." in visitor.page("/exchanges?find=nowhere%27%22").text
+    for find in ("nowhere%27%22", "%00nowhere", "%F0%28nowhere", "nowhere+" * 500):
+        assert "Nothing holds all of these words." in visitor.page(f"/exchanges?find={find}").text
 
 
 @pytest.mark.parametrize("before", ["x", "2026-01-01", "2026-01-01T00:00:00_x", "'; DROP TABLE exchanges; --"])
@@ -313,6 +314,24 @@ def test_a_place_that_is_none_is_refused(visitor: Visitor, home: Home, before: s
 def test_an_exchange_that_is_not_there(visitor: Visitor, home: Home, identity: str) -> None:
     asked(home)
     assert visitor.get(f"/exchanges/{identity}").status == 404
+
+
+def test_a_home_without_a_log_has_no_exchange(visitor: Visitor, home: Home) -> None:
+    assert visitor.get(f"/exchanges/{UNKNOWN}").status == 404
+    assert visitor.rate(UNKNOWN, "good").status == 404
+
+
+def test_what_is_damaged_is_told_and_the_rest_is_shown(visitor: Visitor, home: Home, tiny: Tiny) -> None:
+    tiny.publish(home)
+    (one,) = asked(home, model_version="v0001")
+    (home.models / "v0001" / "manifest.json").write_text("{")
+    assert visitor.page().tables["Versions, newest first"][1][:3] == ["v0001", "champion", "cannot be read"]
+    (home.models / "guard.json").write_text("{")
+    (home.models / "pointer.json").write_text("{")
+    page = visitor.page()
+    assert "pointer.json: cannot be read" in page.text
+    assert one.query in page.text
+    assert visitor.get(f"/exchanges/{one.id}").status == 200
 
 
 # -- rating -----------------------------------------------------------------------------------------------------------

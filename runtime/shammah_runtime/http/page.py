@@ -5,6 +5,7 @@ anything to other origins, and nothing on it comes from elsewhere.
 """
 
 import hashlib
+import hmac
 import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -18,9 +19,10 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from shammah_data import served
-from shammah_data.errors import InputError, LogError
+from shammah_data.errors import ArtifactError, InputError, LogError
 from shammah_data.pages import environment, style
 from shammah_data.session import Session
+from shammah_data.text import printable
 from shammah_runtime import why
 from shammah_runtime.appliance import Appliance
 from shammah_runtime.http import exchanges, overview
@@ -66,14 +68,13 @@ class Page:
         service: Service,
         token: str,
         refused: Callable[[], None],
-        browsers: Browsers | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._appliance = appliance
         self._service = service
         self._token = token
         self._refused = refused
-        self._browsers = browsers or Browsers()
+        self._browsers = Browsers()
         self._clock = clock
 
     @property
@@ -96,10 +97,8 @@ class Page:
             word = self._browsers.word(request.cookies.get(_cookie(request), ""))
             if word is None:
                 return _sign_in()
-            if form and (await _form(request)).get("form") != word:
-                return _problem(
-                    403, "This form is not from here, or too old: go back, load the page again and repeat it.", word
-                )
+            if form and not hmac.compare_digest((await _form(request)).get("form", "").encode(), word.encode()):
+                return _problem(403, _FOREIGN, word)
             return await work(request, word)
 
         return answer
@@ -131,11 +130,11 @@ class Page:
             more = known.served is not None and known.served.asked > len(rows)
             return _filled("overview", word, keeps=self._appliance.keeps, rows=rows, more=more, **overview.parts(known))
 
-        return _html(await self._service.aside(work))
+        return _html(await self._service.page(work))
 
     async def _list(self, request: Request, word: str) -> Response:
         before = request.query_params.get("before")
-        find = request.query_params.get("find", "").strip()[:_LONGEST_SEARCH]
+        find = printable(request.query_params.get("find", "")).strip()[:_LONGEST_SEARCH]
         words = find.split()[:_MOST_WORDS]
 
         def read(session: Session) -> list[dict[str, Any]]:
@@ -154,7 +153,7 @@ class Page:
             )
 
         try:
-            return _html(await self._service.aside(work))
+            return _html(await self._service.page(work))
         except InputError as error:
             return _problem(400, str(error), word)
         except LogError as error:
@@ -185,8 +184,8 @@ class Page:
         if _ID.fullmatch(identity) is None:
             return _problem(404, _UNKNOWN, word)
         try:
-            return _html(await self._service.aside(work))
-        except LogError as error:
+            return _html(await self._service.page(work))
+        except (LogError, ArtifactError) as error:
             gone = str(error).startswith("no exchange")
             return _problem(404 if gone else 503, _UNKNOWN if gone else str(error), word)
 
