@@ -1,6 +1,7 @@
 """The page in a real browser: by keyboard, with and without its script, dark and narrow, and nothing leaves the machine."""
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -59,8 +60,8 @@ def visit(browser: Any, server: Listening) -> Iterator[Callable[..., Any]]:
     wrong: list[str] = []
 
     def heard(message: Any) -> None:
-        # The way in is said to be one by 401, which a browser reports.
-        if message.type in ("error", "warning") and "401" not in message.text:
+        # A browser reports the status of what was refused, as the way in is.
+        if message.type in ("error", "warning") and not re.search("401|503", message.text):
             wrong.append(message.text)
 
     def asked(request: Any) -> None:
@@ -124,12 +125,20 @@ def test_rating_loads_nothing_anew(visit: Callable[..., Any], home: Home) -> Non
     pressed = place(page, "question 3?").get_by_role("button", name="good", pressed=True)
     pressed.wait_for()
     assert page.evaluate("window.same") is True
-    assert page.get_by_role("status").inner_text() == "Noted: right."
+    assert page.get_by_role("status").text_content() == "Noted: right."
     assert page.evaluate("document.activeElement.value") == "good"
     assert rated(home, "question 3?") == ("good", 1.0, None)
     place(page, "question 3?").get_by_role("button", name="critical").click()
     place(page, "question 3?").get_by_role("button", name="critical", pressed=True).wait_for()
     assert rated(home, "question 3?") == ("good", 10.0, None)
+
+
+def test_a_server_that_is_gone_is_told(visit: Callable[..., Any]) -> None:
+    page = visit()
+    page.route("**/rating", lambda route: route.fulfill(status=503, body="<p role=alert>the log cannot be written</p>"))
+    place(page, "question 3?").get_by_role("button", name="bad").click()
+    page.get_by_role("status").get_by_text("the log cannot be written").wait_for()
+    assert place(page, "question 3?").get_by_role("button", pressed=True).count() == 0
 
 
 def test_fixing_by_keyboard(visit: Callable[..., Any], home: Home) -> None:

@@ -3,6 +3,12 @@
 
 const live = document.querySelector(".live");
 
+// What went well is also seen in its place; what did not is seen only here.
+function tell(text, wrong) {
+  live.classList.toggle("hidden", !wrong);
+  live.textContent = text;
+}
+
 document.addEventListener("submit", async (event) => {
   const form = event.target;
   const place = form.closest("article.exchange");
@@ -10,12 +16,12 @@ document.addEventListener("submit", async (event) => {
   event.preventDefault();
   const button = event.submitter;
   const body = new URLSearchParams(new FormData(form, button));
-  live.textContent = "";
+  tell("", false);
   let answer;
   try {
     answer = await fetch(form.action, { method: "POST", body, headers: { "x-part": "1" } });
   } catch {
-    live.textContent = "The server cannot be reached; nothing was noted.";
+    tell("The server cannot be reached; nothing was noted.", true);
     return;
   }
   if (answer.status === 401) {
@@ -24,12 +30,12 @@ document.addEventListener("submit", async (event) => {
   }
   const made = new DOMParser().parseFromString(await answer.text(), "text/html");
   if (!answer.ok) {
-    live.textContent = made.querySelector("[role=alert]")?.textContent ?? "That did not work; nothing was noted.";
+    tell(made.querySelector("[role=alert]")?.textContent ?? "That did not work; nothing was noted.", true);
     return;
   }
   const fresh = document.adoptNode(made.querySelector("article.exchange"));
   place.replaceWith(fresh);
   // Where the keyboard was, it stays.
   (fresh.querySelector(`.rate [value="${CSS.escape(button.value)}"]`) ?? fresh.querySelector("summary")).focus();
-  live.textContent = fresh.querySelector(".noted").textContent;
+  tell(fresh.querySelector(".noted").textContent, false);
 });
