@@ -7,15 +7,15 @@ from forward_figures import risk_coverage
 from markupsafe import Markup, escape
 from night_figures import Asked
 
-import shammah_trainer
-from shammah_trainer.plots import Axis, Chart, Series, key, line_chart, thinned
+import shammah_data
+from shammah_data.plots import Axis, Chart, Series, key, line_chart, thinned
 
 _BINS = 15
 
 
 def page(asked: Mapping[str, Sequence[Asked]]) -> str:
     """Risk and coverage of every contestant that ranks its answers, and how far the cascade's confidence can be believed."""
-    css = (Path(shammah_trainer.__file__).parent / "report.css").read_text(encoding="utf-8")
+    css = (Path(shammah_data.__file__).parent / "pages.css").read_text(encoding="utf-8")
     ranked = {name: said for name, said in asked.items() if len({one.confidence for one in said}) > 2}
     curves = [Series(name, thinned(risk_coverage(said)[0]), n, marked=False) for n, (name, said) in enumerate(ranked.items())]
     parts = []

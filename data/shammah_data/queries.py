@@ -55,7 +55,7 @@ class Selection:
         parts = []
         if self.ids:
             parts.append(f"id IN ({', '.join(f'{literal(one)}::UUID' for one in self.ids)})")
-        parts += [_holds(word) for word in self.words]
+        parts += [holds(word) for word in self.words]
         if self.since is not None:
             parts.append(f"created_at >= {literal(rows.utc(self.since))}::TIMESTAMP")
         if self.before is not None:
@@ -69,7 +69,8 @@ class Selection:
         return " AND ".join(parts)
 
 
-def _holds(word: str) -> str:
+def holds(word: str) -> str:
+    """The WHERE condition over `rated` that a word is in query, answer or correction, in any case."""
     return f"contains(lower(concat_ws(chr(10), query, answer, correction)), lower({literal(word)}))"
 
 
@@ -80,7 +81,7 @@ def recent(session: Session, limit: int) -> list[dict[str, Any]]:
 
 def search(session: Session, words: Sequence[str], limit: int) -> list[dict[str, Any]]:
     """The newest exchanges that hold every one of the words in query, answer or correction, in any case."""
-    condition = " AND ".join(map(_holds, words)) or "true"
+    condition = " AND ".join(map(holds, words)) or "true"
     return fetch(session, f"SELECT * FROM rated WHERE {condition} ORDER BY created_at DESC, turn DESC LIMIT ?", [limit])
 
 

@@ -168,6 +168,7 @@ class HttpSettings:
     write_seconds: how long it may take to take in what is sent.
     grace_seconds: how long what is under way may go on once the server is told to end.
     plain_systems: system messages that change nothing, so that local tiers may answer; `"*"`: any.
+    page: whether there is a page, on which the log can be looked at in a browser.
     """
 
     host: str = "127.0.0.1"
@@ -182,6 +183,7 @@ class HttpSettings:
     write_seconds: float = field(default=30.0, metadata={"least": 0.01, "most": 600.0})
     grace_seconds: float = field(default=3.0, metadata={"least": 0.0, "most": 600.0})
     plain_systems: tuple[str, ...] = ("You are a helpful assistant.",)
+    page: bool = True
 
 
 @dataclass(frozen=True)

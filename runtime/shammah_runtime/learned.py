@@ -196,16 +196,16 @@ class LearnedIndex:
             self._by_feature[feature].discard(exchange_id)
         return True
 
-    def nearest(self, query: str) -> Match | None:
-        """The most similar known exchange, or None when no word is shared."""
+    def nearest(self, query: str, without: str | None = None) -> Match | None:
+        """The most similar known exchange but the one with the id `without`, or None when no word is shared."""
         with self._lock:
-            return self._nearest(query)
+            return self._nearest(query, without)
 
-    def _nearest(self, query: str) -> Match | None:
+    def _nearest(self, query: str, without: str | None = None) -> Match | None:
         if not normalize(query):
             return None  # "?" and "..." are both nothing, and do not say the same
         same = self._by_query.get(normalize(query))
-        if same is not None:
+        if same is not None and same != without:
             return Match(self._known[same][0], 1.0)
         features = _features(query)
         candidates: set[str] = set()
@@ -213,6 +213,7 @@ class LearnedIndex:
             candidates |= self._by_feature.get(feature, set())
             if len(candidates) >= _MOST_COMPARED:
                 break
+        candidates.discard(without or "")
         best: Match | None = None
         for identity in candidates:
             known, theirs = self._known[identity]

@@ -20,28 +20,41 @@ _LONGEST = 300
 
 
 def why(home: Home, log: ExchangeLog, wanted: str | None) -> list[str]:
-    """An exchange by its id, the beginning of one, or None for the newest. Raises LogError, InputError without any."""
+    """What `told` tells, a line each. Raises LogError, InputError."""
+    named = ""
+    lines = []
+    for name, text in told(home, log, wanted):
+        lines.append(f"{name if name != named else '':<10} {text}")
+        named = name
+    return lines
+
+
+def told(home: Home, log: ExchangeLog, wanted: str | None, index: LearnedIndex | None = None) -> list[tuple[str, str]]:
+    """An exchange by its id, the beginning of one, or None for the newest, as names and what is to be said of each.
+
+    `index`: what is known now, where that has been read already. Raises LogError, InputError without any exchange.
+    """
     if not log.exists():
         raise InputError("the log is empty: nothing has been answered yet")
     row, attempts = log.find(wanted if wanted is not None else log.read(_newest))
     exchange_id = str(row["id"])
-    lines = [
-        _told("exchange", f"{exchange_id}, {row['created_at']:%Y-%m-%d %H:%M:%S} UTC, {_place(row)}"),
-        _told("question", one_line(row["query"], _LONGEST)),
+    facts = [
+        ("exchange", f"{exchange_id}, {row['created_at']:%Y-%m-%d %H:%M:%S} UTC, {_place(row)}"),
+        ("question", one_line(row["query"], _LONGEST)),
     ]
     if turns := len(context_of(row)) // 2:
-        lines.append(_told("context", f"{turns} earlier exchange{'s' if turns > 1 else ''}"))
-    lines.append(_told("answer", one_line(row["answer"], _LONGEST) or "none"))
-    lines.append(_told("by", _who(row)))
-    lines += [_told("tried" if n == 0 else "", explained(_attempt(one))) for n, one in enumerate(attempts)]
+        facts.append(("context", f"{turns} earlier exchange{'s' if turns > 1 else ''}"))
+    facts.append(("answer", one_line(row["answer"], _LONGEST) or "none"))
+    facts.append(("by", _who(row)))
+    facts += [("tried", explained(_attempt(one))) for one in attempts]
     if not attempts:
-        lines.append(_told("tried", "nothing is recorded"))
-    lines += [_told("threshold", line) for line in _thresholds(home, row, attempts)]
-    lines.append(_told("nearest", _nearest(log, row)))
-    lines.append(_told("rated", _rated(row)))
-    lines.append(_told("audit", _audited(log, row)))
-    lines.append(_told("cost", _cost(row)))
-    return lines
+        facts.append(("tried", "nothing is recorded"))
+    facts += [("threshold", line) for line in _thresholds(home, row, attempts)]
+    facts.append(("nearest", _nearest(log, row, index)))
+    facts.append(("rated", _rated(row)))
+    facts.append(("audit", _audited(log, row)))
+    facts.append(("cost", _cost(row)))
+    return facts
 
 
 def _newest(session: Session) -> str:
@@ -49,10 +62,6 @@ def _newest(session: Session) -> str:
     if not found:
         raise LogError("the log holds no exchange")
     return str(found[0]["id"])
-
-
-def _told(name: str, text: str) -> str:
-    return f"{name:<10} {text}"
 
 
 def _place(row: dict[str, Any]) -> str:
@@ -98,13 +107,15 @@ def _side(attempt: dict[str, Any]) -> str:
     return "at least" if attempt["confidence"] >= attempt["threshold"] else "below"
 
 
-def _nearest(log: ExchangeLog, row: dict[str, Any]) -> str:
+def _nearest(log: ExchangeLog, row: dict[str, Any], index: LearnedIndex | None) -> str:
     """Of the exchanges that may be repeated now; it may have been another when the question was asked."""
-    index = LearnedIndex()
-    for known in log.learnable():
-        if not context_of(known) and str(known["id"]) != str(row["id"]):
-            index.add(Known(str(known["id"]), known["query"], known["target"]))
-    match: Match | None = index.nearest(row["query"])
+    if index is None:
+        index = LearnedIndex()
+        for known in log.learnable():
+            # It would take the place of another one with the same question.
+            if not context_of(known) and str(known["id"]) != str(row["id"]):
+                index.add(Known(str(known["id"]), known["query"], known["target"]))
+    match: Match | None = index.nearest(row["query"], without=str(row["id"]))
     if match is None:
         return "nothing known now is similar"
     found = match.known

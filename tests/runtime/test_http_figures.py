@@ -13,7 +13,7 @@ from fakes.claude import FakeClaude
 from fakes.listening import Listening
 from fakes.processes import Holder
 from fakes.versions import QUESTION, TAUGHT, Tiny
-from shammah_data.exchange import Attempt, Exchange, Feedback, RunRecord
+from shammah_data.exchange import Attempt, Audited, Exchange, Feedback, RunRecord
 from shammah_data.forget import forget
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
@@ -74,6 +74,10 @@ def counted(home: Home) -> dict[Sample, float]:
                 found["shammah_attempts", (("outcome", outcome), ("tier", tier))] = tried
         for rating in values("SELECT DISTINCT rating FROM feedback"):
             found["shammah_ratings", (("rating", rating),)] = count(f"SELECT count(*) FROM feedback WHERE rating = '{rating}'")
+        for version in values("SELECT DISTINCT version FROM outcomes"):
+            for agreed in ("true", "false"):
+                if number := count(f"SELECT count(*) FROM outcomes WHERE version = '{version}' AND agrees = {agreed}"):
+                    found["shammah_audits", (("agreed", agreed), ("version", version))] = number
         for status in values("SELECT DISTINCT status FROM runs"):
             found["shammah_training_runs", (("status", status),)] = count(
                 f"SELECT count(*) FROM runs WHERE status = '{status}'"
@@ -114,6 +118,8 @@ def filled(home: Home) -> ExchangeLog:
     log.rate(Feedback(local.id, "good"))
     log.rate(Feedback(asked[0].id, "bad"))
     log.rate(Feedback(asked[1].id, "bad", correction="b"))
+    log.audit(Audited(local.id, "v0001", 0.5, True))
+    log.audit(Audited(asked[2].id, "v0001", 0.5, False))
     now = datetime.now(UTC)
     log.record_run(RunRecord("r1", now, now, "refused", "too few", None, {}))
     forget(log, home, Selection(ids=(lost.id,)))
@@ -127,6 +133,7 @@ def test_every_figure_of_the_log_equals_a_direct_count(filled: ExchangeLog, home
     assert of_the_log(found) == pytest.approx(wanted)
     assert wanted["shammah_exchanges", (("answered", "true"), ("tier", "teacher"))] == 20
     assert wanted["shammah_forgotten", ()] == 1
+    assert wanted["shammah_audits", (("agreed", "true"), ("version", "v0001"))] == 1
 
 
 def test_queries_over_http_are_in_the_figures(tiny: Tiny, home: Home, claude: FakeClaude, serving: Serving) -> None:

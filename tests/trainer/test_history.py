@@ -14,7 +14,8 @@ from shammah_data.errors import InputError
 from shammah_data.exchange import RunRecord
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
-from shammah_trainer.history import Past, find, heldout_answers, past_runs
+from shammah_data.past import Past, past_runs
+from shammah_trainer.history import find, heldout_answers
 from shammah_trainer.screen import flat, run_lines
 
 Train = Callable[..., Said]

@@ -6,13 +6,13 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fakes.blocked import block
+from fakes.html import Page, contrast
 from fakes.nights import HOSTILE, night
 from fakes.tiny import Night, Said, TinyHome, script
 from shammah_data.errors import LogError
@@ -20,45 +20,13 @@ from shammah_data.exchange import Exchange
 from shammah_data.forget import forget
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
+from shammah_data.past import Past
 from shammah_data.queries import Selection
 from shammah_data.session import Session
-from shammah_trainer.history import Past
 from shammah_trainer.report import gather, render, write_report
 
 Train = Callable[..., Said]
 NOW = datetime(2026, 10, 20, 7, 0, tzinfo=UTC)
-VOID = {"meta", "link", "img", "br", "hr", "input"}
-
-
-class Page(HTMLParser):
-    """The elements of a page in order, its text, and a check that every element is closed where it should be."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.text = ""
-        self._open: list[str] = []
-        self.feed(text)
-        self.close()
-        assert not self._open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if "style" not in self._open:
-            self.text += data
-
-    def named(self, tag: str) -> list[dict[str, str]]:
-        return [attributes for name, attributes in self.elements if name == tag]
 
 
 @pytest.fixture
@@ -160,7 +128,7 @@ def test_it_can_be_read_by_keyboard_and_by_ear(text: str) -> None:
 
 def test_colours_can_be_told_from_their_grounds() -> None:
     """WCAG 2.2: 4.5 to 1 for text, 3 to 1 for what is drawn."""
-    style = (Path(__file__).parents[2] / "trainer/shammah_trainer/report.css").read_text()
+    style = (Path(__file__).parents[2] / "data/shammah_data/pages.css").read_text()
     schemes = [
         dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", block)) for block in style.split("@media (prefers-color-scheme: dark)")
     ]
@@ -169,20 +137,10 @@ def test_colours_can_be_told_from_their_grounds() -> None:
     for colours in (light, dark):
         for ground in ("page", "card"):
             for text in ("ink", "soft", "link", "s1", "bad"):
-                assert _contrast(colours[text], colours[ground]) >= 4.5, (text, ground)
+                assert contrast(colours[text], colours[ground]) >= 4.5, (text, ground)
         for drawn in ("s0", "s1", "s2", "s3", "good", "bad"):
-            assert _contrast(colours[drawn], colours["card"]) >= 3, drawn
-            assert drawn.startswith("s") or _contrast(colours[drawn], colours["track"]) >= 3, drawn
-
-
-def _contrast(one: str, other: str) -> float:
-    def luminance(colour: str) -> float:
-        parts = [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]
-        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    darker, lighter = sorted((luminance(one), luminance(other)))
-    return (lighter + 0.05) / (darker + 0.05)
+            assert contrast(colours[drawn], colours["card"]) >= 3, drawn
+            assert drawn.startswith("s") or contrast(colours[drawn], colours["track"]) >= 3, drawn
 
 
 def test_every_class_that_is_drawn_has_a_style(text: str) -> None:

@@ -4,31 +4,29 @@ All text that may come from users is stripped of control characters and directio
 """
 
 import base64
-import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from shammah_data import copies
 from shammah_data.durable import atomic_write
 from shammah_data.errors import ArtifactError, LogError
 from shammah_data.home import Home
+from shammah_data.learning import learning_curve
 from shammah_data.log import ExchangeLog
 from shammah_data.manifest import Calibration, Manifest
+from shammah_data.pages import Table, environment, style
+from shammah_data.past import Past, past_runs
 from shammah_data.present import size
+from shammah_data.shares import Share
 from shammah_data.store import ModelStore, Pointer
-from shammah_data.text import printable
 from shammah_trainer import figures
-from shammah_trainer.figures import Table
-from shammah_trainer.history import HeldOut, Past, heldout_answers, past_runs
+from shammah_trainer.history import HeldOut, heldout_answers
 from shammah_trainer.screen import KIND_NAMES, flat
-from shammah_trainer.shares import Share
 
 _FOLDER = Path(__file__).parent
 _MOST_RUNS = 40
@@ -93,22 +91,22 @@ def gather(home: Home, log: ExchangeLog) -> Known:
 
 def render(known: Known, now: datetime) -> str:
     """The page as text."""
-    style = (_FOLDER / "report.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    css = style(_FOLDER, "report.css")
+    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
     subject = known.subject
     losses = [one for one in (figures.loss_curve(run, n) for n, run in enumerate(known.runs)) if one]
     threshold = _threshold(known)
     return (
-        _environment()
+        environment(_FOLDER)
         .get_template("report.html.j2")
         .render(
-            style=Markup(style),
+            style=Markup(css),
             policy=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
             made=f"{now:%Y-%m-%d %H:%M} UTC",
             champion=known.pointer.champion,
             why=_why(known, threshold),
             tiles=_tiles(known, threshold),
-            learning=figures.learning_curve(known.runs),
+            learning=learning_curve(known.runs),
             subject=subject,
             kinds=subject and figures.by_kind(subject),
             groups=subject and figures.by_group(subject, known.answers),
@@ -129,22 +127,6 @@ def render(known: Known, now: datetime) -> str:
             answers=len(known.answers),
         )
     )
-
-
-@functools.cache
-def _environment() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(_FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_plain,
-    )
-
-
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, Markup) or not isinstance(value, str) else printable(value)
 
 
 def _manifest(store: ModelStore, name: str) -> Manifest | str:

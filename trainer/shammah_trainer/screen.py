@@ -4,10 +4,11 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from shammah_data.past import Past, finite
 from shammah_data.present import size
+from shammah_data.shares import Share
 from shammah_data.text import one_line, printable
-from shammah_trainer.history import HeldOut, Past, finite
-from shammah_trainer.shares import Share
+from shammah_trainer.history import HeldOut
 
 KIND_NAMES = {"phrasing": "other phrasings", "group": "never trained on", "outside": "unanswerable"}
 _LABEL = 12

@@ -17,10 +17,11 @@ from shammah_data.errors import ArtifactError, InputError
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_data.manifest import Calibration, Manifest
+from shammah_data.past import Past, past_runs
 from shammah_data.present import print_json
 from shammah_data.settings import Settings
 from shammah_data.store import ModelStore, Pointer
-from shammah_trainer.history import Past, find, heldout_answers, past_runs
+from shammah_trainer.history import find, heldout_answers
 from shammah_trainer.screen import answer_lines, history_lines, run_lines
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -70,6 +70,11 @@ class Server:
             Route("/metrics", self._metrics),
             Route("/openapi.json", self._openapi),
         ]
+        if rules.page:
+            # Jinja2 takes its time to import, and whoever switched the page off need not have it.
+            from shammah_runtime.http.page import Page
+
+            routes += Page(appliance, service, rules.token, lambda: self.figures.refused.labels("token").inc()).routes
         handlers: dict[Any, Any] = {HTTPException: _not_found, Exception: _fault}
         inner = Starlette(routes=routes, lifespan=self._lifespan, exception_handlers=handlers)
         self.app = Guard(self._counted(inner), rules, _refusal, lambda kind: self.figures.refused.labels(kind).inc(), warn)

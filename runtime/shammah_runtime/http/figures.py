@@ -49,6 +49,12 @@ _GAUGES: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
         f"SELECT count(*) FROM attempts WHERE starts_with(reason, '{BUSY}')",
     ),
     ("shammah_ratings", "Ratings in the log.", ("rating",), "SELECT rating, count(*) FROM feedback GROUP BY ALL"),
+    (
+        "shammah_audits",
+        "Answers that were also put to the teacher, by who gave them and whether the two agreed.",
+        ("version", "agreed"),
+        "SELECT version, CASE WHEN agrees THEN 'true' ELSE 'false' END, count(*) FROM outcomes GROUP BY ALL",
+    ),
     ("shammah_learnable", "Exchanges that may be trained on.", (), "SELECT count(*) FROM learnable"),
     ("shammah_forgotten", "Exchanges that were forgotten.", (), "SELECT count(*) FROM tombstones"),
     (

@@ -1,6 +1,7 @@
 """Who may ask and how much: refuses what a browser was tricked into, what has no token, and what is too large or too slow.
 
-Knows headers and bytes, no API. Everything but the health check needs the token. Nothing here grants other origins anything.
+Knows headers and bytes, no API. Everything but the health check needs the token; the page's own paths are let through to it,
+for it asks browsers in its own way. Nothing here grants other origins anything.
 """
 
 import asyncio
@@ -23,6 +24,10 @@ Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 OPEN_PATHS = frozenset({"/healthz"})
+# See `shammah_runtime.http.page`, which looks at who asks.
+PAGE_PATHS = frozenset({"/", "/exchanges", "/sign-in", "/sign-out", "/page.css", "/page.js", "/page.svg"})
+PAGE_FOLDER = "/exchanges/"
+_FORM = "application/x-www-form-urlencoded"
 # So much of a refused body is read, that the client may still see why: a closed connection would hide the answer.
 _DRAINED_BYTES = 16 * 2**20
 _DRAIN_SECONDS = 1.0
@@ -30,11 +35,15 @@ _DRAIN_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Rules:
-    """What is let through. `hosts`: names under which the server is meant, beside addresses where it is `public`."""
+    """What is let through. `hosts`: names under which the server is meant, beside addresses where it is `public`.
+
+    `page`: whether there is one.
+    """
 
     token: str
     hosts: frozenset[str] = LOOPBACK
     public: bool = False
+    page: bool = False
     body_bytes: int = 2**20
     body_seconds: float = 30.0
 
@@ -135,13 +144,16 @@ def refusal(rules: Rules, method: str, path: str, headers: Iterable[tuple[bytes,
         return Problem(421, "host", "this server is not known under that name: see [http] hosts")
     if any(origin != f"http://{hosts[0]}" and origin != f"https://{hosts[0]}" for origin in found.get("origin", [])):
         return Problem(403, "origin", "a page of another site may not ask this server")
-    if path not in OPEN_PATHS and not allowed(rules.token, found):
+    on_page = rules.page and (path in PAGE_PATHS or path.startswith(PAGE_FOLDER))
+    if path not in OPEN_PATHS and not on_page and not allowed(rules.token, found):
         return Problem(401, "token", "a token is needed: Authorization: Bearer TOKEN, or x-api-key: TOKEN")
     length = found.get("content-length", ["0"])[0]
     if not length.isdecimal() or int(length) > rules.body_bytes:
         return _too_large(rules)
-    if method == "POST" and found.get("content-type", [""])[0].partition(";")[0].strip().lower() != "application/json":
-        return Problem(415, "content_type", "the body must be JSON: Content-Type: application/json")
+    kind = found.get("content-type", [""])[0].partition(";")[0].strip().lower()
+    if method == "POST" and kind != (_FORM if on_page else "application/json"):
+        wanted = "a form" if on_page else "JSON: Content-Type: application/json"
+        return Problem(415, "content_type", f"the body must be {wanted}")
     return None
 
 

@@ -43,6 +43,8 @@ def serve(appliance: Appliance, settings: HttpSettings, public: bool, no_log: bo
         host, port = where.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         say(f"serving http://{shown}:{port}/v1 with the token in {told}")
+        if settings.page:
+            say(f"the page is at http://{shown}:{port}/ and asks for the same token")
         if public:
             say("other machines can reach this, over plain HTTP: put a TLS proxy before it on any network that is not your own")
         sys.setswitchinterval(_SWITCH_SECONDS)
@@ -80,7 +82,7 @@ def make(
     log = None if no_log else appliance.log
     service = Service(appliance.conversation.desk, log, settings.queue, warn)
     limits = Limits(appliance.decoding, appliance.context_turns, settings.plain_systems)
-    rules = Rules(token, names(settings, public), public, settings.body_bytes, settings.body_seconds)
+    rules = Rules(token, names(settings, public), public, settings.page, settings.body_bytes, settings.body_seconds)
     app: Any = Server(appliance, service, limits, rules, warn).app
     config = uvicorn.Config(
         app,

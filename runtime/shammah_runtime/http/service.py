@@ -71,6 +71,8 @@ class Service:
         self._threads = ThreadPoolExecutor(most, thread_name_prefix="query")
         # What waits for the disk and not for an answer.
         self._side = ThreadPoolExecutor(2, thread_name_prefix="side")
+        # Pages read much of the log: one at a time, that neither ratings nor the engine wait for many.
+        self._pages = ThreadPoolExecutor(1, thread_name_prefix="page")
         self._jobs: set[Job] = set()
         self._recent: OrderedDict[str, tuple[Exchange, Reply | None, bool]] = OrderedDict()
 
@@ -98,10 +100,15 @@ class Service:
         """Wait for the queries to end; all that was answered is in the log then."""
         self._threads.shutdown()
         self._side.shutdown()
+        self._pages.shutdown()
 
     async def aside(self, work: Callable[[], Any]) -> Any:
         """What `work` gives, off the event loop and off the threads of the queries."""
         return await asyncio.get_running_loop().run_in_executor(self._side, work)
+
+    async def page(self, work: Callable[[], str]) -> str:
+        """The same for a page, in turn with other pages."""
+        return await asyncio.get_running_loop().run_in_executor(self._pages, work)
 
     async def rate(self, exchange_id: str, rating: Rating, correction: str | None, weight: float) -> bool:
         """Rate an answer by its id; False where it is not known. Raises LogError."""

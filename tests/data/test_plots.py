@@ -3,7 +3,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from shammah_trainer.plots import Axis, Chart, Series, bar, key, line_chart, open_key, thinned, ticks
+from shammah_data.plots import Axis, Chart, Columns, Series, bar, column_chart, key, line_chart, open_key, thinned, ticks
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg"'
 
@@ -83,3 +83,23 @@ def test_keys_look_like_their_series() -> None:
     assert "line s1" in classes(key(Series("a", (), 1)))
     assert "line s1" not in classes(key(Series("a", (), 1, line=False)))
     assert classes(open_key([0, 2])).count("dot s2 hollow") == 1
+
+
+def test_columns_are_shares_of_their_own_whole() -> None:
+    parts = (("a", "one"), ("b & c", "two"))
+    days = tuple((f"{n} Nov", counts) for n, counts in enumerate(((3, 1), (0, 0), (0, 7))))
+    svg = column_chart(Columns("c", "Days", "Fewer.", ("day", "share"), parts, days))
+    groups = [one for one in drawn(svg).iter() if one.get("class") == "column"]
+    assert [one[0].text for one in groups] == ["0 Nov: a 3, b & c 1", "2 Nov: b & c 7"]
+    bars = [(part.get("class"), float(part.get("height", ""))) for one in groups for part in one[1:]]
+    assert [name for name, _ in bars] == ["one", "two", "two"]
+    assert [height for _, height in bars] == pytest.approx([166.5, 55.5, 222.0], abs=0.1)
+    texts = [one.text for one in drawn(svg).iter() if one.get("class") == "tick mid"]
+    assert texts == ["0 Nov", "1 Nov", "2 Nov"]
+
+
+def test_of_many_columns_the_newest_has_its_name() -> None:
+    days = tuple((f"day {n}", (1,)) for n in range(30))
+    svg = column_chart(Columns("c", "Days", "Fewer.", ("day", "share"), (("a", "one"),), days))
+    texts = [one.text for one in drawn(svg).iter() if one.get("class") == "tick mid"]
+    assert texts == [f"day {n}" for n in (4, 9, 14, 19, 24, 29)]

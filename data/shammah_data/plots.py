@@ -1,4 +1,4 @@
-"""Line charts and bars as SVG text, coloured by the page's style sheet. Knows numbers and labels, no runs.
+"""Line charts, columns and bars as SVG text, coloured by the page's style sheet. Knows numbers and labels, no runs.
 
 Every text is escaped. Colours, line styles and markers come from the classes s0, s1 ... so that both colour schemes,
 and eyes that see no colours, can tell the series apart.
@@ -79,14 +79,7 @@ def line_chart(chart: Chart) -> Markup:
         return HEIGHT - _BOTTOM - (y - low_y) / (high_y - low_y) * (HEIGHT - _TOP - _BOTTOM)
 
     foot = HEIGHT - _BOTTOM
-    parts = [
-        Markup('<svg viewBox="0 0 {} {}" role="img" aria-labelledby="{}-t {}-d">').format(
-            WIDTH, HEIGHT, chart.name, chart.name
-        ),
-        Markup('<title id="{}-t">{}</title><desc id="{}-d">{}</desc>').format(
-            chart.name, chart.title, chart.name, chart.summary
-        ),
-    ]
+    parts = [_opening(chart.name, chart.title, chart.summary)]
     for tick in ticks_y:
         y = _px(y_at(tick))
         parts.append(Markup('<path class="grid" d="M{} {}H{}"/>').format(_LEFT, y, WIDTH - _RIGHT))
@@ -102,12 +95,7 @@ def line_chart(chart: Chart) -> Markup:
         parts.append(Markup('<path class="axis" d="M{} {}v4"/>').format(_px(x_at(tick)), foot))
     parts += _counts(chart, x_at, foot)
     parts.append(Markup('<path class="axis" d="M{} {}H{}"/>').format(_LEFT, foot, WIDTH - _RIGHT))
-    middle = (_LEFT + WIDTH - _RIGHT) / 2
-    parts.append(Markup('<text class="label mid" x="{}" y="{}">{}</text>').format(_px(middle), HEIGHT - 8, chart.x.label))
-    upright = (_TOP + foot) / 2
-    parts.append(
-        Markup('<text class="label mid" transform="translate(15 {}) rotate(-90)">{}</text>').format(_px(upright), chart.y.label)
-    )
+    parts += _labels(chart.x.label, chart.y.label)
     if chart.rule:
         (x1, y1), (x2, y2), told = chart.rule
         parts.append(
@@ -123,6 +111,62 @@ def line_chart(chart: Chart) -> Markup:
         parts.append(Markup('<text class="told {}" x="{}" y="{}">{}</text>').format(side, _px(x + gap), _TOP + 11, told))
     for series in chart.series:
         parts += _series(series, x_at, y_at)
+    return Markup("").join([*parts, Markup("</svg>")])
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Shares of a whole, one upright bar each; one without a count is left empty.
+
+    `labels`: of the bars, and of their height. `parts`: (name, class) from the foot up. `columns`: (label, count of each part).
+    """
+
+    name: str
+    title: str
+    summary: str
+    labels: tuple[str, str]
+    parts: tuple[tuple[str, str], ...]
+    columns: tuple[tuple[str, tuple[int, ...]], ...]
+
+
+def column_chart(chart: Columns) -> Markup:
+    """The shares as one SVG element."""
+    foot, wide = HEIGHT - _BOTTOM, (WIDTH - _LEFT - _RIGHT) / max(1, len(chart.columns))
+    tall = foot - _TOP
+    parts = [_opening(chart.name, chart.title, chart.summary)]
+    for percent in (0, 25, 50, 75, 100):
+        y = _px(foot - tall * percent / 100)
+        parts.append(Markup('<path class="grid" d="M{} {}H{}"/>').format(_LEFT, y, WIDTH - _RIGHT))
+        parts.append(
+            Markup('<text class="tick end" x="{}" y="{}">{}%</text>').format(
+                _LEFT - 7, _px(foot - tall * percent / 100 + 4), percent
+            )
+        )
+    every = math.ceil(len(chart.columns) / 6)
+    for n, (label, counts) in enumerate(chart.columns):
+        left, whole = _LEFT + n * wide, sum(counts)
+        # Counted from the end, that the newest one has its name.
+        if (len(chart.columns) - 1 - n) % every == 0:
+            parts.append(
+                Markup('<text class="tick mid" x="{}" y="{}">{}</text>').format(_px(left + wide / 2), foot + 17, label)
+            )
+        if not whole:
+            continue
+        told = ", ".join(f"{name} {count}" for (name, _), count in zip(chart.parts, counts, strict=True) if count)
+        parts.append(Markup('<g class="column"><title>{}: {}</title>').format(label, told))
+        below = 0
+        for (_, css), count in zip(chart.parts, counts, strict=True):
+            if count:
+                top = foot - tall * (below + count) / whole
+                parts.append(
+                    Markup('<rect class="{}" x="{}" y="{}" width="{}" height="{}"/>').format(
+                        css, _px(left + wide * 0.1), _px(top), _px(wide * 0.8), _px(tall * count / whole)
+                    )
+                )
+                below += count
+        parts.append(Markup("</g>"))
+    parts.append(Markup('<path class="axis" d="M{} {}H{}"/>').format(_LEFT, foot, WIDTH - _RIGHT))
+    parts += _labels(*chart.labels)
     return Markup("").join([*parts, Markup("</svg>")])
 
 
@@ -177,6 +221,21 @@ def ticks(low: float, high: float, most: int, whole: bool = False) -> list[float
         step = max(1.0, round(step))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [n * step for n in range(first, max(last, first + 1) + 1)]
+
+
+def _opening(name: str, title: str, summary: str) -> Markup:
+    return Markup(
+        '<svg viewBox="0 0 {} {}" role="img" aria-labelledby="{name}-t {name}-d">'
+        '<title id="{name}-t">{}</title><desc id="{name}-d">{}</desc>'
+    ).format(WIDTH, HEIGHT, title, summary, name=name)
+
+
+def _labels(x: str, y: str) -> list[Markup]:
+    middle, upright = (_LEFT + WIDTH - _RIGHT) / 2, (_TOP + HEIGHT - _BOTTOM) / 2
+    return [
+        Markup('<text class="label mid" x="{}" y="{}">{}</text>').format(_px(middle), HEIGHT - 8, x),
+        Markup('<text class="label mid" transform="translate(15 {}) rotate(-90)">{}</text>').format(_px(upright), y),
+    ]
 
 
 def _scale(axis: Axis, values: Sequence[float]) -> tuple[float, float, list[float]]:

@@ -1,6 +1,6 @@
 import pytest
 
-from shammah_trainer.shares import Share, calibration_error, reliability, risk_coverage
+from shammah_data.shares import Share, calibration_error, reliability, risk_coverage
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,161 @@
+"""Past training runs as the log and their folders tell of them. Reads; runs and shows nothing.
+
+Runs of older versions lack figures that newer ones have: whatever is not there, or is not a number, reads as None.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from shammah_data.home import Home
+from shammah_data.log import ExchangeLog
+from shammah_data.shares import Share
+
+KINDS = ("phrasing", "group", "outside")
+_ID = re.compile(r"\d{8}T\d{6,9}Z")
+_MOST = 100_000
+# What a run leaves in its folder as it goes on.
+_STAGES = (
+    ("snapshot.parquet", "took its snapshot"),
+    ("checkpoint/state.pt", "wrote its last checkpoint"),
+    ("merged", "had trained its weights"),
+    ("heldout.jsonl", "had answered the held-out questions"),
+)
+
+
+@dataclass(frozen=True)
+class Past:
+    """One run that the log remembers, or (`status` "unfinished") one of which only a folder tells. Times are UTC."""
+
+    id: str
+    status: str
+    started: datetime
+    finished: datetime | None
+    reason: str
+    version: str | None
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+    def at(self, *path: str) -> Any:
+        """The figure at these keys, or None."""
+        found: Any = self.figures
+        for key in path:
+            found = found.get(key) if isinstance(found, Mapping) else None
+        return found
+
+    def number(self, *path: str) -> float | None:
+        """The finite number at these keys, or None."""
+        return finite(self.at(*path))
+
+    def count(self, *path: str) -> int | None:
+        """The same, as a whole number."""
+        found = self.number(*path)
+        return None if found is None else int(found)
+
+    def share(self, part: tuple[str, ...], whole: tuple[str, ...]) -> Share | None:
+        """One figure as a share of another; None where either is missing, or they are no share."""
+        some, of = self.count(*part), self.count(*whole)
+        return Share(some, of) if some is not None and of and 0 <= some <= of else None
+
+    def heldout(self, what: str, kind: str = "phrasing", of: str = "asked") -> Share | None:
+        """Such as how many of the held-out phrasings that were asked are right."""
+        return self.share(("heldout", kind, what), ("heldout", kind, of))
+
+    @property
+    def answered(self) -> Share | None:
+        """How many of the answers that would have been given are right, over every kind of question."""
+        counts = [(self.count("heldout", kind, "accepted_right"), self.count("heldout", kind, "accepted")) for kind in KINDS]
+        pairs = [(right, given) for right, given in counts if right is not None and given is not None]
+        given = sum(pair[1] for pair in pairs)
+        return Share(sum(pair[0] for pair in pairs), given) if given else None
+
+    @property
+    def reasons(self) -> list[str]:
+        """The reason, one for each thing that went wrong."""
+        listed = self.at("reasons")
+        if isinstance(listed, list) and listed and all(isinstance(one, str) for one in listed):
+            return list(listed)
+        return _apart(self.reason)
+
+    @property
+    def outdated(self) -> list[tuple[str, str]]:
+        """Ids of exchanges whose facts a newer one replaced, and of that newer one."""
+        found = self.at("dataset", "outdated")
+        pairs = [one for one in (found if isinstance(found, list) else ()) if isinstance(one, dict) and one.get("id")]
+        return [(str(one["id"]), str(one.get("replaced_by") or "-")) for one in pairs]
+
+    @property
+    def counted(self) -> list[tuple[str, dict[str, float]]]:
+        """The counts of the dataset's card by name: what was excluded and why first, then whatever else it counts."""
+        card = self.at("dataset")
+        found = []
+        for name, counts in card.items() if isinstance(card, Mapping) else ():
+            numbers = {str(what): finite(n) for what, n in counts.items()} if isinstance(counts, Mapping) else {}
+            known = {what: n for what, n in numbers.items() if n is not None}
+            if known:
+                found.append((str(name).replace("_", " "), known))
+        return sorted(found, key=lambda one: one[0] != "excluded")
+
+    @property
+    def groups(self) -> list[dict[str, Any]]:
+        """Right answers by group, as the run recorded them: name, asked, right, accepted, older."""
+        found = self.at("groups")
+        listed = found if isinstance(found, list) else []
+        return [one for one in listed if isinstance(one, dict) and finite(one.get("asked")) and "name" in one]
+
+
+def finite(value: object) -> float | None:
+    """A number that is one, else None."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def past_runs(home: Home, log: ExchangeLog, limit: int = _MOST) -> list[Past]:
+    """The newest runs, newest first, with those that left a folder and no record. Raises LogError."""
+    runs = [
+        Past(
+            str(row["id"]),
+            str(row["status"]),
+            row["started"],
+            row["finished"],
+            str(row["reason"]),
+            row["version"],
+            row["figures"] if isinstance(row["figures"], dict) else {},
+        )
+        for row in (log.runs(limit) if log.exists() else ())
+    ]
+    known = {run.id for run in runs}
+    for folder in home.runs.iterdir() if home.runs.is_dir() else ():
+        if folder.name not in known and _ID.fullmatch(folder.name) and folder.is_dir():
+            runs.append(_unfinished(folder))
+    return sorted(runs, key=lambda run: run.id, reverse=True)[:limit]
+
+
+def _unfinished(folder: Path) -> Past:
+    """What the files of a run tell that has no record: it is at work, or something ended it."""
+    made = datetime.strptime(folder.name[:15], "%Y%m%dT%H%M%S")
+    done = "began"
+    at = made
+    for name, what in _STAGES:
+        try:
+            moment = datetime.fromtimestamp((folder / name).stat().st_mtime, UTC).replace(tzinfo=None)
+        except OSError:
+            continue  # not reached, or tidied away
+        done, at = what, moment
+    return Past(folder.name, "unfinished", made, None, f"in progress, or cut short: it {done} at {at:%H:%M} UTC", None)
+
+
+def _apart(reason: str) -> list[str]:
+    """A reason split at its semicolons, but for those in brackets."""
+    parts, depth = [""], 0
+    for letter in reason:
+        depth += (letter in "([") - (letter in ")]" and depth > 0)
+        if letter == ";" and not depth:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts if part.strip()]
