@@ -179,9 +179,9 @@ def fit_evidence(lookups: Sequence[Lookup], target_precision: float, given: Sequ
     """Weights by Newton's method on the penalized likelihood, and a threshold from answers that were not fitted to.
 
     An earlier answer is only tried where the model's own is not given (`given`, see `build_index`), and those are the harder
-    questions: the threshold is chosen on them, for the precision of what is given there, as that of the model's own
-    answers is chosen (`shammah_trainer.calibrate`): on out-of-fold chances, whose folds do not divide a group, the most answers
-    whose precision is at least the target with 95% confidence; failing that, as likely as not; failing that, the surer half of the
+    questions: the threshold is chosen on them, for the precision of what is given there. The rule is that of the model's own
+    answers (`shammah_trainer.calibrate`): on out-of-fold chances, whose folds do not divide a group, the most answers whose
+    precision is at least the target with 95% confidence; failing that, as likely as not; failing that, the surer half of the
     answers surer than every wrong one.
     """
     weights, intercept = fit(lookups)
