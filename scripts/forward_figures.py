@@ -1,6 +1,7 @@
 """How far a confidence can be believed, and what it costs to answer more. Pure numbers; knows no model and no file."""
 
 import math
+import random
 from collections.abc import Sequence
 
 from night_figures import Asked
@@ -14,19 +15,23 @@ def calibration_error(judged: Sequence[tuple[float, bool]]) -> dict[str, float]:
     `judged`: (confidence, right). Few answers in a bin make the plain figure too large: the other one takes the noise of the
     shares off (Kumar, Liang, Ma, "Verified uncertainty calibration", 2019).
     """
-    ranked = sorted(judged)
     plain = squared = 0.0
-    bins = min(_BINS, max(1, len(ranked) // 2))
-    for n in range(bins):
-        part = ranked[n * len(ranked) // bins : (n + 1) * len(ranked) // bins]
-        if not part:
-            continue
+    for part in equal_bins(judged):
         share = sum(right for _, right in part) / len(part)
         apart = sum(sure for sure, _ in part) / len(part) - share
         noise = share * (1 - share) / (len(part) - 1) if len(part) > 1 else 0.0
-        plain += len(part) / len(ranked) * abs(apart)
-        squared += len(part) / len(ranked) * (apart**2 - noise)
-    return {"questions": len(ranked), "plain": plain, "debiased": math.sqrt(max(0.0, squared))}
+        plain += len(part) / len(judged) * abs(apart)
+        squared += len(part) / len(judged) * (apart**2 - noise)
+    return {"questions": len(judged), "plain": plain, "debiased": math.sqrt(max(0.0, squared))}
+
+
+def equal_bins(judged: Sequence[tuple[float, bool]]) -> list[list[tuple[float, bool]]]:
+    """The same from the least to the surest in bins of as many; equals, which a bin may part, in random order."""
+    ranked = list(judged)
+    random.Random(0).shuffle(ranked)
+    ranked.sort(key=lambda pair: pair[0])
+    bins = min(_BINS, max(1, len(ranked) // 2))
+    return [ranked[n * len(ranked) // bins : (n + 1) * len(ranked) // bins] for n in range(bins) if ranked]
 
 
 def risk_coverage(asked: Sequence[Asked]) -> tuple[list[tuple[float, float]], float]:

@@ -3,14 +3,12 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from forward_figures import risk_coverage
+from forward_figures import equal_bins, risk_coverage
 from markupsafe import Markup, escape
 from night_figures import Asked
 
 import shammah_data
 from shammah_data.plots import Axis, Chart, Series, key, line_chart, thinned
-
-_BINS = 15
 
 
 def page(asked: Mapping[str, Sequence[Asked]]) -> str:
@@ -43,12 +41,10 @@ def page(asked: Mapping[str, Sequence[Asked]]) -> str:
 
 
 def _believed(said: Sequence[Asked]) -> Markup:
-    ranked = sorted((one.confidence, one.right) for one in said)
-    points = []
-    for n in range(_BINS):
-        part = ranked[n * len(ranked) // _BINS : (n + 1) * len(ranked) // _BINS]
-        if part:
-            points.append((sum(sure for sure, _ in part) / len(part), sum(right for _, right in part) / len(part)))
+    points = [
+        (sum(sure for sure, _ in part) / len(part), sum(right for _, right in part) / len(part))
+        for part in equal_bins([(one.confidence, one.right) for one in said])
+    ]
     chart = Chart(
         "believed",
         "Share right by confidence, the cascade",

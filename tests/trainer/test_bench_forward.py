@@ -1,0 +1,87 @@
+"""scripts/bench forward: its figures, its peers, and what it says of arguments that cannot be."""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shammah_runtime.learned import Known
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+
+@pytest.fixture
+def scripts(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    return importlib.import_module
+
+
+def test_a_confidence_that_keeps_its_word_has_no_error(scripts: Any) -> None:
+    figures = scripts("forward_figures")
+    kept = [(0.25, n % 4 == 0) for n in range(600)] + [(0.75, n % 4 != 0) for n in range(600)]
+    found = figures.calibration_error(kept)
+    assert found["questions"] == 1200
+    assert found["debiased"] == pytest.approx(0.0, abs=0.02)
+    bold = [(0.9, n % 2 == 0) for n in range(600)]
+    assert figures.calibration_error(bold)["plain"] == pytest.approx(0.4, abs=0.01)
+    assert figures.calibration_error(bold)["debiased"] == pytest.approx(0.4, abs=0.01)
+
+
+def test_noise_of_small_bins_is_taken_off(scripts: Any) -> None:
+    found = scripts("forward_figures").calibration_error([(0.5, n % 2 == 0) for n in range(30)])
+    assert found["debiased"] <= found["plain"] + 1e-9
+
+
+def asked(scripts: Any, *said: tuple[float, bool]) -> list[Any]:
+    made = scripts("night_figures").Asked
+    return [made("heldout", f"c{n}", "q", "a", right, sure, sure >= 0.5, 1) for n, (sure, right) in enumerate(said)]
+
+
+def test_risk_rises_with_coverage_where_the_wrong_answers_are_the_least_sure(scripts: Any) -> None:
+    curve = scripts("forward_figures").risk_coverage
+    points, area = curve(asked(scripts, (0.9, True), (0.8, True), (0.3, False), (0.2, False)))
+    assert points == [(0.25, 0.0), (0.5, 0.0), (0.75, pytest.approx(1 / 3)), (1.0, 0.5)]
+    assert area == pytest.approx((1 / 3 + 1 / 2) / 4)
+    # One threshold cannot part equals.
+    points, _ = curve(asked(scripts, (0.9, True), (0.9, False)))
+    assert points == [(1.0, 0.5)]
+
+
+def test_the_page_draws_every_contestant_that_ranks(scripts: Any) -> None:
+    some = asked(scripts, *((n / 40, n > 15) for n in range(40)))
+    flat = asked(scripts, *((0.0, False) for _ in range(40)))
+    page = scripts("forward_plots").page({"cascade": some, "nearest words": some, "always Claude": flat})
+    assert page.count("<svg viewBox") == 2
+    assert "nearest words" in page
+    assert "always Claude" not in page
+    assert "http" not in page
+
+
+def test_the_peers_repeat_what_they_learned(scripts: Any) -> None:
+    bench = scripts("bench_forward")
+    exact, words = bench._exact(), bench._words()
+    for cache in (exact, words):
+        assert cache.find("When does it open?").text == ""
+        cache.learn(Known("1", "When does it open?", "At 9."))
+    assert exact.find("when does it open").text == "At 9."
+    assert exact.find("when does the shop open").text == ""
+    near = words.find("when does the shop open")
+    assert near.text == "At 9."
+    assert 0.0 < near.sure < words.find("When does it open?").sure == 1.0
+    # Nobody chose a threshold yet: nothing is given.
+    assert exact.threshold > 1.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [(["--data", "/nowhere"], "make_stream.py: no such file"), ([], "--data"), (["--trained", "0"], "--data")],
+)
+def test_what_is_missing_is_told(arguments: list[str], told: str) -> None:
+    command = [sys.executable, str(SCRIPTS / "bench_forward.py"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
