@@ -1,5 +1,6 @@
 """Many queries at once, and their ends: a full house, a busy engine, clients that leave, a server that is told to end."""
 
+import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +14,8 @@ from fakes.listening import Answered, Listening, read_all, request_bytes
 from fakes.versions import ANSWER, QUESTION, TAUGHT, TAUGHT_ANSWER, Tiny
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
+from shammah_runtime.http.asking import Wanted
+from shammah_runtime.http.service import Job, Outcome
 from shammah_runtime.neural import NeuralTier
 from shammah_runtime.proposal import Proposal, Query
 
@@ -258,3 +261,33 @@ def test_a_log_that_cannot_be_written_costs_no_answer(home: Home, claude: FakeCl
     server = serving(no_log=True)
     assert server.complete("Anything?").json["choices"][0]["message"]["content"] == GENERIC_ANSWER
     assert rows(home) == []
+
+
+def test_text_that_a_client_does_not_take_in_is_not_kept_without_bound() -> None:
+    async def unread() -> tuple[Job, int]:
+        job = Job(asyncio.get_running_loop(), Wanted(Query("How long?")))
+        for _ in range(64):
+            job.put("x" * 2**16)
+        job.put(Outcome())
+        read = 0
+        while isinstance(piece := await job.next(), str):
+            read += len(piece)
+        return job, read
+
+    job, read = asyncio.run(unread())
+    assert job.stop.asked()
+    assert 2**20 <= read < 2**21
+
+
+def test_text_that_is_read_as_it_comes_is_never_cut() -> None:
+    async def drained() -> tuple[Job, int]:
+        job = Job(asyncio.get_running_loop(), Wanted(Query("How long?")))
+        read = 0
+        for _ in range(64):
+            job.put("x" * 2**16)
+            read += len(str(await job.next()))
+        return job, read
+
+    job, read = asyncio.run(drained())
+    assert not job.stop.asked()
+    assert read == 2**22

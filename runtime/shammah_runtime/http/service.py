@@ -25,6 +25,8 @@ from shammah_runtime.stopping import Stop
 
 # Answers whose ratings need not be looked up in the log.
 _MOST_RECENT = 1000
+# Characters that wait for a client to read: many times what an answer is long.
+_MOST_WAITING = 2**20
 SOURCE = "http"
 
 
@@ -46,13 +48,22 @@ class Job:
         self.stop = Stop()
         self.loop = loop
         self._events: asyncio.Queue[str | Outcome] = asyncio.Queue()
+        self._waiting = 0
 
     async def next(self) -> str | Outcome:
         """The next piece of text, or the outcome."""
-        return await self._events.get()
+        event = await self._events.get()
+        if isinstance(event, str):
+            self._waiting -= len(event)
+        return event
 
     def put(self, event: str | Outcome) -> None:
-        """Hand something on, on the event loop."""
+        """Hand something on, on the event loop. A client that takes nothing in any more is one that has left."""
+        if isinstance(event, str):
+            if self._waiting > _MOST_WAITING:
+                self.stop.ask()
+                return
+            self._waiting += len(event)
         self._events.put_nowait(event)
 
     def say(self, piece: str) -> None:
