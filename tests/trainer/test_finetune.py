@@ -1,6 +1,6 @@
 import copy
 import math
-import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -230,17 +230,33 @@ def test_a_folder_without_a_model_is_an_error(tmp_path: Path) -> None:
     assert len(str(caught.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize(("slow", "chosen"), [(torch.bfloat16, "no"), (torch.float32, "bf16")])
-def test_the_faster_precision_is_taken(slow: torch.dtype, chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    linear = torch.nn.functional.linear
+@pytest.mark.parametrize(
+    ("milliseconds", "stalled", "chosen"),
+    [
+        ((2.0, 20.0), 0, "no"),
+        ((2.0, 1.0), 0, "bf16"),
+        # Others take turns on the cores: nearly every float32 product is held up, some of the others too.
+        ((2.0, 20.0), 17, "no"),
+        # A gain that is hardly one is not worth the rounding.
+        ((2.0, 1.9), 0, "no"),
+    ],
+)
+def test_the_clearly_faster_precision_is_taken(
+    milliseconds: tuple[float, float], stalled: int, chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    takes = dict(zip((torch.float32, torch.bfloat16), milliseconds, strict=True))
+    products: Counter[torch.dtype] = Counter()
+    now = 0.0
 
-    def delayed(input_MK: torch.Tensor, weight_NK: torch.Tensor) -> torch.Tensor:
-        time.sleep(0.2 if input_MK.dtype == slow else 0.0)
-        return linear(input_MK, weight_NK)
+    def linear(input_MK: torch.Tensor, _: torch.Tensor) -> None:
+        nonlocal now
+        products[input_MK.dtype] += 1
+        held_up = input_MK.dtype == torch.float32 and products[input_MK.dtype] <= stalled
+        now += takes[input_MK.dtype] + (100.0 if held_up else 0.0)
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.nn.functional, "linear", delayed)
-    assert mixed_precision.__wrapped__() == chosen
+    monkeypatch.setattr(torch.nn.functional, "linear", linear)
+    assert mixed_precision.__wrapped__(lambda: now) == chosen
 
 
 @pytest.mark.parametrize("weight", [3, 10])

@@ -24,6 +24,8 @@ from shammah_trainer.preferences import Pair
 from shammah_trainer.processes import several_on_cpu
 from shammah_trainer.stopping import sample
 
+# Products of each kind that are timed, and what share of the time bfloat16 may take to be worth its rounding.
+_TIMED, _CLEAR_GAIN = 20, 0.8
 _LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -74,25 +76,25 @@ def load_model(folder: Path) -> Any:
 
 
 @functools.cache
-def mixed_precision() -> Mixed:
+def mixed_precision(clock: Callable[[], float] = time.perf_counter) -> Mixed:
     """Whether bfloat16 matrix products pay on this machine.
 
     Timed, for no list of processors stays true: with AMX or AVX512-BF16 they take half the time of float32, on a plain AVX2
-    processor ten times as much. Decided once a process, so that losses before and after stay comparable.
+    processor ten times as much, and the night would take hours. Where other processes take turns on the cores a single product
+    takes any time: the least of many counts, both kinds in turn, and a gain that is not clear is none. Decided once a process,
+    so that losses before and after stay comparable.
     """
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported() else "no"
-    seconds = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        input_MK, weight_NK = torch.ones(256, 576, dtype=dtype), torch.ones(576, 576, dtype=dtype)
-        functional.linear(input_MK, weight_NK)
-        timed = []
-        for _ in range(3):
-            began = time.perf_counter()
+    kinds = (torch.float32, torch.bfloat16)
+    factors = {dtype: (torch.ones(256, 576, dtype=dtype), torch.ones(576, 576, dtype=dtype)) for dtype in kinds}
+    least = dict.fromkeys(kinds, math.inf)
+    for _ in range(_TIMED):
+        for dtype, (input_MK, weight_NK) in factors.items():
+            began = clock()
             functional.linear(input_MK, weight_NK)
-            timed.append(time.perf_counter() - began)
-        seconds[dtype] = min(timed)
-    return "bf16" if seconds[torch.bfloat16] < seconds[torch.float32] else "no"
+            least[dtype] = min(least[dtype], clock() - began)
+    return "bf16" if least[torch.bfloat16] < _CLEAR_GAIN * least[torch.float32] else "no"
 
 
 def mean_loss(model: Any, encoder: Encoder, examples: Sequence[Example], pad: int, mixed_as: Mixed | None = None) -> float:
