@@ -82,7 +82,7 @@ def test_the_loop(home: TinyHome, claude: FakeClaude, lean: dict[str, str]) -> N
     replies = [ask(one.query, serving | lean) for one in asked]
     assert all(reply["answer"] == one.response for reply, one in zip(replies, asked, strict=True))
     local = [reply for reply in replies if reply["tier"] == "neural"]
-    assert len(local) >= 4
+    assert len(local) >= 2
     assert {reply["model_version"] for reply in local} == {"v0001"}
     # Claude was called for the others, and for nothing else.
     assert claude.calls - before == len(asked) - len(local)

@@ -11,6 +11,7 @@ import onnx
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from fakes.kernels import need_one_path
 from shammah_data.errors import ExportError
 from shammah_export.export import export_model
 from shammah_export.precision import LARGEST_BLOCK, Precision
@@ -90,6 +91,7 @@ def test_prefill_and_single_steps_agree_with_transformers(
 def test_quantized_families_agree_with_their_rounded_weights(
     variant: str, precision: Precision, save_model: Save, torch_logits: Logits, prompt: list[int], tmp_path: Path
 ) -> None:
+    need_one_path(precision)
     bits = {"int8": 8, "int4": 4}[precision]
 
     def rounded(_name: str, weight: Floats) -> Floats:

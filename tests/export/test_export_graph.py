@@ -12,6 +12,7 @@ import onnx
 import pytest
 import torch
 
+from fakes.kernels import need_one_path
 from shammah_data.errors import ExportError
 from shammah_export.checkpoint import Checkpoint, read_json
 from shammah_export.export import export_model
@@ -80,6 +81,7 @@ def test_runs_of_any_length_agree_with_one_run(variant: str, save_model: Save, p
 def test_a_head_in_pieces_gives_the_same_logits_to_the_last_bit(
     variant: str, precision: Precision, save_model: Save, prompt: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    need_one_path(precision)
     folder = saved(save_model, variant)
     export_model(folder, tmp_path / "whole", precision)
     monkeypatch.setattr("shammah_export.graph.HEAD_BYTES", 64 * 64 * BITS[precision] // 8)

@@ -2,19 +2,22 @@
 
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fakes.kernels import need_one_path
 from fakes.versions import CONTEXT, Tiny
 from shammah_data.settings import Precision
 from shammah_runtime.engine import prefix
 from shammah_runtime.engine.decoder import Decoder, Generated
 from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.engine.drafts import Lookup, Pace
-from shammah_runtime.engine.session import KVCache
+from shammah_runtime.engine.sampling import Floats
+from shammah_runtime.engine.session import KVCache, has_avx512
 
 VOCABULARY = 384
 PROMPT = [int(token) for token in np.random.default_rng(2).integers(0, VOCABULARY, 30)]
@@ -42,6 +45,7 @@ def decoders(random_tiny: Tiny) -> dict[Precision, Decoder]:
 def test_a_right_draft_gives_the_same_answer_in_fewer_passes(
     decoders: dict[Precision, Decoder], precision: Precision, decoding: Decoding
 ) -> None:
+    need_one_path(precision)
     decoder = decoders[precision]
     plain = decoder.generate(PROMPT, decoding)
     assert plain.passes == LENGTH
@@ -60,6 +64,7 @@ def test_a_right_draft_gives_the_same_answer_in_fewer_passes(
 def test_no_draft_changes_an_answer(
     decoders: dict[Precision, Decoder], precision: Precision, changes: dict[int, int], cut: tuple[int, int], which: int
 ) -> None:
+    need_one_path(precision)
     decoder = decoders[precision]
     plain = decoder.generate(PROMPT, DECODINGS[which])
     draft = [changes.get(place, token) for place, token in enumerate(plain.ids)]
@@ -204,3 +209,39 @@ def test_the_pace_follows_what_is_right_and_what_it_costs() -> None:
         pace.passed(rows - 1, rows - 1, 0.001 * rows**2)
     # More rows that cost more than they bring are not asked for.
     assert pace.count(63) <= 1
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
+def test_whether_all_passes_are_one_path_is_tried_where_nobody_knows(
+    random_tiny: Tiny, precision: Precision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need_one_path(precision)
+    monkeypatch.setattr("shammah_runtime.engine.session.has_avx512", lambda: False)
+    assert random_tiny.decoder(precision).session.one_path()
+
+
+def test_where_many_tokens_at_once_are_another_path_nothing_is_drafted(
+    random_tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder = random_tiny.decoder("fp32", stop_ids=())
+    plain = decoder.generate(PROMPT, DECODINGS[0])
+    session, feed = decoder.session, decoder.session.feed
+
+    def other_path(cache: KVCache, ids: Sequence[int], rows: Sequence[int] | None = None) -> Floats:
+        found = feed(cache, ids, rows)
+        return found + np.float32(1e-5) if len(ids) > 1 and rows is not None else found
+
+    monkeypatch.setattr("shammah_runtime.engine.session.has_avx512", lambda: False)
+    monkeypatch.setattr(session, "feed", other_path)
+    drafted = decoder.generate(PROMPT, DECODINGS[0], answers=[plain.ids])
+    assert whole(drafted) == whole(plain)
+    assert drafted.passes == LENGTH
+
+
+def test_a_processor_is_known_by_what_it_says(tmp_path: Path) -> None:
+    said = tmp_path / "cpuinfo"
+    assert not has_avx512(said)
+    said.write_text("flags\t\t: fpu avx2 avx512f avx512dq\n")
+    assert has_avx512(said)
+    said.write_text("flags\t\t: fpu avx2 fma\n")
+    assert not has_avx512(said)

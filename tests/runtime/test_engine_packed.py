@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fakes.kernels import need_one_path
 from fakes.versions import ANSWER, QUESTION, Tiny
 from shammah_data.errors import ArtifactError
 from shammah_data.home import Home
@@ -65,6 +66,7 @@ def doctor(home: Home) -> str:
 def test_logits_are_the_same_to_the_last_bit_in_any_passes(
     random_tiny: Tiny, home: Home, store: ModelStore, precision: Precision
 ) -> None:
+    need_one_path(precision)
     random_tiny.publish(home, precision=precision)
     plain = opened(store).decoder.session
     assert not plain.packed

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fakes.blocked import block
+from fakes.kernels import need_one_path
 from fakes.versions import CONTEXT, Tiny
 from shammah_data.errors import ArtifactError, InputError
 from shammah_data.settings import Precision
@@ -45,6 +46,7 @@ def fed(session: GraphSession, ids: list[int], cuts: list[int]) -> npt.NDArray[n
 def test_any_division_into_passes_gives_the_same_logits_to_the_last_bit(
     random_tiny: Tiny, precision: Precision, cuts: list[int]
 ) -> None:
+    need_one_path(precision)
     if precision not in SESSIONS:
         SESSIONS[precision] = GraphSession(random_tiny.graph(precision), random_tiny.shape)
     single = fed(SESSIONS[precision], IDS, list(range(1, len(IDS))))

@@ -155,7 +155,9 @@ class Decoder:
                 if on_text:
                     on_text(piece)
 
-        draft = None if answers is None else Lookup(answers, prompt_ids)
+        # Where a pass over several tokens is not the same to the last bit, a draft would change answers.
+        drafts = answers is not None and self._drafts()
+        draft = Lookup(answers or (), prompt_ids) if drafts else None
         self._pace.begin(_DRAFT_CONFIDENCE if answers else _HISTORY_CONFIDENCE)
         tops: list[tuple[tuple[int, float], ...]] = []
 
@@ -237,6 +239,10 @@ class Decoder:
                 break
         text = "".join([*pieces, stops.push(stream.close()), stops.close()]).strip()
         return Generated(text, tuple(ids), found.logprobs[: len(ids)], prompt_tokens, finished, self._passes, self._reused)
+
+    def _drafts(self) -> bool:
+        with self._busy:
+            return self.session.one_path()
 
     def cancel(self) -> None:
         """End the answer that another thread is generating, within one operator of the graph; it is returned unfinished."""

@@ -31,6 +31,16 @@ PASS_TOKENS = 128
 PASS_ROWS = 64
 # Bindings kept per cache: one for every number of tokens that decoding with drafts feeds, and for prefill.
 _MOST_BINDINGS = 48
+# Tokens with which it is tried whether all passes are one path.
+_TRIED = 6
+
+
+def has_avx512(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether this processor says that it has AVX-512; where nobody says so it counts as one without."""
+    try:
+        return " avx512f " in cpuinfo.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
 
 
 class KVCache:
@@ -127,6 +137,7 @@ class GraphSession:
         self._copier: Copier | None = None
         described = self._session.get_modelmeta().custom_metadata_map.get(TABLE_KEY)
         self._table = TokenTable(graph.with_name(_WEIGHTS), described)
+        self._one_path: bool | None = None
         self._check_signature()
         self._run_options = self._make_run_options()
         # Every pass uses the front of these; their addresses are what the bindings hold.
@@ -230,6 +241,23 @@ class GraphSession:
         if len(found) == 1:
             return found[0]
         return np.concatenate(found)
+
+    def one_path(self) -> bool:
+        """Whether several tokens in one pass give, to the last bit, the logits that they give one by one; found out once.
+
+        Where the processor has AVX-512 all precisions do (docs/decisions/0005-one-kernel-path.md). On others the kernels are
+        other ones, so that it is tried there.
+        """
+        if self._one_path is None:
+            self._one_path = (self.device == "cpu" and has_avx512()) or self._tried_path()
+        return self._one_path
+
+    def _tried_path(self) -> bool:
+        ids = [(7 * n + 3) % self.shape.vocab for n in range(_TRIED)]
+        cache = self.new_cache()
+        together_MV = self.feed(cache, ids, range(len(ids))).copy()
+        cache.rewind(0)
+        return all(np.array_equal(self.feed(cache, [token])[0], row_V) for token, row_V in zip(ids, together_MV, strict=True))
 
     def _pass(self, cache: KVCache, ids: Sequence[int], rows: Sequence[int]) -> Floats:
         binding = self._binding(cache, len(ids), len(rows))
