@@ -18,6 +18,15 @@ _FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True)
+class Tile:
+    """One figure at the top of a page."""
+
+    name: str
+    value: str
+    note: str
+
+
+@dataclass(frozen=True)
 class Table:
     """Cells are text, or markup made here; `numbers` are the columns that are set to the right."""
 

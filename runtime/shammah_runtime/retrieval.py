@@ -66,6 +66,8 @@ class Retrieval:
 
     def catch_up(self, memory: Memory) -> None:
         """Embed all that waits, a batch at a time, so that a query that comes meanwhile waits for no more than one."""
+        with self._lock:
+            self._read(memory)
         while self._embed(memory, _BATCH):
             pass
 

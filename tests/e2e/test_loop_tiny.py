@@ -77,12 +77,12 @@ def test_the_loop(home: TinyHome, claude: FakeClaude, lean: dict[str, str]) -> N
     assert claude.calls == before
 
     # The same questions in words that were in no file at all, in processes that could not train.
-    sure = {line["reference"] for line in surest[:6]}
+    sure = list(dict.fromkeys(line["reference"] for line in surest))[:6]
     asked = [one for one in other_phrasings()[1::2] if one.response in sure]
     replies = [ask(one.query, serving | lean) for one in asked]
     assert all(reply["answer"] == one.response for reply, one in zip(replies, asked, strict=True))
     local = [reply for reply in replies if reply["tier"] == "neural"]
-    assert len(local) >= 2
+    assert len(local) >= 4
     assert {reply["model_version"] for reply in local} == {"v0001"}
     # Claude was called for the others, and for nothing else.
     assert claude.calls - before == len(asked) - len(local)

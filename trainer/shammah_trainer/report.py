@@ -19,7 +19,7 @@ from shammah_data.home import Home
 from shammah_data.learning import learning_curve
 from shammah_data.log import ExchangeLog
 from shammah_data.manifest import Calibration, Manifest
-from shammah_data.pages import Table, environment, style
+from shammah_data.pages import Table, Tile, environment, style
 from shammah_data.past import Past, past_runs
 from shammah_data.present import size
 from shammah_data.shares import Share
@@ -34,15 +34,6 @@ _MOST_LOSSES = 2
 _FIRST_FAILED = 5
 _MOST_ANSWERS = 25
 _LONGEST = 400
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One figure at the top of the page."""
-
-    name: str
-    value: str
-    note: str
 
 
 @dataclass(frozen=True)

@@ -66,15 +66,19 @@ class Decoder:
     ) -> Iterator[tuple[int, float]]:
         """Token ids and their log-probabilities under the model (untempered), the end token included.
 
-        `draft` makes it faster where it is right and changes no token: each is drawn from the model's own distribution, in
-        order, by the same generator. `on_logits` gets the logits [V] that a token was drawn from, before it is yielded; the
-        next pass overwrites them. Searches no beams. Ends after an end token, at `max_tokens`, or when the context is full.
-        Raises InputError for a prompt that leaves no room for an answer, InterruptedError after `cancel`.
+        `draft` makes it faster where it is right, and is not used where it could change a token: each is drawn from the model's
+        own distribution, in order, by the same generator. `on_logits` gets the logits [V] that a token was drawn from, before
+        it is yielded; the next pass overwrites them. Searches no beams. Ends after an end token, at `max_tokens`, or when the
+        context is full. Raises InputError for a prompt that leaves no room for an answer, InterruptedError after `cancel`.
         """
         with self._busy:
             rng = np.random.default_rng(decoding.seed)
             said = set(prompt_ids)
             session, context = self.session, self.session.shape.context
+            session.resume()
+            # Where a pass over several tokens is not the same to the last bit, a draft would change answers.
+            if draft is not None and not session.one_path():
+                draft = None
             cache, rows_MV = self._read(prompt_ids)
             guesses: list[int] = []
             drawn = 0
@@ -155,9 +159,7 @@ class Decoder:
                 if on_text:
                     on_text(piece)
 
-        # Where a pass over several tokens is not the same to the last bit, a draft would change answers.
-        drafts = answers is not None and self._drafts()
-        draft = Lookup(answers or (), prompt_ids) if drafts else None
+        draft = None if answers is None else Lookup(answers, prompt_ids)
         self._pace.begin(_DRAFT_CONFIDENCE if answers else _HISTORY_CONFIDENCE)
         tops: list[tuple[tuple[int, float], ...]] = []
 
@@ -239,10 +241,6 @@ class Decoder:
                 break
         text = "".join([*pieces, stops.push(stream.close()), stops.close()]).strip()
         return Generated(text, tuple(ids), found.logprobs[: len(ids)], prompt_tokens, finished, self._passes, self._reused)
-
-    def _drafts(self) -> bool:
-        with self._busy:
-            return self.session.one_path()
 
     def cancel(self) -> None:
         """End the answer that another thread is generating, within one operator of the graph; it is returned unfinished."""

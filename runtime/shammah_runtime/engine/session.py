@@ -38,7 +38,7 @@ _TRIED = 6
 def has_avx512(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     """Whether this processor says that it has AVX-512; where nobody says so it counts as one without."""
     try:
-        return " avx512f " in cpuinfo.read_text(encoding="utf-8", errors="replace")
+        return "avx512f" in cpuinfo.read_text(encoding="utf-8", errors="replace").split()
     except OSError:
         return False
 
@@ -246,7 +246,7 @@ class GraphSession:
         """Whether several tokens in one pass give, to the last bit, the logits that they give one by one; found out once.
 
         Where the processor has AVX-512 all precisions do (docs/decisions/0005-one-kernel-path.md). On others the kernels are
-        other ones, so that it is tried there.
+        other ones, so that it is tried there. Raises what `feed` raises.
         """
         if self._one_path is None:
             self._one_path = (self.device == "cpu" and has_avx512()) or self._tried_path()

@@ -15,7 +15,7 @@ from shammah_data.home import Home
 from shammah_data.learning import learning_curve
 from shammah_data.log import ExchangeLog
 from shammah_data.manifest import Manifest
-from shammah_data.pages import Figure, Table
+from shammah_data.pages import Figure, Table, Tile
 from shammah_data.past import Past, past_runs
 from shammah_data.plots import Columns, bar, column_chart
 from shammah_data.rollout import Plan, judge_trial, named
@@ -27,15 +27,6 @@ READ_SECONDS = 2.0
 MOST_RECENT = 10
 _MOST_RUNS = 60
 _MOST_VERSIONS = 8
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One figure at the top of the page."""
-
-    name: str
-    value: str
-    note: str
 
 
 @dataclass(frozen=True)
