@@ -5,8 +5,17 @@ import sys
 from pathlib import Path
 
 _HOLD = """
-import sys, duckdb
-connection = duckdb.connect(sys.argv[1], read_only=sys.argv[2] == "reading")
+import sys, time, duckdb
+until = time.monotonic() + 20.0
+while True:
+    try:
+        connection = duckdb.connect(sys.argv[1], read_only=sys.argv[2] == "reading")
+        break
+    except duckdb.IOException:
+        # Whoever has just started may still be reading it.
+        if time.monotonic() > until:
+            raise
+        time.sleep(0.02)
 print("held", flush=True)
 sys.stdin.readline()
 connection.close()
