@@ -102,8 +102,8 @@ def build_index(
         return None
     held_out = [one for one in (*dataset.heldout_phrasings, *dataset.heldout_groups) if not one.context]
     vectors_NH = np.concatenate([earlier.vectors_NH, reader.embed([example.query for example in held_out])])
-    priors = _Priors(decoder)
-    lookups = _look_up(decoder, priors, earlier, questions, report)
+    priors = Priors(decoder)
+    lookups = look_up(decoder, earlier, questions, report, priors)
     evidence = fit_evidence(lookups, target_precision, given)
     records = _records(lookups, evidence)
     texts = list(dict.fromkeys(example.target for example in (*known, *held_out)))
@@ -124,7 +124,7 @@ def build_index(
     return Retrieved(retrieval, evidence, {"evidence": asdict(evidence), "heldout": _counts(lookups, evidence)})
 
 
-class _Priors:
+class Priors:
     """The mean log-probability of an answer's first tokens after no question; each answer is read once."""
 
     def __init__(self, decoder: Decoder) -> None:
@@ -133,9 +133,11 @@ class _Priors:
         self._found: dict[str, float] = {}
 
     def known(self, text: str) -> bool:
+        """Whether this answer was read already."""
         return text in self._found
 
     def of(self, text: str) -> float:
+        """Nats per token, at most 0."""
         if text not in self._found:
             ids = answer_ids(self._decoder.tokenizer.answer(text, self._decoder.stop_ids))
             (logprobs,) = self._decoder.score(self._prompt, [ids])
@@ -143,13 +145,10 @@ class _Priors:
         return self._found[text]
 
 
-def _look_up(
-    decoder: Decoder,
-    priors: _Priors,
-    earlier: Earlier,
-    questions: Sequence[tuple[Kind, Example]],
-    report: Report,
+def look_up(
+    decoder: Decoder, earlier: Earlier, questions: Sequence[tuple[Kind, Example]], report: Report, priors: Priors
 ) -> list[Lookup]:
+    """The earlier answers to questions that `earlier` has looked up, weighed by the model, and which of them are right."""
     lookups = []
     for done, (kind, example) in enumerate(questions):
         found = [one for one in candidates(example.query, earlier.neighbours(example.query)) if one.agreeing is not None]
@@ -163,7 +162,7 @@ def _look_up(
     return lookups
 
 
-def _weighed(decoder: Decoder, priors: _Priors, example: Example, found: Sequence[Candidate]) -> list[Features]:
+def _weighed(decoder: Decoder, priors: Priors, example: Example, found: Sequence[Candidate]) -> list[Features]:
     if not found:
         return []
     ids = [answer_ids(decoder.tokenizer.answer(one.answer, decoder.stop_ids)) for one in found]
@@ -252,7 +251,8 @@ def fit(lookups: Sequence[Lookup]) -> tuple[dict[str, float], float]:
     return fit_logistic([row.features for row in rows], [row.right for row in rows], _PRIOR)
 
 
-def _chosen(lookup: Lookup, evidence: Evidence) -> Tried | None:
+def repeated(lookup: Lookup, evidence: Evidence) -> Tried | None:
+    """The earlier answer that is given, or None."""
     return next((one for one in lookup.tried if sure(likelihood(evidence, one.features)) >= evidence.threshold), None)
 
 
@@ -260,7 +260,7 @@ def _records(lookups: Sequence[Lookup], evidence: Evidence) -> dict[str, Record]
     """What became of each answer that would have been given."""
     found: dict[str, Record] = defaultdict(Record)
     for lookup in lookups:
-        if (one := _chosen(lookup, evidence)) is not None:
+        if (one := repeated(lookup, evidence)) is not None:
             key = normalize(one.answer)
             found[key] = found[key].plus(one.right)
     return found
@@ -271,7 +271,7 @@ def _counts(lookups: Sequence[Lookup], evidence: Evidence) -> dict[str, dict[str
     counts = {}
     for kind in ("phrasing", "group", "outside"):
         of_kind = [one for one in lookups if one.kind == kind]
-        given = [one for lookup in of_kind if (one := _chosen(lookup, evidence)) is not None]
+        given = [one for lookup in of_kind if (one := repeated(lookup, evidence)) is not None]
         counts[kind] = {
             "asked": len(of_kind),
             "found": sum(any(one.right for one in lookup.tried) for lookup in of_kind),

@@ -1,0 +1,222 @@
+"""scripts/bench thresholds: whether what the night promises holds: thresholds from some questions, tried on the others.
+
+Versions that `scripts/bench night --keep DIR` left are asked questions whose answers the data name: other phrasings of what was
+logged, questions never logged and questions out of scope, with what was trained on as their log. Then, many times, whole
+clusters are drawn until there are as many questions as a night holds out; curve and thresholds come from these as they do at
+night, and what they give on all other questions is counted. `below`: the share of splits in which the precision there is lower
+than the target, judged by the exact upper 95% limit (Clopper and Pearson, 1934): the promise was not kept.
+
+The data are no part of the project; scripts/streams.py tells what the folder holds.
+"""
+
+import argparse
+import dataclasses
+import json
+import random
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import streams
+
+from shammah_data.binomial import lower_bound
+from shammah_data.exclusions import left_out_of
+from shammah_data.home import Home
+from shammah_data.log import ExchangeLog, read_snapshot
+from shammah_data.settings import Settings
+from shammah_data.store import ModelStore
+from shammah_runtime.engine.choice import Wanted
+from shammah_runtime.engine.confidence import Features, confidence
+from shammah_runtime.engine.model import open_model
+from shammah_trainer.calibrate import calibrate
+from shammah_trainer.dataset import Example, build_dataset
+from shammah_trainer.earlier import Earlier
+from shammah_trainer.evaluate import Kind, answer_all
+from shammah_trainer.likeness import likeness_of
+from shammah_trainer.retrieved import Lookup, Priors, Tried, fit_evidence, look_up, repeated
+
+_LIMIT = 0.05
+_KINDS: dict[str, Kind] = {"heldout": "phrasing", "reserved": "group", "outside": "outside"}
+
+
+@dataclass(frozen=True)
+class Label:
+    """One question: what speaks for the model's own answer, whether that is right, and the earlier answers to it."""
+
+    kind: str
+    cluster: str
+    features: Features
+    right: bool
+    earlier: tuple[Tried, ...]
+
+
+def main() -> int:
+    """Ask, split, count and print."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench thresholds", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, metavar="DIR")
+    parser.add_argument("--homes", type=Path, metavar="DIR", help="homes of `scripts/bench night --keep DIR`")
+    parser.add_argument("--seeds", type=_numbers, default=[0, 1, 2], metavar="0,1,2")
+    parser.add_argument("--events", type=int, default=500, help="on which the versions were trained")
+    parser.add_argument("--sources", default="b77,clinc", help="which clusters of the data")
+    parser.add_argument("--heldout", type=int, default=400, help="other phrasings that are asked")
+    parser.add_argument("--reserved", type=int, default=100, help="questions never logged that are asked")
+    parser.add_argument("--outside", type=int, default=100, help="questions out of scope that are asked")
+    parser.add_argument("--labels", type=_numbers, default=[60, 120, 240], help="questions that thresholds are chosen on")
+    parser.add_argument("--targets", type=lambda text: [float(part) for part in text.split(",")], default=[0.95])
+    parser.add_argument("--splits", type=int, default=200)
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="write what was asked there")
+    parser.add_argument("--asked", type=Path, metavar="FILE", help="what an earlier run kept, instead of asking again")
+    given = parser.parse_args()
+    if given.asked:
+        sets = [[_label(row) for row in rows] for rows in json.loads(given.asked.read_text(encoding="utf-8"))]
+    elif given.data and given.homes:
+        if lacking := streams.missing(given.data, (*streams.FILES, streams.OUTSIDE)):
+            parser.error(lacking)
+        sets = [ask(given, seed) for seed in given.seeds]
+    else:
+        parser.error("--data and --homes, or --asked")
+    if given.keep:
+        given.keep.write_text(json.dumps([[asdict(label) for label in labels] for labels in sets]) + "\n", encoding="utf-8")
+    for labels in sets:
+        heldout = [label.right for label in labels if label.kind == "heldout"]
+        print(f"{len(labels)} questions, {len(heldout)} other phrasings, {mean(heldout):.0%} of them right by the model itself")
+    for target in given.targets:
+        for number in given.labels:
+            tell(sets, number, target, given.splits)
+    return 0
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+def _label(row: dict[str, Any]) -> Label:
+    return Label(**{**row, "earlier": tuple(Tried(**one) for one in row["earlier"])})
+
+
+def ask(given: argparse.Namespace, seed: int) -> list[Label]:
+    """All questions to one version, with what it was trained on as its log."""
+    home = Home(given.homes / f"seed-{seed}-events-{given.events}")
+    store = ModelStore(home.models)
+    champion = store.pointer().champion
+    assert champion is not None, f"{home.root}: nothing was published there"
+    model = open_model(store.folder(champion), store.verify(champion), Wanted(threads=2))
+    log, until = ExchangeLog(home), datetime.fromisoformat(model.manifest.snapshot_until)
+    left_out = log.read(lambda session: left_out_of(session, until))
+    found = read_snapshot(home.runs / model.manifest.run / "snapshot.parquet")
+    train = Settings().train
+    dataset = build_dataset(found, train.seed, likeness_of(home, 2, print), left_out)
+    with tempfile.TemporaryDirectory(prefix="shammah-thresholds-") as folder:
+        stream = streams.stream(given.data, seed, given.events, given.sources, Path(folder) / "stream.jsonl")
+    counts = given.heldout, given.reserved, given.outside
+    questions = streams.questions(given.data, given.sources, stream, *counts, seed)
+    asked: list[tuple[Kind, Example]] = [
+        (_KINDS[one.kind], Example(f"asked-{n}", one.query, "", group=n)) for n, one in enumerate(questions)
+    ]
+    earlier = Earlier(dataset, home.embedder)
+    earlier.look_up([example for _, example in asked])
+    counter = _counter(len(asked))
+    outcomes = answer_all(model.decoder, asked, earlier.backing, streams.ANSWER_TOKENS, counter, likely=earlier.likely)
+    lookups = look_up(model.decoder, earlier, asked, counter, Priors(model.decoder))
+    return [
+        Label(
+            one.kind,
+            one.cluster,
+            outcome.features,
+            outcome.finished and one.kind == "heldout" and streams.holds(outcome.text, one.facts),
+            tuple(
+                dataclasses.replace(tried, right=one.kind == "heldout" and streams.holds(tried.answer, one.facts))
+                for tried in lookup.tried
+            ),
+        )
+        for one, outcome, lookup in zip(questions, outcomes, lookups, strict=True)
+    ]
+
+
+def _counter(total: int) -> Callable[[int, int], None]:
+    def report(done: int, _: int) -> None:
+        if done % 50 == 0:
+            print(f"asked {done} of {total}", file=sys.stderr, flush=True)
+
+    return report
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What thresholds give on the questions that they were not chosen on."""
+
+    coverage: float
+    given: int
+    right: int
+    certified: bool
+
+    def below(self, target: float) -> bool:
+        """Whether the precision is lower than the target beyond chance."""
+        wrong = self.given - self.right
+        return self.given > 0 and 1.0 - lower_bound(wrong, self.given, _LIMIT) < target
+
+
+def split(labels: Sequence[Label], number: int, target: float, rng: random.Random) -> tuple[Kept, Kept]:
+    """The model alone and with earlier answers, on what is left when thresholds were chosen on about so many questions."""
+    clusters = sorted({label.cluster for label in labels})
+    rng.shuffle(clusters)
+    of = {cluster: [label for label in labels if label.cluster == cluster] for cluster in clusters}
+    known: list[Label] = []
+    used = set()
+    for cluster in clusters:
+        if len(known) >= number:
+            break
+        known += of[cluster]
+        used.add(cluster)
+    place = {cluster: n for n, cluster in enumerate(clusters)}
+    calibration, given = calibrate(
+        [(label.features, label.right) for label in known], target, [place[label.cluster] for label in known]
+    )
+    evidence = fit_evidence([_lookup(label) for label in known], target, given)
+    alone, whole, heldout = [], [], 0
+    for label in labels:
+        if label.cluster in used:
+            continue
+        heldout += label.kind == "heldout"
+        if confidence(calibration, label.features) >= calibration.threshold:
+            alone.append(label.right)
+            whole.append(label.right)
+        elif (tried := repeated(_lookup(label), evidence)) is not None:
+            whole.append(tried.right)
+    return (
+        Kept(sum(alone) / heldout, len(alone), sum(alone), calibration.certified),
+        Kept(sum(whole) / heldout, len(whole), sum(whole), evidence.certified),
+    )
+
+
+def _lookup(label: Label) -> Lookup:
+    return Lookup(_KINDS[label.kind], label.cluster, label.earlier)
+
+
+def tell(sets: Sequence[Sequence[Label]], number: int, target: float, splits: int) -> None:
+    """One line for the model alone and one with earlier answers, over splits of all versions in turn."""
+    rng = random.Random(0)
+    found = [split(sets[n % len(sets)], number, target, rng) for n in range(splits)]
+    print(f"\ntarget {target:.0%}, thresholds from {number} questions, {splits} splits")
+    for place, told in enumerate(("the model alone", "and earlier answers")):
+        kept = [pair[place] for pair in found]
+        given, right = sum(one.given for one in kept), sum(one.right for one in kept)
+        coverages = sorted(one.coverage for one in kept)
+        print(
+            f"  {told:<20} rightly answered {mean(coverages):6.1%} ({coverages[len(kept) // 20]:.0%} to "
+            f"{coverages[-1 - len(kept) // 20]:.0%})   precision {right / given if given else float('nan'):6.1%}   "
+            f"below {sum(one.below(target) for one in kept) / len(kept):5.1%}   "
+            f"certified {sum(one.certified for one in kept) / len(kept):4.0%}"
+        )
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""scripts/bench thresholds: what it counts, and that it finds a promise that is not kept."""
+
+import importlib
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    return importlib.import_module("bench_thresholds")
+
+
+def labels(bench: Any, count: int, right: Callable[[float, random.Random], bool]) -> list[Any]:
+    """Questions whose answers are backed more or less, each of a cluster of its own."""
+    rng = random.Random(0)
+    made = []
+    for n in range(count):
+        sure = rng.random()
+        found = {
+            "mean": -1.0 + sure,
+            "least": -3.0 + 3 * sure,
+            "opening": -1.0 + sure,
+            "support": sure,
+            "near": sure,
+            "gap": sure,
+        }
+        made.append(bench.Label("heldout", f"c{n}", found, right(sure, rng), ()))
+    return made
+
+
+def test_thresholds_of_a_confidence_that_ranks_keep_the_promise(bench: Any) -> None:
+    some = labels(bench, 400, lambda sure, rng: rng.random() < min(1.0, 1.6 * sure))
+    rng = random.Random(1)
+    found = [bench.split(some, 120, 0.95, rng)[0] for _ in range(12)]
+    assert sum(kept.coverage for kept in found) / 12 > 0.2
+    assert sum(kept.below(0.95) for kept in found) <= 3
+
+
+def test_a_promise_that_was_not_kept_is_found(bench: Any) -> None:
+    assert bench.Kept(0.5, 100, 85, certified=True).below(0.95)
+    assert not bench.Kept(0.5, 100, 93, certified=True).below(0.95)
+    assert not bench.Kept(0.0, 0, 0, certified=False).below(0.95)
+
+
+def test_what_was_asked_is_read_again(bench: Any, tmp_path: Path) -> None:
+    some = labels(bench, 120, lambda sure, rng: sure > 0.4)
+    right = sum(label.right for label in some)
+    (tmp_path / "asked.json").write_text(json.dumps([[asdict(label) for label in some]]))
+    command = [sys.executable, str(SCRIPTS / "bench_thresholds.py"), "--asked", str(tmp_path / "asked.json")]
+    told = subprocess.run([*command, "--labels", "60", "--splits", "4"], capture_output=True, text=True, check=True).stdout
+    assert f"120 questions, 120 other phrasings, {right / 120:.0%} of them right" in told
+    assert told.count("below ") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [([], "--data and --homes, or --asked"), (["--data", "/nowhere", "--homes", "/nowhere"], "no such file")],
+)
+def test_arguments_that_cannot_be_are_told(arguments: list[str], told: str) -> None:
+    done = subprocess.run([sys.executable, str(SCRIPTS / "bench_thresholds.py"), *arguments], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert told in done.stderr
