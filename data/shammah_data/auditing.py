@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shammah_data.binomial import lower_bound, most_accepted, upper_bound
+from shammah_data.denial import denied
 from shammah_data.judge import WORD_SHARE, facts, judge
 from shammah_data.sequential import Audit, standing
 
@@ -45,8 +46,9 @@ def is_drawn(exchange_id: str, probability: float) -> bool:
 def agreement(teacher: str, local: str) -> tuple[bool, str]:
     """Whether a local answer agrees with the teacher's, and why not.
 
-    The local one must say what the teacher's says (see `judge`), or a part of it: all its numbers and names, the same
-    negation, and at least half of its words. The teacher may say more than was asked; a local answer that does was not taught.
+    The local one must say what the teacher's says (see `judge`), or a part of it: all its numbers and names, no denial of what
+    the teacher says, and at least half of its words. The teacher may say more than was asked; a local answer that does was
+    not taught.
     """
     verdict = judge(teacher, local)
     if verdict.right:
@@ -55,7 +57,7 @@ def agreement(teacher: str, local: str) -> tuple[bool, str]:
     within = (
         set(part.numbers) <= set(whole.numbers)
         and part.names <= whole.names
-        and part.negated == whole.negated
+        and not denied(teacher, local)
         and bool(part.words)
         and len(part.words & whole.words) >= WORD_SHARE * len(part.words)
     )

@@ -13,8 +13,9 @@ from functools import lru_cache
 from itertools import combinations
 from typing import Literal
 
-from shammah_data.judge import NUMERALS, facts, holds, normalize
+from shammah_data.judge import facts, holds, normalize
 from shammah_data.opposites import CLASSES, FAILURES, ORDINALS, PHRASES, REQUESTS, SILENT, UNITS
+from shammah_data.words import NUMERALS
 
 Pairs = frozenset[tuple[str, str]]
 Kind = Literal["number", "unit", "negation", "name", "opposite", "direction", "owner", "question", "slot"]

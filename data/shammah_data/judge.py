@@ -1,15 +1,17 @@
 """One judge of correctness: the facts of the reference must be in the answer, not only similar words.
 
 Facts are what cannot be paraphrased: numbers, names, commands, options, paths, quoted strings, negation. An answer is
-right when it holds every fact of the reference, adds no other number, agrees in negation, and shares enough of the
-remaining content words. Knows text, not models.
+right when it holds every fact of the reference, adds no other number, denies nothing that the reference says nor the other
+way round, and shares enough of the remaining content words. Knows text, not models.
 """
 
 import re
-import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
+
+from shammah_data.denial import denied
+from shammah_data.words import NUMERALS, STOP, negates, plain_text, stem
 
 _QUOTED = re.compile(r"`([^`\n]+)`|\"([^\"\n]{1,80})\"")
 _PATHLIKE = re.compile(r"(?<![\w/.-])(?:~?/[\w.-]+(?:/[\w.-]+)*/?|/?[\w-]+(?:/[\w.-]+)+|[\w-]+\.[a-z][a-z0-9]{0,7}(?![\w]))")
@@ -19,24 +21,13 @@ _NUMBER = re.compile(r"(?<![\w.])[-+]?\d[\d,]*(?:\.\d+)*%?|(?<=[A-Za-z])\d+(?:\.
 _NAME = re.compile(r"(?<=[\w,;:] )[^\W\d_]{2,}(?:-\w+)*")
 _LIST_MARK = re.compile(r"^[ \t]*(\d{1,2})[.)][ \t]+(?=\S)", re.MULTILINE)
 _WORD = re.compile(r"[^\W\d_]+", re.UNICODE)
-_NEGATION = frozenset("no not never none nothing nobody cannot without neither nor".split())
-_STOP = frozenset(
-    (
-        "a an the is are was were be been am do does did to of in on at for from by with and or it its this that "
-        "these those you your i me my we our they them he she his her as if so then than there here will would can "
-        "could should may might have has had just please also which who what when where how why"
-    ).split()
-)
-NUMERALS = {
-    word: str(value)
-    for value, word in enumerate(
-        (
-            "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-            "seventeen eighteen nineteen twenty"
-        ).split()
-    )
-} | {word: str(10 * tens) for tens, word in enumerate("thirty forty fifty sixty seventy eighty ninety hundred".split(), 3)}
+# "Two options:", "in four steps": what counts the points of a text states nothing, as the marks of a list do not.
+_COUNTED = "cases choices kinds methods options points possibilities reasons steps things ways"
+_COUNTING = re.compile(rf"\b(?:{'|'.join(NUMERALS)}) (?:[a-z]+ )?(?:{'|'.join(_COUNTED.split())})\b")
+_ABBREVIATIONS = frozenset(("e.g", "i.e", "etc"))
 WORD_SHARE = 0.5
+# Where so many numbers and names agree, fewer words need do.
+_MANY_FACTS, _LESS_SHARE = 3, 0.35
 # Words, numbers and names that two wordings of an answer have in common at least.
 _COMMON = 3
 # Where each has so few words of its own, these words make the difference.
@@ -66,7 +57,7 @@ class Verdict:
 
 def normalize(text: str) -> str:
     """NFKC, straight quotes, single spaces, lower case, no closing punctuation: equal means the same text to a reader."""
-    return _plain(text).rstrip(".!?… ").lower()
+    return plain_text(text).rstrip(".!?… ").lower()
 
 
 @lru_cache(maxsize=8192)
@@ -79,7 +70,7 @@ def facts(text: str) -> Facts:
     # The marks of a numbered list count its points; they state nothing.
     numbered = {"1", "2"} <= set(_LIST_MARK.findall(text))
     lines = (_LIST_MARK.sub("", text) if numbered else text).splitlines()
-    plain = "\n".join(map(_plain, lines))  # a capital at the beginning of a line makes no name
+    plain = "\n".join(map(plain_text, lines))  # a capital at the beginning of a line makes no name
     names: set[str] = set()
     for match in _QUOTED.finditer(plain):
         names.add(next(part for part in match.groups() if part))
@@ -88,15 +79,18 @@ def facts(text: str) -> Facts:
     names.update(match.group() for match in _NAME.finditer(plain) if match.group()[0].isupper())
     # The end of a sentence is no part of a name that stands there.
     names = {name.lower().strip().rstrip(".,;:!?… ") for name in names}
+    # A part of "example.com" is no name of its own.
+    names = {name for name in names if not any(other.startswith(f"{name}.") for other in names)}
     numbers = Counter(match.group().replace(",", "").lstrip("+") for match in _NUMBER.finditer(plain))
     lower = plain.lower()
     words = set(re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)?", lower))
-    numbers.update(NUMERALS[word] for word in _WORD.findall(lower) if word in NUMERALS and word != "one")
+    said = _WORD.findall(_COUNTING.sub(" ", lower))
+    numbers.update(NUMERALS[word] for word in said if word in NUMERALS and word != "one")
     return Facts(
         numbers=numbers,
-        names=frozenset(name for name in names if name and name not in _STOP),
-        negated=any(map(_negates, words)),
-        words=frozenset(_stem(word) for word in words - _STOP if word not in NUMERALS and not _negates(word)),
+        names=frozenset(name for name in names if name and name not in STOP and name not in _ABBREVIATIONS),
+        negated=any(map(negates, words)),
+        words=frozenset(stem(word) for word in words - STOP if word not in NUMERALS and not negates(word)),
     )
 
 
@@ -104,25 +98,29 @@ def judge(reference: str, answer: str) -> Verdict:
     """Decide whether `answer` says what `reference` says.
 
     Raises nothing; an empty answer is wrong. Overlap is the share of the reference's content words found in the answer
-    (recall), at least WORD_SHARE.
+    (recall), at least WORD_SHARE; less will do where several numbers and names agree.
     """
     if not answer.strip():
         return Verdict(False, "the answer is empty")
     if normalize(reference) == normalize(answer):
         return Verdict(True, "the same text")
     wanted, given = facts(reference), facts(answer)
-    if missing := set(wanted.numbers) - set(given.numbers):
-        return Verdict(False, f"missing number {sorted(missing)[0]}")
-    if extra := set(given.numbers) - set(wanted.numbers):
-        return Verdict(False, f"other number {sorted(extra)[0]}")
     text = normalize(answer)
+    if missing := _unsaid(wanted, given, text):
+        return Verdict(False, f"missing number {missing[0]}")
+    if extra := _unsaid(given, wanted, normalize(reference)):
+        return Verdict(False, f"other number {extra[0]}")
     if missing_names := sorted(name for name in wanted.names - given.names if not holds(text, name)):
         return Verdict(False, f"missing name {missing_names[0]}")
-    if wanted.negated != given.negated:
+    if denied(reference, answer):
         return Verdict(False, "one of the two is negated")
     if wanted.words:
-        share = len(wanted.words & given.words) / len(wanted.words)
-        if share < WORD_SHARE:
+        common = len(wanted.words & given.words)
+        share = common / len(wanted.words)
+        facts_agree = len(wanted.numbers) + len(wanted.names)
+        # One word in common is no more than a topic: "how can I help" and "glad it helped".
+        too_few = not facts_agree and common < min(2, len(wanted.words))
+        if too_few or share < (WORD_SHARE if facts_agree < _MANY_FACTS else _LESS_SHARE):
             return Verdict(False, f"shares {share:.0%} of the reference's words")
     elif not (wanted.numbers or wanted.names or wanted.negated):
         return Verdict(False, "the reference states nothing, and this is another text")
@@ -145,13 +143,9 @@ def same_facts(one: str, other: str) -> bool:
     return common >= _COMMON and not same_form and (bool(judge(one, other)) or bool(judge(other, one)))
 
 
-def _plain(text: str) -> str:
-    plain = unicodedata.normalize("NFKC", text).replace("’", "'").replace("‘", "'").replace("“", '"').replace("”", '"')
-    return " ".join(plain.split())
-
-
-def _negates(word: str) -> bool:
-    return word in _NEGATION or word.endswith("n't")
+def _unsaid(wanted: Facts, given: Facts, text: str) -> list[str]:
+    """The numbers that a text, normalized, does not state; "one" may be a number or not."""
+    return sorted(n for n in set(wanted.numbers) - set(given.numbers) if n != "1" or not holds(text, "one"))
 
 
 def holds(text: str, name: str) -> bool:
@@ -161,11 +155,3 @@ def holds(text: str, name: str) -> bool:
     plural = "s?" if name.isalpha() and len(name) > 2 else ""
     stem = name[:-1] if plural and name.endswith("s") else name
     return re.search(before + re.escape(stem) + plural + r"(?![\w-]|[./]\w)", text) is not None
-
-
-def _stem(word: str) -> str:
-    # Inflection must not count as another word; a real stemmer would be a dependency for a few endings.
-    for ending in ("ing", "ed", "es", "s"):
-        if word.endswith(ending) and len(word) - len(ending) >= 4:
-            return word[: -len(ending)]
-    return word

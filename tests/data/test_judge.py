@@ -20,6 +20,15 @@ from shammah_data.judge import facts, judge, normalize, same_facts
         ("Shops and ATMs take the card.", "The card is taken at a shop or an ATM."),
         ("First open the app, then freeze the card.", "1. Open the app.\n2. Freeze the card there first."),
         ("Look at google.com/find on another phone.", "On another phone, look at google.com/find or ring."),
+        (
+            "Shops that charge later reject a disposable card, as its number changes. Use a normal card.",
+            "Nothing is wrong: a disposable card changes its number, so shops do not accept it later. Use a normal card.",
+        ),
+        ("After that the card stops working in shops.", "The card does not work in shops after that."),
+        ("You have two options:\n- pay in cash\n- pay by cheque", "Pay in cash, or pay by cheque."),
+        ("A transfer needs 1 working day.", "One working day is what a transfer needs."),
+        ("See Example.org for free reports.", "Example.org has free reports to see."),
+        ("Upload a document, e.g. a passport.", "Upload a passport or another document."),
     ],
 )
 def test_the_same_facts_in_other_words_are_right(reference: str, answer: str) -> None:
@@ -51,9 +60,19 @@ def test_the_same_facts_in_other_words_are_right(reference: str, answer: str) ->
         ("You must ask Élodie in sales.", "You must ask Zoé in sales.", "missing name élodie"),
         ("The log is deleted at night.", "The log is not deleted at night.", "one of the two is negated"),
         ("The log wasn't deleted at night.", "The log was deleted at night.", "one of the two is negated"),
+        (
+            "You cannot pay at night. You can cancel the transfer.",
+            "You cannot pay at night. You can not cancel the transfer.",
+            "one of the two is negated",
+        ),
+        ("The card does not fail in shops abroad.", "The card fails in shops abroad.", "one of the two is negated"),
+        ("The museum is open on Monday.", "No, the museum opens its doors to nobody on Monday.", "one of the two is negated"),
+        ("You have two cards and two accounts.", "You have cards and accounts.", "missing number 2"),
+        ("It takes 1 day to arrive there.", "It takes a day to arrive there.", "missing number 1"),
         ("The log is deleted at night.", "", "the answer is empty"),
         ("The log is deleted at night.", " \n\t", "the answer is empty"),
         ("Bananas are yellow fruit.", "Trains leave hourly.", "shares 0%"),
+        ("Hello! How can I help?", "Glad that it helped.", "shares 50%"),
         ("?!", "Anything at all", "the reference states nothing"),
     ],
 )

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from shammah_data.denial import denied
 from shammah_data.judge import Facts, facts, holds, normalize
 from shammah_trainer.duplicates import Partition, overlapping
 
@@ -23,13 +24,6 @@ LEAST_SHARED = 0.33
 _FEWEST_SHARED = 4
 # From here on two texts are one text with a change in it.
 _NEARLY_VERBATIM = 0.8
-_CLAUSE = re.compile(r"[.;:,!?\n()]+|\s-\s|\b(?:but|and|so|then|because|since|although|though|while|whereas)\b")
-_SAME_CLAUSE = 0.5
-# Negations that deny nothing.
-_IDIOM = re.compile(
-    r"\b(?:no (?:matter|problem|doubt|wonder|worries|need to worry|more than|later than|less than)|do(?:n't| not) worry|"
-    r"not (?:only|just|to worry)|nothing to worry|whether or not)\b"
-)
 # Of code there are no two wordings.
 _CODE = re.compile(
     r"```|^#!|\$[A-Za-z_{]|[{};]\s*$|^(?:def|class|import|from|function|const|let|var) |^\s+return\b", re.MULTILINE
@@ -58,7 +52,7 @@ def difference(a: str, b: str) -> Changed | None:
     lacking = (_lacking(one, b), _lacking(other, a))
     if any(lacking):
         return Changed("name", all(lacking))
-    if one.negated != other.negated and (_denies(a, b) or _denies(b, a)):
+    if denied(a, b):
         # In other words, a denial may be a manner of speaking: "do not accept" says what "reject" does.
         return Changed("negation", _verbatim(a, b) is not None)
     if _CODE.search(a) or _CODE.search(b):
@@ -166,25 +160,6 @@ def _lacking(wanted: Facts, text: str) -> bool:
     """Whether a text lacks a name, however it spells it."""
     plain = normalize(text)
     return any(not holds(plain, name) for name in wanted.names - _facts(text).names)
-
-
-def _denies(a: str, b: str) -> bool:
-    """Whether a negated clause of `a` has a counterpart in `b` that is not negated: "no problem" has none, mostly."""
-    affirmed = [clause.words for clause in _clauses(b) if not clause.negated and clause.words]
-    for clause in _clauses(a):
-        if not clause.negated:
-            continue
-        if not clause.words:
-            return True  # a bare "no" denies whatever was asked
-        if any(len(clause.words & words) >= _SAME_CLAUSE * min(len(clause.words), len(words)) for words in affirmed):
-            return True
-    return False
-
-
-@functools.lru_cache(maxsize=65536)
-def _clauses(text: str) -> tuple[Facts, ...]:
-    plain = _IDIOM.sub(" ", text.lower().replace("’", "'"))
-    return tuple(facts(clause) for clause in _CLAUSE.split(plain) if clause.strip())
 
 
 def _other_topic(a: str, asked_a: frozenset[str], b: str, asked_b: frozenset[str]) -> bool:

@@ -1,0 +1,94 @@
+"""Whether one text denies what another says, clause by clause: words of the language, no facts and no models.
+
+That one of two long texts has a "not" says little: "shops do not accept it" is what "shops reject it" says, and "nothing is
+wrong with it" is a manner of speaking. What counts is a clause that is negated and has a counterpart in the other text
+that is not.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from shammah_data.opposites import FAILURES
+from shammah_data.words import STOP, negates, plain_text, stem
+
+# Negations that deny nothing.
+_IDIOM = re.compile(
+    r"\b(?:no (?:matter|problem|doubt|wonder|worries|need to worry|more than|later than|less than)|do(?:n't| not) worry|"
+    r"not (?:only|just|to worry)|nothing to worry|whether or not)\b"
+)
+_CLAUSE = re.compile(r"[.;:,!?\n()]+|\s-\s|\b(?:but|and|so|then|because|since|although|though|while|whereas)\b")
+_WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
+# Of the content words of the shorter of two clauses, so many in common make them clauses about the same thing; of those of both
+# (Jaccard), the same clause.
+_SAME_THING, _SAME_CLAUSE = 0.5, 0.75
+# What says no in a word of its own, as a failure does.
+_REFUSALS = FAILURES | frozenset(
+    (
+        "avoid avoids avoided avoiding stop stops stopped stopping cease ceases prevent prevents prevented refuse refuses "
+        "declines rejects differ differs differed different mismatch mismatched unlike free dead instead closed except lack "
+        "lacks misses missed miss same stay stays stayed unaffected unchanged"
+    ).split()
+)
+
+
+def denied(one: str, other: str) -> bool:
+    """Whether either text denies what the other says.
+
+    Where both have negations, or neither has, only the same clause with and without one counts.
+    """
+    loosely = negated(one) != negated(other)
+    return _denies(one, other, loosely) or _denies(other, one, loosely)
+
+
+def negated(text: str) -> bool:
+    """Whether a text has a negation anywhere."""
+    return any(map(negates, _words(text)))
+
+
+@dataclass(frozen=True)
+class _Clause:
+    """`words`: stems of what it is about; `refusals`: those of them that say no without a negation."""
+
+    negated: bool
+    words: frozenset[str]
+    refusals: frozenset[str]
+
+
+def _denies(a: str, b: str, loosely: bool) -> bool:
+    affirmed = [clause for clause in _clauses(b) if not clause.negated and clause.words]
+    for clause in _clauses(a):
+        if not clause.negated:
+            continue
+        if not clause.words and loosely:
+            return True  # a bare "no" denies whatever was asked
+        if any(_answers(clause, other, loosely) for other in affirmed):
+            return True
+    return False
+
+
+def _answers(denial: _Clause, other: _Clause, loosely: bool) -> bool:
+    """Whether the other clause says what this one denies."""
+    # "Does not work" and "stops working" agree; "does not fail" and "fails" do not.
+    if not other.refusals <= denial.words:
+        return False
+    common = len(denial.words & other.words)
+    same = common >= _SAME_CLAUSE * len(denial.words | other.words) > 0
+    return same or (loosely and common >= _SAME_THING * min(len(denial.words), len(other.words)))
+
+
+@lru_cache(maxsize=65536)
+def _clauses(text: str) -> tuple[_Clause, ...]:
+    lines = "\n".join(map(plain_text, text.splitlines()))
+    return tuple(_clause(part) for part in _CLAUSE.split(_IDIOM.sub(" ", lines.lower())) if part.strip())
+
+
+def _clause(text: str) -> _Clause:
+    said = _words(text)
+    content = {word for word in said if word not in STOP and not negates(word)}
+    refusing = frozenset(stem(word) for word in content if word in _REFUSALS)
+    return _Clause(any(map(negates, said)), frozenset(map(stem, content)), refusing)
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(plain_text(text).lower())

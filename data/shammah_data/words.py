@@ -1,0 +1,41 @@
+"""English words and what is done to them before texts are compared: stop words, numerals, negations, stems. Knows no facts."""
+
+import unicodedata
+
+_NEGATIONS = frozenset("no not never none nothing nobody cannot without neither nor".split())
+STOP = frozenset(
+    (
+        "a an the is are was were be been am do does did to of in on at for from by with and or it its this that "
+        "these those you your i me my we our they them he she his her as if so then than there here will would can "
+        "could should may might have has had just please also which who what when where how why"
+    ).split()
+)
+NUMERALS = {
+    word: str(value)
+    for value, word in enumerate(
+        (
+            "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+            "seventeen eighteen nineteen twenty"
+        ).split()
+    )
+} | {word: str(10 * tens) for tens, word in enumerate("thirty forty fifty sixty seventy eighty ninety hundred".split(), 3)}
+
+
+def plain_text(text: str) -> str:
+    """NFKC, straight quotes, single spaces."""
+    plain = unicodedata.normalize("NFKC", text).replace("’", "'").replace("‘", "'").replace("“", '"').replace("”", '"')
+    return " ".join(plain.split())
+
+
+def negates(word: str) -> bool:
+    """Whether a word, in lower case, is a negation."""
+    return word in _NEGATIONS or word.endswith("n't")
+
+
+def stem(word: str) -> str:
+    """A word without the commonest endings: inflection must not count as another word."""
+    # A real stemmer would be a dependency for a few endings.
+    for ending in ("ing", "ed", "es", "s"):
+        if word.endswith(ending) and len(word) - len(ending) >= 4:
+            return word[: -len(ending)]
+    return word
