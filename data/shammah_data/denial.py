@@ -6,7 +6,7 @@ that is not.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from shammah_data.opposites import FAILURES
@@ -17,7 +17,11 @@ _IDIOM = re.compile(
     r"\b(?:no (?:matter|problem|doubt|wonder|worries|need to worry|more than|later than|less than)|do(?:n't| not) worry|"
     r"not (?:only|just|to worry)|nothing to worry|whether or not)\b"
 )
-_CLAUSE = re.compile(r"[.;:,!?\n()]+|\s-\s|\b(?:but|and|so|then|because|since|although|though|while|whereas)\b")
+_CONDITION = "if|unless|once|when|whenever|until|whether|as long as|as soon as"
+_CLAUSE = re.compile(
+    rf"([.;:,!?\n()]+|\s-\s|\b(?:but|and|or|so|then|because|since|although|though|while|whereas|{_CONDITION})\b)"
+)
+_CONDITIONAL = re.compile(_CONDITION)
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 # Of the content words of the shorter of two clauses, so many in common make them clauses about the same thing; of those of both
 # (Jaccard), the same clause.
@@ -48,11 +52,15 @@ def negated(text: str) -> bool:
 
 @dataclass(frozen=True)
 class _Clause:
-    """`words`: stems of what it is about; `refusals`: those of them that say no without a negation."""
+    """`words`: stems of what it is about; `refusals`: those of them that say no without a negation.
+
+    `stated`: it is no condition and no question.
+    """
 
     negated: bool
     words: frozenset[str]
     refusals: frozenset[str]
+    stated: bool
 
 
 def _denies(a: str, b: str, loosely: bool) -> bool:
@@ -73,21 +81,33 @@ def _answers(denial: _Clause, other: _Clause, loosely: bool) -> bool:
     if not other.refusals <= denial.words:
         return False
     common = len(denial.words & other.words)
+    if denial.stated != other.stated:
+        return False
     same = common >= _SAME_CLAUSE * len(denial.words | other.words) > 0
-    return same or (loosely and common >= _SAME_THING * min(len(denial.words), len(other.words)))
+    # "If it does not come" denies nothing.
+    return same or (loosely and denial.stated and common >= _SAME_THING * min(len(denial.words), len(other.words)))
 
 
 @lru_cache(maxsize=65536)
 def _clauses(text: str) -> tuple[_Clause, ...]:
-    lines = "\n".join(map(plain_text, text.splitlines()))
-    return tuple(_clause(part) for part in _CLAUSE.split(_IDIOM.sub(" ", lines.lower())) if part.strip())
+    plain = _IDIOM.sub(" ", "\n".join(map(plain_text, text.splitlines())).lower())
+    parts = ["", *_CLAUSE.split(plain), ""]
+    found: list[_Clause] = []
+    for before, part, after in zip(parts[:-1:2], parts[1::2], parts[2::2], strict=True):
+        clause = _clause(part, not _CONDITIONAL.fullmatch(before) and "?" not in after)
+        if not clause.words and clause.negated and found:
+            # "Pets: none", "Is it open? No."
+            found[-1] = replace(found[-1], negated=not found[-1].negated, stated=True)
+        elif clause.words or clause.negated:
+            found.append(clause)
+    return tuple(found)
 
 
-def _clause(text: str) -> _Clause:
+def _clause(text: str, stated: bool) -> _Clause:
     said = _words(text)
     content = {word for word in said if word not in STOP and not negates(word)}
     refusing = frozenset(stem(word) for word in content if word in _REFUSALS)
-    return _Clause(any(map(negates, said)), frozenset(map(stem, content)), refusing)
+    return _Clause(any(map(negates, said)), frozenset(map(stem, content)), refusing, stated)
 
 
 def _words(text: str) -> list[str]:

@@ -35,7 +35,10 @@ def negates(word: str) -> bool:
 def stem(word: str) -> str:
     """A word without the commonest endings: inflection must not count as another word."""
     # A real stemmer would be a dependency for a few endings.
+    if word.endswith("ies") and len(word) >= 6:
+        return word[:-3] + "y"
     for ending in ("ing", "ed", "es", "s"):
         if word.endswith(ending) and len(word) - len(ending) >= 4:
             return word[: -len(ending)]
-    return word
+    # "Charge" goes with "charges" and "charging".
+    return word[:-1] if word.endswith("e") and len(word) >= 5 else word

@@ -29,6 +29,9 @@ from shammah_data.judge import facts, judge, normalize, same_facts
         ("A transfer needs 1 working day.", "One working day is what a transfer needs."),
         ("See Example.org for free reports.", "Example.org has free reports to see."),
         ("Upload a document, e.g. a passport.", "Upload a passport or another document."),
+        ("Charging a card at home is free of fees.", "A card is charged at home, and no fees are due."),
+        ("If the tax form does not come by mail, call the office.", "Missing the tax form? Call the office, or ask by mail."),
+        ("Pets I have: none. I would choose a cat.", "I have no pets, but I would choose a cat."),
     ],
 )
 def test_the_same_facts_in_other_words_are_right(reference: str, answer: str) -> None:
@@ -67,6 +70,7 @@ def test_the_same_facts_in_other_words_are_right(reference: str, answer: str) ->
         ),
         ("The card does not fail in shops abroad.", "The card fails in shops abroad.", "one of the two is negated"),
         ("The museum is open on Monday.", "No, the museum opens its doors to nobody on Monday.", "one of the two is negated"),
+        ("Is the museum open at night? No.", "The museum is open at night.", "one of the two is negated"),
         ("You have two cards and two accounts.", "You have cards and accounts.", "missing number 2"),
         ("It takes 1 day to arrive there.", "It takes a day to arrive there.", "missing number 1"),
         ("The log is deleted at night.", "", "the answer is empty"),
