@@ -6,7 +6,8 @@ from typing import Any
 
 from shammah_data import rows
 from shammah_data.auditing import Judged
-from shammah_data.exchange import Audited
+from shammah_data.exchange import Audited, Rival
+from shammah_data.queries import GIVEN, OUTCOME
 from shammah_data.session import Session, fetch
 
 # Where an audit keeps the teacher's answer: a row of the log like any other, but nobody asked for it.
@@ -21,11 +22,22 @@ def waiting(session: Session, since: datetime) -> list[dict[str, Any]]:
     """
     return fetch(
         session,
-        "SELECT id, session, turn, query, context, answer, tier, model_version, confidence, teacher_probability "
+        "SELECT id, session, turn, query, context, answer, tier, model_version, confidence, teacher_probability, created_at "
         f"FROM exchanges e WHERE {_LOCAL} AND teacher_probability > 0 AND created_at >= ?::TIMESTAMP "
         "AND NOT EXISTS (SELECT 1 FROM outcomes o WHERE o.exchange_id = e.id) ORDER BY created_at, turn",
         [rows.utc(since)],
     )
+
+
+def rivals_since(session: Session, since: datetime) -> dict[str, Rival]:
+    """What other versions would have answered to exchanges since then, by exchange; the last one asked of each."""
+    found = fetch(
+        session,
+        "SELECT r.* FROM rivals r JOIN exchanges e ON e.id = r.exchange_id WHERE e.created_at >= ?::TIMESTAMP "
+        "ORDER BY r.asked_at",
+        [rows.utc(since)],
+    )
+    return {str(row["exchange_id"]): Rival(**{**row, "exchange_id": str(row["exchange_id"])}) for row in found}
 
 
 def audits_since(session: Session, since: datetime) -> int:
@@ -35,12 +47,13 @@ def audits_since(session: Session, since: datetime) -> int:
 
 
 def audited_counts(session: Session) -> dict[str, int]:
-    """How many answers of each version were audited."""
-    return {row["version"]: row["n"] for row in fetch(session, "SELECT version, count(*) AS n FROM outcomes GROUP BY version")}
+    """How many answers that each version gave were audited."""
+    sql = f"SELECT version, count(*) AS n FROM outcomes o WHERE {GIVEN} GROUP BY version"
+    return {row["version"]: row["n"] for row in fetch(session, sql)}
 
 
 def judged(session: Session, versions: Sequence[str], tier: str | None = None) -> list[Judged]:
-    """What the audits of these versions' answers found, oldest first; of one tier only where it is named."""
+    """What audits of the answers that these versions gave found, oldest first; of one tier only where it is named."""
     if not versions:
         return []
     marks = ", ".join("?" for _ in versions)
@@ -48,7 +61,7 @@ def judged(session: Session, versions: Sequence[str], tier: str | None = None) -
     found = fetch(
         session,
         "SELECT e.confidence, o.agrees, o.probability FROM outcomes o JOIN exchanges e ON e.id = o.exchange_id "
-        f"WHERE o.version IN ({marks}) {condition} ORDER BY o.audited_at, o.exchange_id",
+        f"WHERE o.version IN ({marks}) AND {GIVEN} {condition} ORDER BY o.audited_at, o.exchange_id",
         [*versions, *values],
     )
     return [Judged(row["confidence"], row["agrees"], row["probability"]) for row in found]
@@ -56,5 +69,6 @@ def judged(session: Session, versions: Sequence[str], tier: str | None = None) -
 
 def outcomes_of(session: Session, exchange_id: str) -> list[Audited]:
     """What audits found of the answers to one query."""
-    found = fetch(session, "SELECT * FROM outcomes WHERE exchange_id = ?::UUID ORDER BY audited_at, version", [exchange_id])
+    sql = f"SELECT {OUTCOME} FROM outcomes o WHERE exchange_id = ?::UUID ORDER BY audited_at, version"
+    found = fetch(session, sql, [exchange_id])
     return [Audited(**{**row, "exchange_id": str(row["exchange_id"])}) for row in found]

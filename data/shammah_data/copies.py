@@ -125,6 +125,7 @@ def _records(session: Session) -> Iterator[dict[str, Any]]:
         ("attempts", lambda row: {"attempts": [row]}),
         ("feedback", lambda row: {"feedback": row}),
         ("outcomes", lambda row: {"outcome": row}),
+        ("rivals", lambda row: {"rival": row}),
     ):
         cursor = session.engine.cursor().execute(f"SELECT * FROM {table}")
         names = [column[0] for column in cursor.description or ()]

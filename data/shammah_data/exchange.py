@@ -85,7 +85,8 @@ class Audited:
     """What an audit found: whether a version's answer to the query of an exchange agrees with the teacher's.
 
     `probability`, above 0 and up to 1: that with which this answer was to be audited. The version need not be the one that
-    answered: where both versions of a trial were asked, each has its own record.
+    answered: where both versions of a trial were asked, each has its own record. What reads the log sets `given`, which is
+    false where the version would have given this answer, and `rival_declined`, where the other one would have given none.
     """
 
     exchange_id: str
@@ -94,6 +95,26 @@ class Audited:
     agrees: bool
     reason: str = ""
     audited_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    given: bool = True
+    rival_declined: bool = False
+
+
+@dataclass(frozen=True)
+class Rival:
+    """What the other version of a trial would have answered to the query of an exchange, asked before the exchange is audited.
+
+    `answer` is None where it would have declined, for a `reason`; `same`: it says what the given answer says. `probability`:
+    that with which the exchange is audited from then on, whatever its own row says.
+    """
+
+    exchange_id: str
+    version: str
+    probability: float
+    answer: str | None
+    same: bool
+    confidence: float | None = None
+    reason: str = ""
+    asked_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 @dataclass(frozen=True)

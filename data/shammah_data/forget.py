@@ -94,6 +94,7 @@ def erase(session: Session, ids: Sequence[str], pairs: set[Pair]) -> int:
             ("attempts", "exchange_id"),
             ("feedback", "exchange_id"),
             ("outcomes", "exchange_id"),
+            ("rivals", "exchange_id"),
             ("exchanges", "id"),
         ):
             session.execute(f"DELETE FROM {table} WHERE {key} IN {chosen}", [listed])

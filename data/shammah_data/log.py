@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from shammah_data import queries, rows
 from shammah_data.database import Database, FileDatabase
 from shammah_data.errors import InputError, LogError
-from shammah_data.exchange import Audited, Exchange, Feedback, Message, RunRecord
+from shammah_data.exchange import Audited, Exchange, Feedback, Message, Rival, RunRecord
 from shammah_data.home import Home
 from shammah_data.personal import redact_personal
 from shammah_data.queries import Selection, Stats
@@ -90,14 +90,22 @@ class ExchangeLog:
             [self._record(one) if isinstance(one, Exchange) else rows.feedback_record(one, self.clean) for one in records]
         )
 
-    def audit(self, audited: Audited) -> bool:
-        """Make what an audit found durable before returning; False when it went to the spool.
+    def audit(self, *audited: Audited) -> bool:
+        """Make what an audit found durable before returning, in one transaction; False when it went to the spool.
 
         The first word on a version's answer to a query stands. Raises InputError for a probability that is none.
         """
-        if not 0.0 < audited.probability <= 1.0:
-            raise InputError(f"an audit's probability must lie above 0 and up to 1, not at {audited.probability}")
-        return self._write([rows.outcome_record(audited, self.clean)])
+        for each in audited:
+            _check(each.probability)
+        return self._write([rows.outcome_record(each, self.clean) for each in audited])
+
+    def compare(self, rival: Rival) -> bool:
+        """Make what another version would have answered durable before returning; False when it went to the spool.
+
+        Raises InputError for a probability that is none.
+        """
+        _check(rival.probability)
+        return self._write([rows.rival_record(rival, self.clean)])
 
     def record_run(self, run: RunRecord) -> None:
         """Store the record of a training run; an existing one with this id is replaced.
@@ -324,6 +332,11 @@ def read_snapshot(path: Path) -> list[dict[str, Any]]:
 
     with duckdb.connect(":memory:") as connection:
         return fetch(LocalSession(connection), "SELECT * FROM read_parquet(?)", [str(path)])
+
+
+def _check(probability: float) -> None:
+    if not 0.0 < probability <= 1.0:
+        raise InputError(f"an audit's probability must lie above 0 and up to 1, not at {probability}")
 
 
 def context_of(row: dict[str, Any]) -> tuple[Message, ...]:

@@ -155,11 +155,19 @@ def news(session: Session, since: datetime) -> int:
     return int(row["n"])
 
 
+# Of the outcomes o: whether the version gave this answer, and whether the other one would have given none.
+GIVEN = "NOT EXISTS (SELECT 1 FROM rivals r WHERE r.exchange_id = o.exchange_id AND r.version = o.version)"
+OUTCOME = (
+    f"o.*, {GIVEN} AS given, EXISTS (SELECT 1 FROM rivals r WHERE r.exchange_id = o.exchange_id AND r.answer IS NULL) "
+    "AS rival_declined"
+)
+
+
 def outcomes(session: Session, versions: Sequence[str], limit: int) -> list[Audited]:
     """What audits of these versions found: the newest, at most `limit` of each version; oldest first."""
     found = fetch(
         session,
-        """SELECT * FROM outcomes WHERE version IN (SELECT unnest(from_json_strict(?, '["VARCHAR"]')))
+        f"""SELECT {OUTCOME} FROM outcomes o WHERE version IN (SELECT unnest(from_json_strict(?, '["VARCHAR"]')))
         QUALIFY row_number() OVER (PARTITION BY version ORDER BY audited_at DESC, exchange_id) <= ?
         ORDER BY audited_at, exchange_id, version""",
         [json.dumps(list(versions)), limit],

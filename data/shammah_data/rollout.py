@@ -4,15 +4,19 @@ On trial is the candidate, beside the champion; or a champion that is newer than
 itself. A version that somebody put back, or pinned, is on no trial.
 """
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
+from filelock import Timeout
+
 from shammah_data.errors import ArtifactError
 from shammah_data.exchange import Audited
-from shammah_data.sequential import FINE_ERROR, MARGIN, WORSE_ERROR, Audit, Standing, reference_rate, standing
+from shammah_data.sequential import FINE_ERROR, MARGIN, WORSE_ERROR, Audit, Standing, allowed_rate, reference_rate, standing
 from shammah_data.store import ModelStore, Pointer
+from shammah_data.verdicts import Verdict, note
 
 
 @dataclass(frozen=True)
@@ -83,10 +87,12 @@ def judge_trial(pointer: Pointer, outcomes: Sequence[Audited], plan: Plan, now: 
     for each in outcomes:
         if each.version == version:
             other = others.get(each.exchange_id)
-            audits.append(Audit(not each.agrees, each.probability, None if other is None else not other.agrees))
-    references = [Audit(not each.agrees, each.probability) for each in others.values()]
+            rival_wrong = None if other is None else not other.agrees
+            audits.append(Audit(not each.agrees, each.probability, rival_wrong, each.rival_declined, each.given))
+    references = [Audit(not each.agrees, each.probability) for each in others.values() if each.given]
     reference = reference_rate(references, plan.target_precision)
-    trial = Trial(version, against, role, standing(audits, reference), reference, len(references))
+    found_so_far = standing(audits, reference, allowed_rate(references, plan.target_precision))
+    trial = Trial(version, against, role, found_so_far, reference, len(references))
     verdict = trial.standing.verdict
     if verdict == "worse":
         return Decision("rollback", f"{version} is worse than {against}: {trial.told}", version, trial)
@@ -137,9 +143,19 @@ def decide(store: ModelStore, outcomes: Sequence[Audited], plan: Plan | None = N
             return Decision("none", f"the versions changed meanwhile: {moved.champion} serves")
         if decision.action == "promote":
             store.clear_candidate(pointer)
-            return replace(decision, action="rollback", reason=f"{decision.version} cannot serve: {error}")
+            damaged = replace(decision, action="rollback", reason=f"{decision.version} cannot serve: {error}")
+            return _noted(store, damaged, now)
         # There is nothing to go back to, and what serves is better than nothing.
         return replace(decision, action="none", reason=f"{decision.reason}; it stays: {error}")
+    return _noted(store, decision, now)
+
+
+def _noted(store: ModelStore, decision: Decision, now: datetime) -> Decision:
+    """The decision, remembered where it ended a trial."""
+    if decision.version is not None and decision.action in ("promote", "rollback"):
+        with contextlib.suppress(OSError, Timeout):  # the pointer has changed, which is what counts
+            at = now.isoformat(timespec="seconds")
+            note(store.root, decision.version, Verdict(decision.action, at, decision.reason), store.versions())
     return decision
 
 

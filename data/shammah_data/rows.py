@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from shammah_data.exchange import Attempt, Audited, Exchange, Feedback
+from shammah_data.exchange import Attempt, Audited, Exchange, Feedback, Rival
 from shammah_data.secrets import redact
 from shammah_data.session import Session, fetch, transaction
 from shammah_data.text import printable
@@ -59,6 +59,16 @@ _OUTCOMES = {
     "agrees": "BOOLEAN",
     "reason": "VARCHAR",
 }
+_RIVALS = {
+    "exchange_id": "UUID",
+    "version": "VARCHAR",
+    "asked_at": "TIMESTAMP",
+    "probability": "DOUBLE",
+    "answer": "VARCHAR",
+    "same": "BOOLEAN",
+    "confidence": "DOUBLE",
+    "reason": "VARCHAR",
+}
 
 
 Clean = Callable[[str], str]
@@ -92,15 +102,23 @@ def outcome_record(audited: Audited, clean: Clean = redact) -> dict[str, Any]:
     return {"outcome": {**asdict(audited), "reason": clean(audited.reason), "audited_at": utc(audited.audited_at)}}
 
 
+def rival_record(rival: Rival, clean: Clean = redact) -> dict[str, Any]:
+    """What another version would have answered, JSON-able, as `insert` and the spool take it."""
+    answer = None if rival.answer is None else clean(printable(rival.answer))
+    reason = clean(printable(rival.reason))
+    return {"rival": {**asdict(rival), "answer": answer, "reason": reason, "asked_at": utc(rival.asked_at)}}
+
+
 def is_record(value: Any) -> bool:
     """Whether a value read back from JSON has every column of a record."""
-    if not isinstance(value, dict) or not value.keys() & {"exchange", "feedback", "outcome"}:
+    if not isinstance(value, dict) or not value.keys() & {"exchange", "feedback", "outcome", "rival"}:
         return False
     attempts = value.get("attempts", [])
     return (
         ("exchange" not in value or _has(value["exchange"], _EXCHANGES.keys() - {"logged_at"}))
         and ("feedback" not in value or _has(value["feedback"], _FEEDBACK.keys()))
         and ("outcome" not in value or _has(value["outcome"], _OUTCOMES.keys()))
+        and ("rival" not in value or _has(value["rival"], _RIVALS.keys()))
         and isinstance(attempts, list)
         and all(_has(attempt, _ATTEMPTS.keys()) for attempt in attempts)
     )
@@ -114,6 +132,7 @@ def insert(session: Session, records: Sequence[dict[str, Any]]) -> int:
     attempts = [attempt for record in records for attempt in record.get("attempts", ())]
     feedback = [record["feedback"] for record in records if "feedback" in record]
     outcomes = [record["outcome"] for record in records if "outcome" in record]
+    rivals = [record["rival"] for record in records if "rival" in record]
     new = 0
     with transaction(session):
         if any("exchange" in record for record in records):
@@ -124,6 +143,7 @@ def insert(session: Session, records: Sequence[dict[str, Any]]) -> int:
         _insert_rows(session, "attempts", _ATTEMPTS, ("exchange_id", "position"), "exchange_id", attempts)
         _insert_rows(session, "feedback", _FEEDBACK, ("id",), "exchange_id", feedback)
         _insert_rows(session, "outcomes", _OUTCOMES, ("exchange_id", "version"), "exchange_id", outcomes)
+        _insert_rows(session, "rivals", _RIVALS, ("exchange_id", "version"), "exchange_id", rivals)
     return new
 
 
@@ -134,6 +154,7 @@ def missing(session: Session, records: Sequence[dict[str, Any]]) -> int:
         ("exchange", "exchanges", "id", "id"),
         ("feedback", "feedback", "id", "exchange_id"),
         ("outcome", "outcomes", "exchange_id", "exchange_id"),
+        ("rival", "rivals", "exchange_id", "exchange_id"),
     ):
         wanted = {str(record[kind][one]).lower(): str(record[kind][key]).lower() for record in records if kind in record}
         if wanted:

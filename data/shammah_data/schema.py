@@ -97,8 +97,23 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (exchange_id, version)
     );
     """,
+    r"""
+    -- What the other version of a trial would have answered, NULL where it would have declined; asked before the audit, whose
+    -- probability depends on it.
+    CREATE TABLE rivals (
+        exchange_id UUID NOT NULL,
+        version VARCHAR NOT NULL,
+        asked_at TIMESTAMP NOT NULL,
+        probability DOUBLE NOT NULL CHECK (probability > 0 AND probability <= 1),
+        answer VARCHAR,
+        same BOOLEAN NOT NULL,
+        confidence DOUBLE,
+        reason VARCHAR NOT NULL,
+        PRIMARY KEY (exchange_id, version)
+    );
+    """,
 )
 
 # In the order in which a copy of the log can be filled.
-TABLES = ("exchanges", "attempts", "feedback", "outcomes", "runs", "clock", "tombstones", "copies")
+TABLES = ("exchanges", "attempts", "feedback", "outcomes", "rivals", "runs", "clock", "tombstones", "copies")
 VERSION = len(MIGRATIONS)

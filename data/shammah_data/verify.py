@@ -20,6 +20,7 @@ _ORPHANS = {
     "attempts": "SELECT count(*) AS n FROM attempts WHERE exchange_id NOT IN (SELECT id FROM exchanges)",
     "ratings": "SELECT count(*) AS n FROM feedback WHERE exchange_id NOT IN (SELECT id FROM exchanges)",
     "audits": "SELECT count(*) AS n FROM outcomes WHERE exchange_id NOT IN (SELECT id FROM exchanges)",
+    "answers of rivals": "SELECT count(*) AS n FROM rivals WHERE exchange_id NOT IN (SELECT id FROM exchanges)",
     "unreadable contexts": "SELECT count(*) AS n FROM exchanges WHERE NOT json_valid(context)",
     "forgotten exchanges that are still there": "SELECT count(*) AS n FROM exchanges "
     "WHERE id IN (SELECT exchange_id FROM tombstones)",

@@ -20,6 +20,7 @@ from shammah_data.tombstones import Announced
 from shammah_runtime.audits import Auditor, Promise
 from shammah_runtime.cascade import Cascade
 from shammah_runtime.conversation import Conversation, fill
+from shammah_runtime.courtesy import Courteous, Courtesy
 from shammah_runtime.engine import memory
 from shammah_runtime.engine.backing import Backing, backing
 from shammah_runtime.engine.choice import Wanted
@@ -32,6 +33,7 @@ from shammah_runtime.models import ModelKeeper
 from shammah_runtime.neural import NeuralTier
 from shammah_runtime.proposal import STOPPED, declined
 from shammah_runtime.retrieval import Retrieval
+from shammah_runtime.rivals import Rivals
 from shammah_runtime.routing import Routing
 from shammah_runtime.teacher import Teacher
 from shammah_runtime.template import TemplateTier
@@ -43,8 +45,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shammah_runtime.desk import Keeper
-    from shammah_runtime.engine.model import Memory
+    from shammah_runtime.engine.model import Memory, Model
     from shammah_runtime.proposal import LocalTier, Proposal, Query
+    from shammah_runtime.rivals import Said
 
 _RETRY_SECONDS = 1.0
 _CLOSING_SECONDS = 10.0
@@ -100,6 +103,8 @@ class Appliance:
         if not offline:
             self._teacher = make_teacher(section, serve.context_turns, self.log)
         self._verified = VerifiedTier(self.models, self.index, self.retrieval, lambda: self.decoding.max_tokens)
+        self._courtesy = Courtesy()
+        self._rivals = Rivals(self.index, self.guard, lambda: self.decoding, settings.routing.local_seconds, self._courtesy)
         self._neural = NeuralTier(
             self.models,
             Decoding.of(serve, options.decoding),
@@ -109,8 +114,8 @@ class Appliance:
             self.guard,
             settings.routing.local_seconds,
         )
-        neural: LocalTier = _Looked(self._neural, self._verified, self._filled)
-        verified: LocalTier = _Filled(self._verified, self._filled)
+        neural: LocalTier = Courteous(_Looked(self._neural, self._verified, self._filled), self._courtesy)
+        verified: LocalTier = Courteous(_Filled(self._verified, self._filled), self._courtesy)
         self._turns: OneAtATime | None = None
         if options.engine_wait is not None:
             neural = self._turns = OneAtATime(neural, self.models.wait, options.engine_wait)
@@ -191,7 +196,15 @@ class Appliance:
             return None
         rate = AuditRate(max(section.new_share, section.share), section.share, section.per_day)
         return Auditor(
-            self.log, self.store, self.guard, self._teacher, rate, self._promise, self.models.note, self.index.observe
+            self.log,
+            self.store,
+            self.guard,
+            self._teacher,
+            rate,
+            self._promise,
+            self.models.note,
+            self.index.observe,
+            compared=_Compared(self.models, self._rivals, self._filled),
         )
 
     def _promise(self, version: str) -> Promise | None:
@@ -271,6 +284,20 @@ class Appliance:
             except LogError as error:
                 self._warn(f"the learned answers are not available: {error}")
                 return
+
+
+class _Compared:
+    """Asks the other one of two versions that the keeper has loaded."""
+
+    def __init__(self, models: ModelKeeper, rivals: Rivals, filled: threading.Event) -> None:
+        self.rival = models.rival
+        self.compare_with = models.compare_with
+        self._rivals = rivals
+        self._filled = filled
+
+    def ask(self, model: "Model", query: "Query") -> "Said | None":
+        self._filled.wait()
+        return self._rivals.ask(model, query)
 
 
 class _Looked:

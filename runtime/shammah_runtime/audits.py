@@ -8,23 +8,30 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from shammah_data import audit_queries
 from shammah_data.audit_queries import SOURCE
 from shammah_data.auditing import AuditRate, Judged, agreement, is_drawn, slipped
 from shammah_data.errors import ShammahError
-from shammah_data.exchange import Audited, Exchange, Message
+from shammah_data.exchange import Audited, Exchange, Message, Rival
 from shammah_data.guard import Guard, Raised
 from shammah_data.log import ExchangeLog, context_of
-from shammah_data.rollout import Plan, decide, named
-from shammah_data.store import ModelStore
+from shammah_data.rollout import Plan, decide, judge_trial, named, on_trial
+from shammah_data.sequential import audit_probability
+from shammah_data.store import ModelStore, Pointer
+from shammah_runtime.engine.model import Model
+from shammah_runtime.proposal import Query
+from shammah_runtime.rivals import Said
 from shammah_runtime.teacher import Teacher
 
 # An answer that could not be audited within a week says nothing of today's version any more.
 _OLDEST = timedelta(days=7)
-# After a failure of the teacher or the log, in seconds.
+# A version that is asked later than that may have learned the answer meanwhile.
+_FRESH = timedelta(hours=1)
+# After a failure of the teacher or the log, in seconds; after a user's query came in between.
 _PAUSE = 300.0
+_DISTURBED = 0.5
 _CLOSING_SECONDS = 1.0
 
 Now = Callable[[], datetime]
@@ -36,6 +43,22 @@ class Promise:
 
     target_precision: float
     threshold: float
+
+
+class Compared(Protocol):
+    """Asks the other version of a trial."""
+
+    def rival(self, version: str) -> Model | None:
+        """The version that this one is compared with, where it is loaded."""
+        ...
+
+    def compare_with(self, version: str | None) -> None:
+        """Have this one loaded beside the champion, or none any longer."""
+        ...
+
+    def ask(self, model: Model, query: Query) -> Said | None:
+        """What a version would have answered; None where a user's query came in between."""
+        ...
 
 
 class Auditor:
@@ -52,10 +75,12 @@ class Auditor:
         note: Callable[[str], None],
         observe: Callable[[str, str, bool, str | None], None] = lambda _query, _answer, _right, _version: None,
         now: Now = lambda: datetime.now(UTC),
+        compared: Compared | None = None,
     ) -> None:
         """`promise(version)`: what a version is held to, None for one that is not here; `note` gets what users should know.
 
-        `observe(query, answer, right, version)` learns what became of an answer.
+        `observe(query, answer, right, version)` learns what became of an answer. `compared`: who asks the other version of a
+        trial; None where only the one that answered is judged.
         """
         self._log = log
         self._store = store
@@ -66,6 +91,10 @@ class Auditor:
         self._note = note
         self._observe = observe
         self._now = now
+        self._compared = compared
+        self._disturbed = False
+        # The champion that has proved itself, and the one before it.
+        self._proved: tuple[str, str] | None = None
         self._counted = threading.Event()
         self._audited: dict[str, int] = {}
         self._today = 0
@@ -108,6 +137,8 @@ class Auditor:
             try:
                 self.count()
                 self.run()
+                if self._disturbed and not self._closed.wait(_DISTURBED):
+                    self._wake.set()
             except ShammahError:
                 # The question that the user asks next meets the same failure and reports it; audits come again later.
                 self._closed.wait(_PAUSE)
@@ -129,21 +160,83 @@ class Auditor:
         Raises TeacherError when the teacher cannot be asked and LogError when the log cannot be read or written.
         """
         done = 0
-        for row in self._waiting():
+        self._disturbed = False
+        if not self._log.exists():
+            return done
+        since = self._now() - _OLDEST
+        rivals = self._log.read(lambda session: audit_queries.rivals_since(session, since))
+        trial = self._trial(self._store.pointer())
+        for row in self._log.read(lambda session: audit_queries.waiting(session, since)):
+            exchange_id = str(row["id"])
             if self._closed.is_set() or self._today >= self._rate.per_day:
                 break
-            done += self._audit(row)
+            if exchange_id in self._tried:
+                continue
+            rival = rivals.get(exchange_id)
+            if rival is None and (model := self._rival(row, trial)) is not None:
+                rival = self._ask(model, row)
+                del model
+                if rival is None:
+                    self._disturbed = True
+                    continue
+            probability = row["teacher_probability"] if rival is None else rival.probability
+            if is_drawn(exchange_id, probability):
+                done += self._audit(row, probability, rival)
         return done
 
-    def _waiting(self) -> list[dict[str, Any]]:
-        if not self._log.exists():
-            return []
-        found = self._log.read(lambda session: audit_queries.waiting(session, self._now() - _OLDEST))
-        return [
-            row for row in found if str(row["id"]) not in self._tried and is_drawn(str(row["id"]), row["teacher_probability"])
-        ]
+    # -- the other version of a trial ----------------------------------------------------------------------------------
 
-    def _audit(self, row: dict[str, Any]) -> bool:
+    def _rival(self, row: dict[str, Any], trial: tuple[str, str] | None) -> Model | None:
+        """The version to compare a fresh answer with, where there is a trial and it is loaded."""
+        if self._compared is None or trial is None or row["model_version"] not in trial:
+            return None
+        if row["created_at"].replace(tzinfo=UTC) < self._now() - _FRESH:
+            return None
+        model = self._compared.rival(row["model_version"])
+        return model if model is not None and model.manifest.version in trial else None
+
+    def _trial(self, pointer: Pointer) -> tuple[str, str] | None:
+        """The version on trial and the one it is compared with; None also for a champion that has proved itself."""
+        found = on_trial(pointer)
+        if self._compared is None or found is None:
+            return None
+        version, against, role = found
+        if role == "candidate":
+            self._compared.compare_with(None)
+            return version, against
+        if self._proved != (version, against):
+            decision = judge_trial(pointer, self._log.outcomes(named(pointer)), self._plan(pointer), self._now())
+            if decision.action != "none":
+                self._compared.compare_with(against)
+                return version, against
+            self._proved = version, against
+        self._compared.compare_with(None)
+        return None
+
+    def _ask(self, model: Model, row: dict[str, Any]) -> Rival | None:
+        """What it would have answered, durable before anything is drawn by it; None where a user's query came in between."""
+        assert self._compared is not None
+        said = self._compared.ask(model, Query(row["query"], context_of(row), row["session"]))
+        if said is None:
+            return None
+        same = said.same(row["answer"])
+        agree = same if said.answer is not None else None
+        rival = Rival(
+            str(row["id"]),
+            model.manifest.version,
+            audit_probability(agree, row["teacher_probability"]),
+            said.answer,
+            same,
+            said.confidence,
+            said.reason,
+            self._now(),
+        )
+        self._log.compare(rival)
+        return rival
+
+    # -- asking and judging --------------------------------------------------------------------------------------------
+
+    def _audit(self, row: dict[str, Any], probability: float, rival: Rival | None) -> bool:
         exchange_id = str(row["id"])
         reply = self._teacher.ask([*context_of(row), Message("user", row["query"])], lambda _: None)
         self._today += 1
@@ -164,14 +257,19 @@ class Auditor:
                 prompt_tokens=reply.input_tokens,
                 answer_tokens=reply.output_tokens,
                 cost_usd=reply.cost_usd,
-                teacher_probability=row["teacher_probability"],
+                teacher_probability=probability,
             )
         )
         if not reply.complete:
             return False
         version = row["model_version"] or row["tier"]
         agrees, reason = agreement(reply.text, row["answer"])
-        self._log.audit(Audited(exchange_id, version, row["teacher_probability"], agrees, reason, self._now()))
+        found = [Audited(exchange_id, version, probability, agrees, reason, self._now())]
+        if rival is not None and rival.answer is not None:
+            # What says the same is judged alike.
+            verdict = (agrees, reason) if rival.same else agreement(reply.text, rival.answer)
+            found.append(Audited(exchange_id, rival.version, probability, *verdict, self._now()))
+        self._log.audit(*found)
         self._audited[version] = self._audited.get(version, 0) + 1
         self._observe(row["query"], row["answer"], agrees, row["model_version"])
         self._conclude(version)
@@ -183,9 +281,7 @@ class Auditor:
         """Let the outcome decide a trial, and raise the threshold of a version that slips."""
         pointer = self._store.pointer()
         if pointer.champion is not None:
-            promised = self._promise(pointer.champion)
-            plan = Plan(promised.target_precision) if promised else Plan()
-            decision = decide(self._store, self._log.outcomes(named(pointer)), plan, self._now())
+            decision = decide(self._store, self._log.outcomes(named(pointer)), self._plan(pointer), self._now())
             if decision.action in ("promote", "rollback"):
                 self._note(decision.reason)
                 return
@@ -201,6 +297,10 @@ class Auditor:
         ]
         if slip := slipped(answers, promised.target_precision, threshold):
             self._raise(version, slip.threshold, slip.reason)
+
+    def _plan(self, pointer: Pointer) -> Plan:
+        promised = self._promise(pointer.champion) if pointer.champion is not None else None
+        return Plan(promised.target_precision) if promised else Plan()
 
     def _raise(self, version: str, threshold: float, reason: str) -> None:
         if self._guard.raise_to(version, Raised(threshold, reason, self._now().isoformat(timespec="seconds"))):

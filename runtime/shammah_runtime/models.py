@@ -7,7 +7,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, Protocol
 
 from shammah_data.errors import ShammahError
 from shammah_data.manifest import Manifest
@@ -20,6 +20,19 @@ from shammah_runtime.engine.packing import Packer
 # Where memory allows one engine only, the candidate has the first part of each such period.
 TURNS_SECONDS = 600.0
 _LEAVING_SECONDS = 0.02
+
+
+class Serving(Protocol):
+    """Says which version answers a session's next query, and why there is none."""
+
+    @property
+    def reason(self) -> str:
+        """Why there is no version."""
+        ...
+
+    def current(self, session: str = "") -> Model | None:
+        """The version for the next query of a session, or None."""
+        ...
 
 
 class ModelKeeper:
@@ -66,6 +79,10 @@ class ModelKeeper:
         self._loaded: dict[str, Model] = {}
         self._serving: str | None = None
         self._trial: str | None = None
+        self._compared: str | None = None
+        # What is to be asked beside a champion that has yet to prove itself; said from any thread.
+        self._wanted_beside: str | None = None
+        self._no_room_for: str | None = None
         self._settled = False
         # What only the thread that looks knows.
         self._stamp: tuple[int, int] | None = None
@@ -102,14 +119,28 @@ class ModelKeeper:
                 return self._loaded[self._trial]
             return self._loaded.get(self._serving) if self._serving else None
 
-    def rival(self, session: str = "") -> Model | None:
-        """The other one of two versions that are loaded for a trial: what would it have answered? None without a trial."""
+    def rival(self, version: str) -> Model | None:
+        """The other one of two versions that are loaded to be compared: what would it have answered? None without another."""
         with self._changed:
             self._changed.wait_for(lambda: self._settled)
-            if self._trial is None or self._serving is None:
-                return None
-            chosen = falls_to(self._trial, session, self._pointer.candidate_share)
-            return self._loaded.get(self._serving if chosen else self._trial)
+            pair = {self._serving, self._trial or self._compared}
+            other = pair - {version}
+            return self._loaded.get(str(other.pop())) if version in pair and len(other) == 1 else None
+
+    def compare_with(self, version: str | None) -> None:
+        """Have this version loaded beside the champion where memory allows, to be asked by audits; None: no longer."""
+        self._wanted_beside = version
+
+    def compared(self) -> str | None:
+        """What audits ask beside the champion, or why they do not, or None."""
+        wanted = self._wanted_beside
+        if wanted is None or self._candidate() is not None:
+            return None
+        if self._compared == wanted:
+            return f"{wanted}, which audits ask too until {self._serving} has proved itself"
+        if self._no_room_for == wanted:
+            return f"no memory for {wanted}: audits ask {self._serving} alone, and need more answers to tell which is better"
+        return None
 
     def serving(self) -> Model | None:
         """The version that serves, for those who only want to know; waits as `current` does."""
@@ -156,6 +187,7 @@ class ModelKeeper:
                 self._pointer = self._store.pointer()
                 self._refused.clear()
                 self._in_turns = False
+                self._no_room_for = None
             except ShammahError as error:
                 self._refuse("pointer", str(error))
         try:
@@ -208,9 +240,21 @@ class ModelKeeper:
                 beside = candidate
                 if new and not first:
                     self._notes.put(f"trying {self._loaded[candidate].description} {self._part()}")
+        compared = self._beside_champion(candidate)
         with self._changed:
             self._trial = beside
-            self._part_with(set(self._loaded) - {self._serving, beside})
+            self._compared = compared
+            self._part_with(set(self._loaded) - {self._serving, beside, compared})
+
+    def _beside_champion(self, candidate: str | None) -> str | None:
+        wanted = self._wanted_beside
+        unwanted = wanted is None or candidate is not None or self._one_query or self._serving != self._pointer.champion
+        if wanted is None or unwanted or wanted == self._serving or wanted in self._refused or wanted == self._no_room_for:
+            return None
+        outcome = self._load(wanted, instead=False)
+        if outcome == "no room":
+            self._no_room_for = wanted
+        return wanted if outcome == "loaded" else None
 
     def _fall_back(self) -> None:
         previous = self._pointer.previous
@@ -241,7 +285,8 @@ class ModelKeeper:
     def _part(self) -> str:
         share = self._pointer.candidate_share
         if self._in_turns:
-            return f"in the first {share * TURNS_SECONDS / 60:.1f} of every {TURNS_SECONDS / 60:.0f} minutes"
+            turns = f"in the first {share * TURNS_SECONDS / 60:.1f} of every {TURNS_SECONDS / 60:.0f} minutes"
+            return f"{turns}, audits ask one version alone"
         return f"on {share:.0%} of the sessions"
 
     # -- loading and leaving ------------------------------------------------------------------------------------------
@@ -274,7 +319,7 @@ class ModelKeeper:
             self._settled = False
             serving = self._loaded[self._serving].manifest if self._serving else None
             self._part_with(set(self._loaded))
-            self._trial = None
+            self._trial = self._compared = None
         while self._leaving and not self._stop.is_set():
             self._tidy()
             self._stop.wait(_LEAVING_SECONDS)

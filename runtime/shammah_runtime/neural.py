@@ -16,7 +16,7 @@ from shammah_runtime.engine.decoder import Decoder, Generated
 from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.engine.model import Model, Prompt
 from shammah_runtime.followup import depends_on_context
-from shammah_runtime.models import ModelKeeper
+from shammah_runtime.models import Serving
 from shammah_runtime.proposal import STOPPED, Proposal, Query, Token, declined
 from shammah_runtime.stopping import NEVER, Deadline, Stop
 
@@ -32,7 +32,7 @@ class NeuralTier:
 
     def __init__(
         self,
-        models: ModelKeeper,
+        models: Serving,
         decoding: Decoding,
         backing: Callable[[str, str], Backing],
         likely: Callable[[str], Sequence[str]] = lambda _: (),

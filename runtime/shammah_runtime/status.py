@@ -6,6 +6,7 @@ from datetime import datetime
 from shammah_data.audit_queries import judged
 from shammah_data.auditing import Judged, measured
 from shammah_data.session import LogTakenError
+from shammah_data.verdicts import verdicts
 from shammah_runtime.appliance import Appliance
 from shammah_runtime.engine.choice import listed
 
@@ -35,6 +36,9 @@ def status_lines(appliance: Appliance) -> list[str]:
             lines.append(f"raised     {given} since {raised.since}: {raised.reason}")
     if (trial := appliance.models.trial()) is not None:
         lines.append(f"candidate  {trial}")
+    if (beside := appliance.models.compared()) is not None:
+        lines.append(f"beside     {beside}")
+    lines += [f"trial      {line}" for line in _verdicts(appliance)]
     if appliance.conversation.private:
         lines.append("private    nothing is kept until /private ends it")
     try:
@@ -55,6 +59,17 @@ def status_lines(appliance: Appliance) -> list[str]:
         )
     lines.append(f"precision  {precision_line(appliance.log.read(lambda session: judged(session, [*versions, 'learned'])))}")
     return lines
+
+
+def _verdicts(appliance: Appliance) -> list[str]:
+    """How the newest trial ended, as long as that is how it is."""
+    found = sorted(verdicts(appliance.store.root).items(), key=lambda pair: pair[1].at)
+    if not found:
+        return []
+    version, verdict = found[-1]
+    pointer = appliance.store.pointer()
+    holds = (version == pointer.champion) == (verdict.action == "promote") and version != pointer.candidate
+    return [f"{version} {verdict.told}"] if holds and version in appliance.store.versions() else []
 
 
 def precision_line(answers: Sequence[Judged]) -> str:

@@ -19,7 +19,7 @@ from shammah_runtime.engine.evidence import Candidate, answer_ids, candidates, f
 from shammah_runtime.engine.model import Memory, Model
 from shammah_runtime.followup import depends_on_context
 from shammah_runtime.learned import LearnedIndex
-from shammah_runtime.models import ModelKeeper
+from shammah_runtime.models import Serving
 from shammah_runtime.neural import interruptible, read_prompt
 from shammah_runtime.proposal import Proposal, Query, declined
 from shammah_runtime.retrieval import Retrieval
@@ -40,7 +40,7 @@ class _Weighed:
 class VerifiedTier:
     """Repeats an earlier answer above the threshold that its version has for that; the first one that reaches it."""
 
-    def __init__(self, models: ModelKeeper, index: LearnedIndex, retrieval: Retrieval, most_tokens: Callable[[], int]) -> None:
+    def __init__(self, models: Serving, index: LearnedIndex, retrieval: Retrieval, most_tokens: Callable[[], int]) -> None:
         """`most_tokens`: how long an answer of the model may become; the prompt leaves as much room as the neural tier's."""
         self._models = models
         self._index = index

@@ -142,7 +142,9 @@ def _audited(log: ExchangeLog, row: dict[str, Any]) -> str:
 
 def _outcome(one: Audited) -> str:
     reason = f" ({one.reason})" if one.reason else ""
-    return f"{one.version} {'agreed' if one.agrees else 'disagreed'} with the teacher{reason}"
+    asked = "" if one.given else ", which would have answered too,"
+    alone = "; the other version of the trial would have declined" if one.rival_declined else ""
+    return f"{one.version}{asked} {'agreed' if one.agrees else 'disagreed'} with the teacher{reason}{alone}"
 
 
 def _cost(row: dict[str, Any]) -> str:

@@ -1,6 +1,8 @@
 """Roles change by what audits found: through the store and the log, as both processes do it."""
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -8,13 +10,14 @@ import pytest
 
 from fakes.processes import Holder
 from shammah_data.errors import InputError
-from shammah_data.exchange import Audited, Exchange, Feedback
+from shammah_data.exchange import Audited, Exchange, Feedback, Rival
 from shammah_data.forget import forget
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_data.queries import Selection
-from shammah_data.rollout import Plan, decide, named, on_trial
+from shammah_data.rollout import Plan, decide, judge_trial, named, on_trial
 from shammah_data.store import ModelStore, Pointer
+from shammah_data.verdicts import verdicts
 
 Publish = Callable[..., str]
 NOW = datetime(2030, 1, 10, tzinfo=UTC)
@@ -81,6 +84,32 @@ def test_a_bad_candidate_goes_back(trial: ModelStore, found: list[Audited]) -> N
     assert decision.reason.startswith("v0002 is worse than v0001: ")
     assert len(decision.reason.splitlines()) == 1
     assert trial.pointer() == Pointer("v0001")
+
+
+def test_how_a_trial_ended_is_remembered_while_the_version_is_there(trial: ModelStore) -> None:
+    assert verdicts(trial.root) == {}
+    decide(trial, pairs("r"))
+    assert verdicts(trial.root) == {}
+    decision = decide(trial, pairs("rw" * 10))
+    (version, found), *_ = verdicts(trial.root).items()
+    assert (version, found.action, found.reason) == ("v0002", "rollback", decision.reason)
+    assert re.match(r"rolled back on \d{4}-\d\d-\d\dT\d\d:\d\d: v0002 is worse than v0001: ", found.told)
+    # A file that nobody can read explains nothing, stops nobody and is written anew.
+    (trial.root / "verdicts.json").write_bytes(b"[")
+    assert verdicts(trial.root) == {}
+    trial.set_candidate("v0002", 0.2)
+    decide(trial, pairs("r" * 60, 0.1))
+    assert [each.told[:8] for each in verdicts(trial.root).values()] == ["promoted"]
+
+
+def test_what_a_version_would_have_said_is_no_answer_of_the_champion(trial: ModelStore) -> None:
+    """Else the rate that others are held to would be one of questions that the candidate chose."""
+    asked = [replace(each, given=each.version == "v0002") for each in pairs("rb" * 6)]
+    decision = judge_trial(trial.pointer(), asked, Plan(), NOW)
+    assert decision.trial is not None
+    assert decision.trial.reference == pytest.approx(0.05)
+    assert decision.trial.reference_audited == 0
+    assert decision.trial.standing.pairs == 12
 
 
 def test_a_new_champion_that_fails_goes_back_and_stays_back(store: ModelStore, publish: Publish) -> None:
@@ -241,12 +270,15 @@ def test_a_backup_holds_what_audits_found(log: ExchangeLog, home: Home, tmp_path
 
     exchange = Exchange("question", "an answer", "neural")
     log.append(exchange)
-    log.audit(Audited(exchange.id, "v0001", 0.3, True))
+    log.audit(Audited(exchange.id, "v0001", 0.3, True), Audited(exchange.id, "v0002", 0.3, False))
+    log.compare(Rival(exchange.id, "v0002", 0.3, "another answer", False))
     backup(log, tmp_path / "copy.duckdb")
     other = ExchangeLog(Home(tmp_path / "other").create())
     restore(other, tmp_path / "copy.duckdb")
     assert other.outcomes(["v0001"]) == log.outcomes(["v0001"])
     assert len(other.outcomes(["v0001"])) == 1
+    # The second version did not give its answer: the log knows that only by what it was asked.
+    assert [each.given for each in other.outcomes(["v0001", "v0002"])] == [True, False]
 
 
 @pytest.mark.parametrize("probability", [0.0, -0.1, 1.1, float("nan")])

@@ -12,6 +12,7 @@ from shammah_data.sequential import (
     FINE_ERROR,
     WORSE_ERROR,
     Audit,
+    allowed_rate,
     audit_probability,
     reference_rate,
     standing,
@@ -52,6 +53,36 @@ def test_without_the_rival_s_answers_it_takes_more_audits_and_errs_no_more() -> 
     assert verdicts(lambda rng: single(rng, 200, 0.15), 0.05, "fine") <= FINE_ERROR
 
 
+def test_trials_as_they_are_served_find_a_version_15_points_worse_and_let_a_healthy_one_be() -> None:
+    """With shares that fall, queries that one of the two would have declined, and a reference that the audits give."""
+    assert bench.back(bench.World(0.95, 0.02, 0.15), 50, RUNS) >= 0.9
+    assert bench.back(bench.World(0.95, 0.02, 0.15, sessions=1.0), 50, RUNS) >= 0.9
+    assert bench.back(bench.World(0.95, 0.02), 250, RUNS) <= WORSE_ERROR
+    assert bench.back(bench.World(0.95, 0.02, asks_both=False), 250, RUNS) <= WORSE_ERROR
+
+
+def test_a_reference_of_few_audits_leaves_room_for_doubt() -> None:
+    few, many = [Audit(False, 1.0)] * 40, [Audit(False, 1.0)] * 4000
+    assert reference_rate(few, 0.95) == reference_rate(many, 0.95) == 0.02
+    assert allowed_rate(few, 0.95) == pytest.approx(0.02 + 1.5 * (0.02 * 0.98 / 60) ** 0.5)
+    assert allowed_rate(many, 0.95) < 0.024
+    assert allowed_rate([], 0.95) == pytest.approx(0.05 + 1.5 * (0.05 * 0.95 / 20) ** 0.5)
+    # Where probabilities differ, as many audits say less.
+    mixed = [Audit(False, 1.0)] * 2000 + [Audit(False, 0.1)] * 2000
+    assert reference_rate(mixed, 0.95) == 0.02
+    assert allowed_rate(mixed, 0.95) > allowed_rate(many, 0.95)
+
+
+def test_answers_that_only_the_bolder_version_gives_are_not_held_against_the_common_ones() -> None:
+    """They err more often in any healthy version, so that alone they condemn only what is bad on the whole."""
+    bold = [Audit(n % 4 == 0, 0.3, rival_declined=True) for n in range(40)]
+    common = [Audit(False, 0.1, False)] * 160
+    mixed = [audit for n in range(40) for audit in (bold[n], *common[4 * n : 4 * n + 4])]
+    assert standing(mixed, 0.05).verdict != "worse"
+    assert standing([Audit(audit.wrong, audit.probability) for audit in bold], 0.05).verdict == "worse"
+    assert standing([Audit(True, 0.3, rival_declined=True)] * 20, 0.05).verdict == "worse"
+
+
 def test_auditing_risky_answers_more_often_condemns_no_healthy_version() -> None:
     """Half of the answers are risky, err in 9 of 100 and are audited three times as often: unweighted it looks like 7."""
 
@@ -82,7 +113,13 @@ def test_the_capital_is_that_of_the_bets() -> None:
         (0.8 / 0.95) * (1 + (0.15 / (0.05 * 0.95)) * 0.5 * 0.95)
     )
     pair = standing([Audit(True, 1.0, False)], 0.05)
-    assert pair.worse == pytest.approx((1.5 + 1.85) / 2)
+    # A quarter of the capital is bet on all answers of the version, where disagreements count a tenth.
+    whole = 1 + (0.15 / (0.05 * 0.95)) * 0.1 * 0.95
+    assert pair.worse == pytest.approx(0.75 * (1.5 + 1.85) / 2 + 0.25 * whole)
+    assert standing([Audit(True, 1.0, False, given=False)], 0.05).worse == pytest.approx(0.75 * (1.5 + 1.85) / 2 + 0.25)
+    # Where the other one would have declined, only that part is bet.
+    bold = standing([Audit(True, 0.3, rival_declined=True)], 0.05)
+    assert bold.worse == pytest.approx(0.75 + 0.25 * 4.0)
     assert (pair.audited, pair.wrong, pair.pairs) == (1, 1, 1)
 
 

@@ -457,7 +457,7 @@ def test_a_session_stays_with_its_version_and_the_other_one_is_its_rival(
     other_tiny.publish(home, promote=False)
     keeper = make_keeper()
     keeper.look()
-    assert keeper.rival("session 0") is None
+    assert keeper.rival("v0001") is None
     ModelStore(home.models).set_candidate("v0002", 0.4)
     keeper.look()
     first = versions(keeper, 20)
@@ -467,14 +467,55 @@ def test_a_session_stays_with_its_version_and_the_other_one_is_its_rival(
     again = make_keeper()
     again.look()
     assert versions(again, 20) == first
-    for number, version in enumerate(first):
-        rival = keeper.rival(f"session {number}")
+    for version in set(first):
+        rival = keeper.rival(version)
         assert rival is not None
         assert {version, rival.manifest.version} == {"v0001", "v0002"}
+    assert keeper.rival("v0003") is None
     # A larger share takes sessions from the champion, and gives none back.
     ModelStore(home.models).set_candidate("v0002", 0.8)
     keeper.look()
     assert all(now == "v0002" for was, now in zip(first, versions(keeper, 20), strict=True) if was == "v0002")
+
+
+def test_what_audits_want_is_loaded_beside_the_champion_and_answers_nobody(
+    make_keeper: Callable[..., ModelKeeper], tiny: Tiny, other_tiny: Tiny, home: Home
+) -> None:
+    machine = Machine(2.5)
+    machine.publish(home, tiny, other_tiny)
+    ModelStore(home.models).promote("v0002")
+    keeper = make_keeper(machine.opener, available=machine.available)
+    keeper.look()
+    assert keeper.compared() is None
+    keeper.compare_with("v0001")
+    keeper.look()
+    rival = keeper.rival("v0002")
+    assert rival is not None
+    assert rival.manifest.version == "v0001"
+    del rival
+    assert set(versions(keeper, 20)) == {"v0002"}
+    assert keeper.compared() == "v0001, which audits ask too until v0002 has proved itself"
+    keeper.compare_with(None)
+    keeper.look()
+    assert keeper.rival("v0002") is None
+    assert machine.alive() == 1
+
+
+def test_where_memory_holds_one_version_audits_ask_one_and_the_status_says_so(
+    make_keeper: Callable[..., ModelKeeper], tiny: Tiny, other_tiny: Tiny, home: Home
+) -> None:
+    machine = Machine(1.5)
+    machine.publish(home, tiny, other_tiny)
+    ModelStore(home.models).promote("v0002")
+    keeper = make_keeper(machine.opener, available=machine.available)
+    keeper.look()
+    keeper.compare_with("v0001")
+    keeper.look()
+    keeper.look()
+    assert keeper.rival("v0002") is None
+    assert machine.opened == ["v0002"]
+    assert str(keeper.compared()).startswith("no memory for v0001: audits ask v0002 alone")
+    assert set(versions(keeper, 5)) == {"v0002"}
 
 
 def test_every_answer_says_which_version_gave_it(
@@ -623,8 +664,9 @@ def test_without_memory_for_two_the_candidate_has_its_share_of_the_time(
     assert machine.most == 1
     # Swapped at the boundaries only; the very first look finds out that there is no room.
     assert machine.opened == ["v0001", "v0002", "v0001", "v0002"]
-    assert keeper.notes() == ["trying v0002 in the first 3.0 of every 10 minutes: there is memory for one version at a time"]
-    assert keeper.trial() == "v0002 (int8, cpu) in the first 3.0 of every 10 minutes"
+    part = "in the first 3.0 of every 10 minutes, audits ask one version alone"
+    assert keeper.notes() == [f"trying v0002 {part}: there is memory for one version at a time"]
+    assert keeper.trial() == f"v0002 (int8, cpu) {part}"
     ModelStore(home.models).clear_candidate()
     keeper.look()
     assert set(versions(keeper, 3)) == {"v0001"}

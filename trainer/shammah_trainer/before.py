@@ -83,7 +83,9 @@ def _slipped(store: ModelStore, log: ExchangeLog, train: TrainSettings) -> str |
     champion = store.pointer().champion
     if champion is None:
         return None
-    audits = [Audit(not each.agrees, each.probability) for each in log.outcomes([champion], WATCHED_AUDITS)]
+    # What it would have given to a rival's query is no answer of its own.
+    given = [each for each in log.outcomes([champion], WATCHED_AUDITS) if each.given]
+    audits = [Audit(not each.agrees, each.probability) for each in given]
     found = standing(audits, max(1.0 - train.target_precision, LEAST_REFERENCE))
     if found.worse < 1.0 / WORSE_ERROR:
         return None

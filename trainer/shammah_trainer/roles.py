@@ -1,11 +1,13 @@
 """Which version has which role, and where its trial is, in lines for people."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from shammah_data.log import ExchangeLog
 from shammah_data.rollout import Decision, judge_trial, named
 from shammah_data.settings import TrainSettings
 from shammah_data.store import ModelStore, Pointer
+from shammah_data.verdicts import Verdict, verdicts
 from shammah_trainer.before import plan_of
 
 
@@ -16,7 +18,16 @@ def role_lines(store: ModelStore, log: ExchangeLog, train: TrainSettings) -> lis
     decision = None
     if pointer.champion is not None and log.exists():
         decision = judge_trial(pointer, log.outcomes(named(pointer)), plan_of(train), datetime.now(UTC))
-    return [_line(name, pointer, name in used, decision) for name in store.versions()]
+    ended = verdicts(store.root)
+    return [_line(name, pointer, name in used, decision) + _ended(name, pointer, ended) for name in store.versions()]
+
+
+def _ended(name: str, pointer: Pointer, ended: Mapping[str, Verdict]) -> str:
+    """Why a version that was tried does not serve."""
+    verdict = ended.get(name)
+    if verdict is None or verdict.action != "rollback" or name in (pointer.champion, pointer.candidate):
+        return ""
+    return f": {verdict.told}"
 
 
 def _line(name: str, pointer: Pointer, used: bool, decision: Decision | None) -> str:

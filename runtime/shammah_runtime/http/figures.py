@@ -19,6 +19,7 @@ from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Met
 
 from shammah_data.errors import LogError
 from shammah_data.log import ExchangeLog
+from shammah_data.queries import GIVEN
 from shammah_data.session import Session, fetch
 from shammah_data.text import printable
 from shammah_runtime.turns import BUSY
@@ -53,7 +54,7 @@ _GAUGES: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
         "shammah_audits",
         "Answers that were also put to the teacher, by who gave them and whether the two agreed.",
         ("version", "agreed"),
-        "SELECT version, CASE WHEN agrees THEN 'true' ELSE 'false' END, count(*) FROM outcomes GROUP BY ALL",
+        f"SELECT version, CASE WHEN agrees THEN 'true' ELSE 'false' END, count(*) FROM outcomes o WHERE {GIVEN} GROUP BY ALL",
     ),
     ("shammah_learnable", "Exchanges that may be trained on.", (), "SELECT count(*) FROM learnable"),
     ("shammah_forgotten", "Exchanges that were forgotten.", (), "SELECT count(*) FROM tombstones"),
