@@ -176,9 +176,10 @@ def split(labels: Sequence[Label], number: int, target: float, rng: random.Rando
         known += of[cluster]
         used.add(cluster)
     place = {cluster: n for n, cluster in enumerate(clusters)}
-    calibration, given = calibrate(
+    calibration, places = calibrate(
         [(label.features, label.right) for label in known], target, [place[label.cluster] for label in known]
     )
+    given = [place < calibration.accepted for place in places]
     evidence = fit_evidence([_lookup(label) for label in known], target, given)
     alone, whole, heldout = [], [], 0
     for label in labels:

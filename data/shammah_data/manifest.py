@@ -58,12 +58,24 @@ class Golden:
 
 
 @dataclass(frozen=True)
+class Step:
+    """The threshold for one target precision, and what it accepts of the held-out answers; see `Calibration`."""
+
+    target_precision: float
+    threshold: float
+    accepted: int
+    accepted_right: int
+    certified: bool
+
+
+@dataclass(frozen=True)
 class Calibration:
     """Confidence = 1 / (1 + exp(-(weights . features + intercept))), accepted from `threshold` on.
 
     The features are named functions of an answer's token log-probabilities. A threshold above 1 accepts nothing: no
     threshold reached the target precision. `certified`: the exact binomial lower bound on the precision of the accepted
-    held-out answers reaches the target, not only the observed share.
+    held-out answers reaches the target, not only the observed share. `ladder`: the same for other targets, which a user may
+    want (`shammah_data.targets`); without one there is the version's own target only.
     """
 
     weights: dict[str, float]
@@ -74,6 +86,7 @@ class Calibration:
     accepted: int
     accepted_right: int
     certified: bool
+    ladder: tuple[Step, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,6 +107,7 @@ class Evidence:
     certified: bool
     prior_right: float
     prior_wrong: float
+    ladder: tuple[Step, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -130,11 +130,15 @@ class RoutingSection:
     never_local: forwarded without asking a local tier.
     always_local: never sent to the teacher, not even as an earlier turn or for an audit; where both match, this one holds.
     local_seconds: the neural tier gives up after so long; 0: never.
+    target_precision: which share of the local answers is to be right: the version answers from its threshold for this target
+        on, or for the next higher one that it was measured for; where there is none it answers nothing. 0: the target that
+        it was trained for.
     """
 
     never_local: tuple[str, ...] = ()
     always_local: tuple[str, ...] = ()
     local_seconds: float = field(default=0.0, metadata={"least": 0.0, "most": 3600.0})
+    target_precision: float = field(default=0.0, metadata={"least": 0.0, "most": 1.0})
 
 
 @dataclass(frozen=True)
@@ -285,6 +289,11 @@ class Settings:
     routing: RoutingSection = RoutingSection()
     audit: AuditSection = AuditSection()
     train: TrainSettings = TrainSettings()
+
+    @property
+    def target_precision(self) -> float:
+        """What audits are held against: the target that is wanted by day, else that of the nights."""
+        return self.routing.target_precision or self.train.target_precision
 
     @classmethod
     def load(cls, path: Path) -> "Settings":

@@ -15,6 +15,7 @@ from shammah_data.manifest import Manifest
 from shammah_data.session import LogTakenError
 from shammah_data.settings import AuditSection, Provider, Settings, WantedPrecision
 from shammah_data.store import ModelStore
+from shammah_data.targets import held_to
 from shammah_data.text import one_line
 from shammah_data.tombstones import Announced
 from shammah_runtime.audits import Auditor, Promise
@@ -102,9 +103,12 @@ class Appliance:
         self._teacher: Teacher | None = None
         if not offline:
             self._teacher = make_teacher(section, serve.context_turns, self.log)
-        self._verified = VerifiedTier(self.models, self.index, self.retrieval, lambda: self.decoding.max_tokens)
+        self.target = settings.routing.target_precision
+        self._verified = VerifiedTier(self.models, self.index, self.retrieval, lambda: self.decoding.max_tokens, self.target)
         self._courtesy = Courtesy()
-        self._rivals = Rivals(self.index, self.guard, lambda: self.decoding, settings.routing.local_seconds, self._courtesy)
+        self._rivals = Rivals(
+            self.index, self.guard, lambda: self.decoding, settings.routing.local_seconds, self._courtesy, self.target
+        )
         self._neural = NeuralTier(
             self.models,
             Decoding.of(serve, options.decoding),
@@ -113,6 +117,7 @@ class Appliance:
             self._verified.against,
             self.guard,
             settings.routing.local_seconds,
+            self.target,
         )
         neural: LocalTier = Courteous(_Looked(self._neural, self._verified, self._filled), self._courtesy)
         verified: LocalTier = Courteous(_Filled(self._verified, self._filled), self._courtesy)
@@ -215,7 +220,8 @@ class Appliance:
             calibration = Manifest.load(self.store.folder(version)).graphs[0].calibration
         else:
             return None
-        return Promise(calibration.target_precision, calibration.threshold)
+        held = held_to(calibration, self.target)
+        return Promise(held.target_precision, held.threshold)
 
     def close(self) -> None:
         """Stop the threads that watch."""

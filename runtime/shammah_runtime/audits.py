@@ -39,7 +39,7 @@ Now = Callable[[], datetime]
 
 @dataclass(frozen=True)
 class Promise:
-    """What a version's answers are held to: the precision it was calibrated for, and the threshold it was published with."""
+    """What a version's answers are held to: the precision in force, and the threshold that the version has for that."""
 
     target_precision: float
     threshold: float
@@ -293,7 +293,7 @@ class Auditor:
         answers = [
             each
             for each in self._log.read(lambda session: audit_queries.judged(session, [version], "neural"))
-            if raised is None or (each.confidence or 0.0) >= raised.threshold
+            if (each.confidence or 0.0) >= threshold
         ]
         if slip := slipped(answers, promised.target_precision, threshold):
             self._raise(version, slip.threshold, slip.reason)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Literal
 
+from shammah_data import targets
 from shammah_data.errors import SettingsError, ShammahError
 from shammah_data.home import Home
-from shammah_data.manifest import Manifest
+from shammah_data.manifest import Calibration, Manifest
 from shammah_data.session import LogTakenError
 from shammah_data.settings import Settings
 
@@ -146,36 +147,48 @@ def _model(home: Home) -> list[Check]:
                 Check("warn", "model", "none has been published", "run shammah-train once there are exchanges to learn from")
             ]
         manifest = store.verify(pointer.champion)
-        checks = [_version("model", manifest, home), _packed(manifest, home)]
+        checks = [*_version("model", manifest, home), _packed(manifest, home)]
     except ShammahError as error:
         return [Check("fail", "model", str(error))]
     if pointer.candidate is not None:
         try:
-            checks.append(_version("candidate", store.verify(pointer.candidate), home))
+            checks += _version("candidate", store.verify(pointer.candidate), home)
         except ShammahError as error:
             checks.append(Check("warn", "candidate", str(error), "it is not tried"))
     return checks
 
 
-def _version(name: str, manifest: Manifest, home: Home) -> Check:
-    """A version whose bytes are right, and which of its graphs would serve here and why."""
+def _version(name: str, manifest: Manifest, home: Home) -> list[Check]:
+    """A version whose bytes are right, which of its graphs would serve here and why, and what its answers are held to."""
     from shammah_runtime.engine.choice import Wanted, choices, listed
     from shammah_runtime.engine.memory import available
 
     whole = f"{manifest.version} ({listed(manifest)}), every byte as published"
     try:
-        serve = Settings.load(home.settings).serve
+        settings = Settings.load(home.settings)
     except SettingsError:
-        serve = Settings().serve  # reported already
+        settings = Settings()  # reported already
+    serve = settings.serve
     try:
         usable = _usable_providers()[0]
         wanted = Wanted(serve.provider, serve.precision, serve.threads)
         first = choices(manifest, wanted, "CUDAExecutionProvider" in usable, available())[0]
     except ImportError:
-        return Check("ok", name, whole)  # said already that there is no ONNX Runtime
+        return [Check("ok", name, whole)]  # said already that there is no ONNX Runtime
     except ShammahError as error:
-        return Check("warn", name, whole, str(error))
-    return Check("ok", name, f"{whole}; {first.graph.precision} on {first.graph.provider} serves ({first.why})")
+        return [Check("warn", name, whole, str(error))]
+    graph = first.graph
+    return [
+        Check("ok", name, f"{whole}; {graph.precision} on {graph.provider} serves ({first.why})"),
+        _promise(graph.calibration, settings.routing.target_precision),
+    ]
+
+
+def _promise(calibration: Calibration, target: float) -> Check:
+    """What the version answers, and how many of these answers are to be right."""
+    if (reason := targets.beyond(calibration, target)) is not None:
+        return Check("warn", "precision", f"no answers: {reason}", "lower it in config.toml")
+    return Check("ok", "precision", targets.told(targets.held_to(calibration, target)))
 
 
 def _packed(manifest: Manifest, home: Home) -> Check:

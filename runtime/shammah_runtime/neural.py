@@ -9,6 +9,7 @@ from shammah_data.errors import ShammahError
 from shammah_data.exchange import Attempt
 from shammah_data.guard import Guard
 from shammah_data.manifest import Calibration
+from shammah_data.targets import beyond, held_to
 from shammah_runtime.engine.backing import Backing
 from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_runtime.engine.confidence import ceiling, confidence, features
@@ -39,12 +40,14 @@ class NeuralTier:
         against: Callable[[str, str], str | None] = lambda _query, _answer: None,
         guard: Guard | None = None,
         seconds: float = 0.0,
+        target: float = 0.0,
     ) -> None:
         """`backing(query, answer)`: what earlier exchanges say for an answer.
 
         `likely(query)`: answers that the model may well give, the best first. They make it faster and change nothing.
         `against(query, answer)`: why an answer must not be given however sure the model is, or None.
         `guard`: thresholds that audits have raised. `seconds`: how long an answer may take to decode; 0 for any time.
+        `target`: the precision to hold answers to (`shammah_data.targets`); 0 for the version's own.
         """
         self._models = models
         self._likely = likely
@@ -52,6 +55,7 @@ class NeuralTier:
         self._backing = backing
         self._guard = guard
         self._seconds = seconds
+        self._target = target
         self.decoding = decoding
 
     def propose(self, query: Query) -> Proposal:
@@ -65,6 +69,8 @@ class NeuralTier:
                 "neural",
                 f"the question depends on earlier turns, of which {model.manifest.version} learned from {learned_turns}",
             )
+        if (reason := beyond(model.graph.calibration, self._target)) is not None:
+            return declined("neural", f"{model.manifest.version} may not answer: {reason}")
         try:
             calibration = self._held_to(model)
         except ShammahError as error:
@@ -132,8 +138,8 @@ class NeuralTier:
         return declined("neural", f"gave up after {self._seconds:g} s (routing.local_seconds)")
 
     def _held_to(self, model: Model) -> Calibration:
-        """The calibration that the version was published with, and the threshold that audits have raised since."""
-        calibration = model.graph.calibration
+        """The calibration as published, for the target in force, with the threshold that audits have raised since."""
+        calibration = held_to(model.graph.calibration, self._target)
         if self._guard is None:
             return calibration
         threshold = self._guard.threshold(model.manifest.version, calibration.threshold)

@@ -43,13 +43,18 @@ class Rivals:
         decoding: Callable[[], Decoding],
         seconds: float,
         courtesy: Courtesy,
+        target: float = 0.0,
     ) -> None:
-        """`decoding()`: how answers are drawn now; `seconds`: how long one may take to decode, 0 for any time."""
+        """`decoding()`: how answers are drawn now; `seconds`: how long one may take to decode, 0 for any time.
+
+        `target`: the precision to hold answers to (`shammah_data.targets`); 0 for the version's own.
+        """
         self._index = index
         self._guard = guard
         self._decoding = decoding
         self._seconds = seconds
         self._courtesy = courtesy
+        self._target = target
         self._chosen = _Chosen()
         self._retrieval: Retrieval | None = None
 
@@ -64,7 +69,7 @@ class Rivals:
                 self._retrieval.catch_up(model.memory)
             except ShammahError as error:
                 return Said(None, None, str(error))
-        verified = VerifiedTier(self._chosen, self._index, self._retrieval, lambda: self._decoding().max_tokens)
+        verified = VerifiedTier(self._chosen, self._index, self._retrieval, lambda: self._decoding().max_tokens, self._target)
         neural = NeuralTier(
             self._chosen,
             self._decoding(),
@@ -73,6 +78,7 @@ class Rivals:
             verified.against,
             self._guard,
             self._seconds,
+            self._target,
         )
         with self._courtesy.spare() as stop:
             if stop is None:

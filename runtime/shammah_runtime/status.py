@@ -6,6 +6,7 @@ from datetime import datetime
 from shammah_data.audit_queries import judged
 from shammah_data.auditing import Judged, measured
 from shammah_data.session import LogTakenError
+from shammah_data.targets import beyond, held_to, told
 from shammah_data.verdicts import verdicts
 from shammah_runtime.appliance import Appliance
 from shammah_runtime.engine.choice import listed
@@ -19,18 +20,19 @@ def status_lines(appliance: Appliance) -> list[str]:
     if model is None:
         lines.append(f"model      none: {appliance.models.reason}")
     else:
-        calibration = model.graph.calibration
+        calibration, evidence = model.graph.calibration, model.graph.evidence
         since = datetime.fromisoformat(model.manifest.snapshot_until)
         lines.append(
             f"model      {model.description}, base {model.manifest.base}, trained on {model.manifest.snapshot_rows} exchanges"
         )
         held = f"; the version holds {listed(model.manifest)}" if len(model.manifest.graphs) > 1 else ""
         lines.append(f"graph      {model.graph.precision} on {model.graph.provider}: {model.why}{held}")
-        heldout = f"{calibration.accepted_right} of {calibration.accepted} accepted held-out answers were right"
-        certified = "certified" if calibration.certified else "not yet certified"
-        lines.append(
-            f"threshold  {calibration.threshold:.2f} for {calibration.target_precision:.0%} precision: {heldout} ({certified})"
-        )
+        if (reason := beyond(calibration, appliance.target)) is not None:
+            lines.append(f"threshold  no answers: {reason}")
+        else:
+            lines.append(f"threshold  {told(held_to(calibration, appliance.target))}")
+            if evidence is not None:
+                lines.append(f"           earlier ones again: {told(held_to(evidence, appliance.target))}")
         if raised := appliance.guard.of(model.manifest.version):
             given = f"answers from {raised.threshold:.2f} on" if raised.threshold <= 1.0 else "no answers"
             lines.append(f"raised     {given} since {raised.since}: {raised.reason}")

@@ -13,6 +13,7 @@ from shammah_data.errors import ShammahError
 from shammah_data.exchange import Attempt
 from shammah_data.judge import facts, normalize, same_facts
 from shammah_data.manifest import Evidence
+from shammah_data.targets import beyond, held_to
 from shammah_data.trust import Record, shift
 from shammah_runtime.engine.backing import Neighbour
 from shammah_runtime.engine.evidence import Candidate, answer_ids, candidates, features, likelihood, sure
@@ -40,12 +41,23 @@ class _Weighed:
 class VerifiedTier:
     """Repeats an earlier answer above the threshold that its version has for that; the first one that reaches it."""
 
-    def __init__(self, models: Serving, index: LearnedIndex, retrieval: Retrieval, most_tokens: Callable[[], int]) -> None:
-        """`most_tokens`: how long an answer of the model may become; the prompt leaves as much room as the neural tier's."""
+    def __init__(
+        self,
+        models: Serving,
+        index: LearnedIndex,
+        retrieval: Retrieval,
+        most_tokens: Callable[[], int],
+        target: float = 0.0,
+    ) -> None:
+        """`most_tokens`: how long an answer of the model may become; the prompt leaves as much room as the neural tier's.
+
+        `target`: the precision to hold answers to (`shammah_data.targets`); 0 for the version's own.
+        """
         self._models = models
         self._index = index
         self._retrieval = retrieval
         self._most_tokens = most_tokens
+        self._target = target
         self._priors: dict[tuple[str, str], float] = {}
         self._looked: tuple[str, Memory, list[Candidate]] | None = None
         self._neighbours: tuple[str, list[Neighbour]] = "", []
@@ -76,13 +88,12 @@ class VerifiedTier:
         model = self._models.current(query.session)
         if model is None or model.memory is None or model.graph.evidence is None:
             return None
-        evidence = model.graph.evidence
+        evidence = held_to(model.graph.evidence, self._target)
         if depends_on_context(query):
             return declined("learned", "the question depends on earlier turns")
         if evidence.threshold > 1.0:
-            return declined(
-                "learned", f"{model.manifest.version} may not repeat answers: no threshold reached the target precision"
-            )
+            reason = beyond(model.graph.evidence, self._target) or "no threshold reached the target precision"
+            return declined("learned", f"{model.manifest.version} may not repeat answers: {reason}")
         try:
             return self._propose(query, model, model.memory, evidence)
         except ShammahError as error:

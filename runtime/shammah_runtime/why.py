@@ -12,6 +12,8 @@ from shammah_data.log import ExchangeLog, context_of
 from shammah_data.manifest import Manifest
 from shammah_data.session import Session, fetch
 from shammah_data.store import ModelStore
+from shammah_data.targets import behind
+from shammah_data.targets import told as target_told
 from shammah_data.text import one_line
 from shammah_runtime.commands import explained
 from shammah_runtime.learned import Known, LearnedIndex, Match
@@ -93,11 +95,13 @@ def _thresholds(home: Home, row: dict[str, Any], attempts: Sequence[dict[str, An
     if version is None:
         return lines
     try:
-        calibration = Manifest.load(ModelStore(home.models).folder(version)).graphs[0].calibration
+        graph = Manifest.load(ModelStore(home.models).folder(version)).graphs[0]
     except ArtifactError:
         return [*lines, f"{version} is no longer here"]
-    held = f"{calibration.accepted_right} of {calibration.accepted} accepted held-out answers were right"
-    lines.append(f"{version}: {calibration.threshold:.2f} for {calibration.target_precision:.0%} precision; {held}")
+    for tier, curve in (("neural", graph.calibration), ("learned", graph.evidence)):
+        found = next((one["threshold"] for one in attempts if one["tier"] == tier and one["threshold"] is not None), None)
+        if curve is not None and found is not None:
+            lines.append(f"{version}, {tier}: {target_told(behind(curve, found))}")
     if raised := Guard(home.models).of(version):
         lines.append(f"{version}: raised to {raised.threshold:.2f} on {raised.since}: {raised.reason}")
     return lines

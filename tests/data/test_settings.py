@@ -67,6 +67,7 @@ def test_the_byte_order_mark_of_an_editor_is_no_key(tmp_path: Path) -> None:
         ("[serve]\nstop = [3]", r"serve\.stop = \[3\]; it must be a list of texts"),
         ("[serve]\nbeams = 33", r"serve\.beams = 33; it must lie between 1 and 32"),
         ("[serve]\ntop_p = nan", r"serve\.top_p = nan; it must lie"),
+        ("[routing]\ntarget_precision = 95", r"routing\.target_precision = 95\.0; it must lie between 0\.0 and 1\.0"),
         ("[serve]\ntemperature = inf", r"serve\.temperature = inf; it must lie"),
         ("[serve\nthreads = 1", "cannot be read as TOML"),
         (b"[teacher]\nmodel = '\xff'", "cannot be read as TOML"),

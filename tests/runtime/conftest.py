@@ -14,7 +14,7 @@ from fakes.claude import FakeClaude
 from fakes.listening import Listening
 from fakes.versions import OTHER_ANSWER, TAUGHT, TAUGHT_ANSWER, Tiny, make_tiny
 from shammah_data.home import Home
-from shammah_data.settings import HttpSettings, ServeSettings, Settings
+from shammah_data.settings import HttpSettings, RoutingSection, ServeSettings, Settings
 from shammah_runtime.appliance import Appliance, Options
 
 
@@ -66,12 +66,13 @@ def warnings() -> list[str]:
 
 @pytest.fixture
 def make_appliance(home: Home, warnings: list[str]) -> Iterator[Callable[..., Appliance]]:
-    """Start appliances on the test's home; `settings` are those of [serve]."""
+    """Start appliances on the test's home; `settings` are those of [serve], `target` the precision that is wanted."""
     made: list[Appliance] = []
 
-    def make(options: Options | None = None, **settings: Any) -> Appliance:
+    def make(options: Options | None = None, target: float = 0.0, **settings: Any) -> Appliance:
         serve = dataclasses.replace(ServeSettings(threads=1, max_tokens=24), **settings)
-        appliance = Appliance(home, Settings(serve=serve), options or Options(watch=False), warnings.append)
+        routing = RoutingSection(target_precision=target)
+        appliance = Appliance(home, Settings(serve=serve, routing=routing), options or Options(watch=False), warnings.append)
         appliance.start()
         made.append(appliance)
         return appliance

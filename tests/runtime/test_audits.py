@@ -15,7 +15,8 @@ from shammah_data.exchange import Exchange
 from shammah_data.guard import Raised
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
-from shammah_data.settings import AuditSection, ServeSettings, Settings
+from shammah_data.manifest import Calibration, Step
+from shammah_data.settings import AuditSection, RoutingSection, ServeSettings, Settings
 from shammah_runtime.appliance import Appliance, Options
 from shammah_runtime.audits import Auditor
 from shammah_runtime.status import status_lines
@@ -46,8 +47,9 @@ def teacher(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[d
 def make(home: Home) -> Iterator[Callable[..., Appliance]]:
     made: list[Appliance] = []
 
-    def start(audit: AuditSection = ALL, **options: Any) -> Appliance:
-        settings = Settings(serve=ServeSettings(threads=1, max_tokens=24), audit=audit)
+    def start(audit: AuditSection = ALL, target: float = 0.0, **options: Any) -> Appliance:
+        routing = RoutingSection(target_precision=target)
+        settings = Settings(serve=ServeSettings(threads=1, max_tokens=24), audit=audit, routing=routing)
         appliance = Appliance(home, settings, Options(watch=False, **options), lambda text: None)
         appliance.start()
         made.append(appliance)
@@ -185,6 +187,23 @@ def test_a_version_that_slips_answers_less_at_once(
     assert any("v0001 may not answer" in attempt.reason for attempt in reply.attempts)
     # Another process minds it too, and so does one that starts tomorrow.
     assert make().conversation.ask("question 2", lambda _: None).attempts[0].outcome == "declined"
+
+
+def test_what_was_given_for_a_lower_target_is_no_slip_of_a_higher_one(
+    make: Callable[..., Appliance], teacher: Any, tiny: Tiny, home: Home
+) -> None:
+    ladder = (Step(0.95, ACCEPT_ALL, 20, 20, False), Step(0.99, 0.9, 9, 9, False))
+    calibration = Calibration({"mean": 1.0}, 0.0, ACCEPT_ALL, 0.95, 20, 20, 20, False, ladder)
+    tiny.publish(home, context_examples=1000, graphs=({"calibration": calibration},))
+    teacher({f"question {n}": UNLIKE for n in range(13)})
+    ask(make(), *(f"question {n}" for n in range(12)))
+    strict = make(target=0.99)
+    assert auditor_of(strict).run() == 12
+    assert strict.guard.of("v0001") is None
+    own = make()
+    ask(own, "question 12")
+    assert auditor_of(own).run() == 1
+    assert own.guard.of("v0001") is not None
 
 
 def test_a_bad_new_version_goes_back_to_the_one_before(

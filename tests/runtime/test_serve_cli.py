@@ -229,6 +229,9 @@ def test_a_precision_can_be_asked_for_and_what_is_not_there_is_told_with_what_is
     assert done.returncode == 2
     assert "'int3' is not one of 'auto', 'int8'" in done.stderr.decode()
     assert "give these options after the command" in one_line(serve("--precision", "int8", "ask", "hello"), 2)
+    home.settings.write_text("[routing]\ntarget_precision = 95\n", encoding="utf-8")
+    told = "routing.target_precision = 95.0; it must lie between 0.0 and 1.0"
+    assert told in one_line(serve("ask", "hello", "--offline"), 2)
 
 
 def test_a_home_that_cannot_be_made_is_one_line(tmp_path: Path, home: Home) -> None:

@@ -1,14 +1,16 @@
 import math
 import random
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shammah_data.binomial import lower_bound
+from shammah_data.manifest import Step
 from shammah_runtime.engine.backing import Backing
 from shammah_runtime.engine.confidence import Features, confidence, features, logistic
-from shammah_trainer.calibrate import CERTAIN, NOTHING, PROBABLE, accepts, calibrate, fit
+from shammah_trainer.calibrate import CERTAIN, NOTHING, PROBABLE, TARGETS, accepts, calibrate, fit
 
 Label = tuple[Features, bool]
 
@@ -107,6 +109,30 @@ def test_while_labels_are_few_only_the_surer_half_above_every_wrong_answer_passe
     assert not calibration.certified
     assert 1 <= calibration.accepted == calibration.accepted_right <= 3
     assert [right for found, right in right + wrong if accepts(calibration, found)] == [True] * calibration.accepted
+
+
+@settings(max_examples=60, deadline=None)
+@given(LABELS, st.sampled_from([0.6, 0.9, 0.95, 0.97, 1.0]))
+def test_a_higher_target_never_accepts_more(labels: list[Label], target: float) -> None:
+    calibration, places = calibrate(labels, target)
+    ladder = calibration.ladder
+    if not ladder:
+        assert calibration.threshold == NOTHING
+        return
+    assert [step.target_precision for step in ladder] == sorted({*TARGETS, target})
+    for low, high in pairwise(ladder):
+        assert low.accepted >= high.accepted
+        assert low.threshold <= high.threshold
+    for step in ladder:
+        assert step.accepted == sum(place < step.accepted for place in places)
+        assert step.accepted_right == sum(
+            right for (_, right), place in zip(labels, places, strict=True) if place < step.accepted
+        )
+        bound = lower_bound(step.accepted_right, step.accepted, CERTAIN) if step.accepted else 0.0
+        assert not step.certified or bound >= step.target_precision
+        assert (step.threshold == NOTHING) == (step.accepted == 0)
+    own = next(step for step in ladder if step.target_precision == target)
+    assert own == Step(target, calibration.threshold, calibration.accepted, calibration.accepted_right, calibration.certified)
 
 
 def test_a_group_never_judges_the_curve_that_it_was_fitted_to() -> None:

@@ -136,7 +136,7 @@ def test_the_index_holds_every_exchange_that_stands_alone(
         dataset,
         questions,
         earlier,
-        [False] * len(questions),
+        {0.8: [True] * len(questions), 0.9: [False] * len(questions)},
         embedder_folder,
         staging,
         0.9,
@@ -150,6 +150,10 @@ def test_the_index_holds_every_exchange_that_stands_alone(
     assert all(one.prior == {"int8/model.onnx": pytest.approx(-3.0)} for one in learned.answers)
     reader = Embedder(staging / FOLDER, threads=1)
     assert np.allclose(reader.embed([held_out[0].query])[0], learned.vectors[len(train)].astype(np.float32), atol=2e-3)
+    # At the lower target the model answers all of it by itself, and nothing is left to repeat.
+    low, own = found.evidence.ladder
+    assert (low.target_precision, low.accepted, own.target_precision) == (0.8, 0, 0.9)
+    assert (own.threshold, own.accepted) == (found.evidence.threshold, found.evidence.accepted)
     counts = found.figures["heldout"]
     assert counts["phrasing"]["asked"] == 6
     assert counts["outside"] == {"asked": 1, "found": 0, "accepted": 0, "accepted_right": 0}
@@ -160,5 +164,5 @@ def test_without_an_embedder_nothing_is_written(tmp_path: Path) -> None:
     decoder = cast(Decoder, None)
     dataset, folder = Dataset((), (), (), 0), tmp_path / "none"
     earlier = Earlier(dataset, folder)
-    assert build_index(decoder, "g", dataset, [], earlier, [], folder, tmp_path, 0.9, lambda *_: None) is None
+    assert build_index(decoder, "g", dataset, [], earlier, {}, folder, tmp_path, 0.9, lambda *_: None) is None
     assert list(tmp_path.iterdir()) == []

@@ -36,7 +36,7 @@ def test_when_nothing_is_due_it_says_what_it_waits_for() -> None:
         ({"last": replace(LAST, finished=NOW - timedelta(days=7))}, "the last run was 7 days ago"),
         ({"local": [(200, 120), (200, 150)]}, "the local share fell from 75% to 60%"),
         (
-            {"slipped": "9 of the newest 30 audited answers of v0002 were wrong"},
+            {"slipped": "the precision fell below 95%: 9 of the newest 30 audited answers of v0002 were wrong"},
             "the precision fell below 95%: 9 of the newest 30",
         ),
         ({"recipe": "another"}, "the base or the settings of the training changed"),

@@ -11,6 +11,7 @@ from typing import Any
 from shammah_data.exchange import Message
 from shammah_data.manifest import CacheShape, Golden, GraphEntry, Retrieval
 from shammah_data.settings import TrainSettings
+from shammah_data.targets import steps
 from shammah_export.export import ExportReport, export_model
 from shammah_export.parity import LIMITS, measure_parity, within_limits
 from shammah_export.precision import BITS, LARGEST_BLOCK, Precision
@@ -131,12 +132,14 @@ def assess(
     # Every unanswerable question stands alone; numbers below zero are no group's.
     groups = [-1 - n if outcome.kind == "outside" else outcome.example.group for n, outcome in enumerate(outcomes)]
     labels = [(outcome.features, outcome.right) for outcome in outcomes]
-    calibration, given = calibrate(labels, train.target_precision, groups)
+    calibration, places = calibrate(labels, train.target_precision, groups)
+    given = {step.target_precision: [place < step.accepted for place in places] for step in steps(calibration)}
     figures["heldout"] = counts(outcomes, calibration)
     figures["calibration"] = {
         "threshold": calibration.threshold,
         "target_precision": calibration.target_precision,
         "certified": calibration.certified,
+        "ladder": [asdict(step) for step in calibration.ladder],
     }
     figures["intervals"] = intervals(figures["heldout"])
     figures["milliseconds_median"] = round(median(outcome.milliseconds for outcome in outcomes), 1)

@@ -10,8 +10,9 @@ from pathlib import Path
 from shammah_data.log import ExchangeLog
 from shammah_data.rollout import Plan, decide, named
 from shammah_data.sequential import LEAST_REFERENCE, WORSE_ERROR, Audit, standing
-from shammah_data.settings import TrainSettings
+from shammah_data.settings import Settings, TrainSettings
 from shammah_data.store import ModelStore
+from shammah_data.targets import percent
 from shammah_data.tombstones import tombstones, versions_that_saw
 from shammah_trainer.triggers import WATCHED_ANSWERS, WATCHED_AUDITS, LastRun, State
 
@@ -22,9 +23,9 @@ _NO_RECIPE = frozenset(
 )
 
 
-def plan_of(train: TrainSettings) -> Plan:
+def plan_of(settings: Settings) -> Plan:
     """How trials are decided by these settings."""
-    return Plan(train.target_precision, train.trial_days)
+    return Plan(settings.target_precision, settings.train.trial_days)
 
 
 def recipe_of(train: TrainSettings) -> str:
@@ -38,12 +39,12 @@ def recipe_of(train: TrainSettings) -> str:
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
-def settle(store: ModelStore, log: ExchangeLog, train: TrainSettings, say: Callable[[str], None]) -> str | None:
+def settle(store: ModelStore, log: ExchangeLog, settings: Settings, say: Callable[[str], None]) -> str | None:
     """Decide what audits can decide. Returns what is still on trial as a candidate, in words."""
     pointer = store.pointer()
     if pointer.champion is None or not log.exists():
         return None
-    decision = decide(store, log.outcomes(named(pointer)), plan_of(train))
+    decision = decide(store, log.outcomes(named(pointer)), plan_of(settings))
     if decision.action in ("promote", "rollback"):
         say(f"{'promoted' if decision.action == 'promote' else 'rolled back'}: {decision.reason}")
         return None
@@ -52,7 +53,7 @@ def settle(store: ModelStore, log: ExchangeLog, train: TrainSettings, say: Calla
     return None
 
 
-def state_of(store: ModelStore, log: ExchangeLog, train: TrainSettings, trial: str | None) -> State:
+def state_of(store: ModelStore, log: ExchangeLog, settings: Settings, trial: str | None) -> State:
     """Everything that `due` looks at."""
     now = datetime.now(UTC).replace(tzinfo=None)
     learnable = log.learnable_count()
@@ -69,8 +70,8 @@ def state_of(store: ModelStore, log: ExchangeLog, train: TrainSettings, trial: s
         new=new,
         last=last,
         local=log.local_share(WATCHED_ANSWERS),
-        slipped=_slipped(store, log, train),
-        recipe=recipe_of(train),
+        slipped=_slipped(store, log, settings.target_precision),
+        recipe=recipe_of(settings.train),
         gone=gone,
         stale=versions_that_saw(store, log.read(tombstones)),
         trial=trial,
@@ -78,7 +79,7 @@ def state_of(store: ModelStore, log: ExchangeLog, train: TrainSettings, trial: s
     )
 
 
-def _slipped(store: ModelStore, log: ExchangeLog, train: TrainSettings) -> str | None:
+def _slipped(store: ModelStore, log: ExchangeLog, target: float) -> str | None:
     """What audits say of the champion where they are evidence enough that its precision is below the target."""
     champion = store.pointer().champion
     if champion is None:
@@ -86,7 +87,8 @@ def _slipped(store: ModelStore, log: ExchangeLog, train: TrainSettings) -> str |
     # What it would have given to a rival's query is no answer of its own.
     given = [each for each in log.outcomes([champion], WATCHED_AUDITS) if each.given]
     audits = [Audit(not each.agrees, each.probability) for each in given]
-    found = standing(audits, max(1.0 - train.target_precision, LEAST_REFERENCE))
+    found = standing(audits, max(1.0 - target, LEAST_REFERENCE))
     if found.worse < 1.0 / WORSE_ERROR:
         return None
-    return f"{found.wrong} of the newest {found.audited} audited answers of {champion} were wrong"
+    wrong = f"{found.wrong} of the newest {found.audited} audited answers of {champion} were wrong"
+    return f"the precision fell below {percent(target)}: {wrong}"

@@ -5,11 +5,11 @@ model of this kind can answer.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from shammah_data.binomial import most_accepted
-from shammah_data.manifest import Calibration
+from shammah_data.manifest import Calibration, Step
 from shammah_runtime.engine.confidence import LOWEST, NAMES, OWN, Features, confidence
 from shammah_trainer.logistic import Prior, fit_logistic
 
@@ -20,6 +20,8 @@ _PRIOR = Prior(
     weights={"mean": 2.0, "least": 0.2, "opening": 5.0, "support": 6.0, "near": 3.0, "gap": 2.0},
     widths={"mean": 2.0, "least": 0.3, "opening": 2.0, "support": 3.0, "near": 3.0, "gap": 3.0},
 )
+# What a user may want instead of the target of the night.
+TARGETS = (0.80, 0.90, 0.95, 0.98, 0.99)
 _FOLDS = 10
 # How often a threshold may be worse than promised: certified, and while the labels are too few for that.
 CERTAIN = 0.05
@@ -30,34 +32,62 @@ Label = tuple[Features, bool]
 
 def calibrate(
     labels: Sequence[Label], target_precision: float, groups: Sequence[int] | None = None
-) -> tuple[Calibration, list[bool]]:
+) -> tuple[Calibration, list[int]]:
     """Fit the confidence and choose the threshold from (features, right) of held-out answers.
 
     `groups` names the group of each label; answers of one group never judge the curve that they were fitted to. The
     threshold is chosen on the pooled out-of-fold confidences: it accepts the most answers whose precision is at least the
     target with 95% confidence (`certified`); failing that, the most that reach it as likely as not; failing that, the surer
-    half of the answers surer than every wrong one. Beside the calibration it returns which of the answers it accepts by the
-    curves that were fitted without their groups.
+    half of the answers surer than every wrong one. The other TARGETS get a threshold each by the same rule. Beside the
+    calibration it returns the place of each answer, the surest first, by the curves that were fitted without their groups:
+    those whose place is below `accepted` are accepted.
     """
-    refused = [False] * len(labels)
     weights, intercept = fit(labels)
     curve = Calibration(weights, intercept, NOTHING, target_precision, len(labels), 0, 0, certified=False)
     if not any(weights.values()):
-        return curve, refused
+        return curve, list(range(len(labels)))
     apart = _out_of_fold(labels, groups or range(len(labels)))
     order = sorted(range(len(labels)), key=lambda n: (-apart[n], labels[n][1]))
     scored = [(apart[n], labels[n][1]) for n in order]
-    accepted, certified = chosen(scored, target_precision)
-    if not accepted:
-        return curve, refused
     # The curve fitted to all labels has a scale of its own: on it, too, as large a share is accepted.
     surest = sorted((confidence(curve, found) for found, _ in labels), reverse=True)
-    accepted_right = sum(right for _, right in scored[:accepted])
-    found = replace(
-        curve, threshold=surest[accepted - 1], accepted=accepted, accepted_right=accepted_right, certified=certified
+
+    def step(target: float, accepted: int, certified: bool) -> Step:
+        threshold = surest[accepted - 1] if accepted else NOTHING
+        return Step(target, threshold, accepted, sum(right for _, right in scored[:accepted]), certified and accepted > 0)
+
+    ladder = tuple(
+        step(target, *found) for target, found in climbed(lambda target: chosen(scored, target), target_precision).items()
     )
-    taken = set(order[:accepted])
-    return found, [n in taken for n in range(len(labels))]
+    own = next(one for one in ladder if one.target_precision == target_precision)
+    found = replace(
+        curve,
+        threshold=own.threshold,
+        accepted=own.accepted,
+        accepted_right=own.accepted_right,
+        certified=own.certified,
+        ladder=ladder,
+    )
+    place = {n: at for at, n in enumerate(order)}
+    return found, [place[n] for n in range(len(labels))]
+
+
+def climbed(choose: Callable[[float], tuple[int, bool]], target_precision: float) -> dict[float, tuple[int, bool]]:
+    """What `choose` accepts, and whether that is certified, for TARGETS and the night's own, the lowest first.
+
+    A higher target never accepts more than a lower one, as may come out where the lower one is certified and the higher one
+    only likely: the night's own stands, those above it accept no more and those below no less.
+    """
+    found = {target: choose(target) for target in sorted({*TARGETS, target_precision})}
+    accepted, _ = found[target_precision]
+    for target in [target for target in found if target > target_precision]:
+        accepted = min(accepted, found[target][0])
+        found[target] = accepted, found[target][1] and found[target][0] == accepted
+    accepted, _ = found[target_precision]
+    for target in sorted((target for target in found if target < target_precision), reverse=True):
+        accepted = max(accepted, found[target][0])
+        found[target] = accepted, found[target][1] and found[target][0] == accepted
+    return found
 
 
 def chosen(scored: Sequence[tuple[float, bool]], target_precision: float) -> tuple[int, bool]:

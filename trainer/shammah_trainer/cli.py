@@ -152,7 +152,7 @@ def versions() -> None:
 
     home = Home.find()
     settings = Settings.load(home.settings)
-    lines = role_lines(ModelStore(home.models), ExchangeLog(home, settings), settings.train)
+    lines = role_lines(ModelStore(home.models), ExchangeLog(home, settings), settings)
     print("\n".join(lines) if lines else "no version yet: run shammah-train")
 
 

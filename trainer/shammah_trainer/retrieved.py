@@ -7,9 +7,10 @@ that scores and the embedder that retrieves, no torch.
 import hashlib
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from shammah_data.binomial import lower_bound
 from shammah_data.errors import InputError
 from shammah_data.judge import judge, normalize
 from shammah_data.learned import FOLDER, Learned, LearnedAnswer, LearnedExchange
-from shammah_data.manifest import Evidence, Retrieval
+from shammah_data.manifest import Evidence, Retrieval, Step
 from shammah_data.trust import CAUTIOUS, Record, fit_prior
 from shammah_runtime.engine.decoder import Decoder
 from shammah_runtime.engine.evidence import (
@@ -86,7 +87,7 @@ def build_index(
     dataset: Dataset,
     questions: Sequence[tuple[Kind, Example]],
     earlier: Earlier,
-    given: Sequence[bool],
+    given: Mapping[float, Sequence[bool]],
     embedder: Path,
     staging: Path,
     target_precision: float,
@@ -95,7 +96,7 @@ def build_index(
     """Write the learned index into `staging` and measure the evidence on the held-out `questions`; None without an embedder.
 
     `graph` is the path that the manifest names the decoder's graph by. `earlier` has looked the questions up. `given`: of each
-    question, whether the model's own answer is given.
+    question, whether the model's own answer is given, for every target that the version may be held to.
     """
     reader, known = earlier.reader, earlier.known
     if reader is None or earlier.vectors_NH is None:
@@ -104,7 +105,7 @@ def build_index(
     vectors_NH = np.concatenate([earlier.vectors_NH, reader.embed([example.query for example in held_out])])
     priors = Priors(decoder)
     lookups = look_up(decoder, earlier, questions, report, priors)
-    evidence = fit_evidence(lookups, target_precision, given)
+    evidence = fit_evidence(lookups, target_precision, given.get(target_precision, ()), given)
     records = _records(lookups, evidence)
     texts = list(dict.fromkeys(example.target for example in (*known, *held_out)))
     answers = []
@@ -174,14 +175,20 @@ def _weighed(decoder: Decoder, priors: Priors, example: Example, found: Sequence
     return [features(one, logprobs, priors.of(one.answer)) for one, logprobs in zip(found, scores, strict=True)]
 
 
-def fit_evidence(lookups: Sequence[Lookup], target_precision: float, given: Sequence[bool] = ()) -> Evidence:
+def fit_evidence(
+    lookups: Sequence[Lookup],
+    target_precision: float,
+    given: Sequence[bool] = (),
+    others: Mapping[float, Sequence[bool]] = MappingProxyType({}),
+) -> Evidence:
     """Weights by Newton's method on the penalized likelihood, and a threshold from answers that were not fitted to.
 
     An earlier answer is only tried where the model's own is not given (`given`, see `build_index`), and those are the harder
     questions: the threshold is chosen on them, for the precision of what is given there. The rule is that of the model's own
     answers (`shammah_trainer.calibrate`): on out-of-fold chances, whose folds do not divide a group, the most answers whose
     precision is at least the target with 95% confidence; failing that, as likely as not; failing that, the surer half of the
-    answers surer than every wrong one.
+    answers surer than every wrong one. `others`: `given` for each target of the ladder, whose thresholds are chosen alike; at
+    a higher target more questions are left, and easier ones.
     """
     weights, intercept = fit(lookups)
     apart: list[list[tuple[float, bool]]] = [[] for _ in lookups]
@@ -191,13 +198,27 @@ def fit_evidence(lookups: Sequence[Lookup], target_precision: float, given: Sequ
         for n, lookup in enumerate(lookups):
             if folds[lookup.group] == fold:
                 apart[n] = _scored([lookup], curve)[0]
-    left = [n for n in range(len(lookups)) if not (given and given[n])]
-    accepted, right, certified = _accepted([apart[n] for n in left], target_precision)
     curve_of_all = _evidence(weights, intercept, target_precision)
-    # The curve fitted to all has a scale of its own: on it, too, as many answers are given.
-    scored = _scored([lookups[n] for n in left], curve_of_all)
-    threshold = next((step for step, found in _steps(scored) if len(found) >= accepted > 0), NOTHING)
-    found = _evidence(weights, intercept, target_precision, threshold, len(lookups), accepted, right, certified)
+
+    def step(target: float, given: Sequence[bool]) -> Step:
+        left = [n for n in range(len(lookups)) if not (given and given[n])]
+        accepted, right, certified = _accepted([apart[n] for n in left], target)
+        # The curve fitted to all has a scale of its own: on it, too, as many answers are given.
+        scored = _scored([lookups[n] for n in left], curve_of_all)
+        threshold = next((chance for chance, found in _steps(scored) if len(found) >= accepted > 0), NOTHING)
+        return Step(target, threshold, accepted, right, certified)
+
+    own = step(target_precision, given)
+    ladder = tuple(own if target == target_precision else step(target, others[target]) for target in sorted(others))
+    found = replace(
+        curve_of_all,
+        threshold=own.threshold,
+        examples=len(lookups),
+        accepted=own.accepted,
+        accepted_right=own.accepted_right,
+        certified=own.certified,
+        ladder=ladder,
+    )
     prior_right, prior_wrong = fit_prior(_records(lookups, found).values())
     return replace(found, prior_right=prior_right, prior_wrong=prior_wrong)
 
@@ -211,17 +232,9 @@ def _order(group: str) -> bytes:
     return hashlib.sha256(group.encode("utf-8", "replace")).digest()
 
 
-def _evidence(
-    weights: dict[str, float],
-    intercept: float,
-    target: float,
-    threshold: float = NOTHING,
-    examples: int = 0,
-    accepted: int = 0,
-    right: int = 0,
-    certified: bool = False,
-) -> Evidence:
-    return Evidence(weights, intercept, threshold, target, examples, accepted, right, certified, *CAUTIOUS)
+def _evidence(weights: dict[str, float], intercept: float, target: float) -> Evidence:
+    """A curve that accepts nothing."""
+    return Evidence(weights, intercept, NOTHING, target, 0, 0, 0, False, *CAUTIOUS)
 
 
 def _accepted(scored: Sequence[Sequence[tuple[float, bool]]], target: float) -> tuple[int, int, bool]:

@@ -5,19 +5,19 @@ from datetime import UTC, datetime
 
 from shammah_data.log import ExchangeLog
 from shammah_data.rollout import Decision, judge_trial, named
-from shammah_data.settings import TrainSettings
+from shammah_data.settings import Settings
 from shammah_data.store import ModelStore, Pointer
 from shammah_data.verdicts import Verdict, verdicts
 from shammah_trainer.before import plan_of
 
 
-def role_lines(store: ModelStore, log: ExchangeLog, train: TrainSettings) -> list[str]:
+def role_lines(store: ModelStore, log: ExchangeLog, settings: Settings) -> list[str]:
     """One line for each version, oldest first."""
     pointer = store.pointer()
     used = store.in_use()
     decision = None
     if pointer.champion is not None and log.exists():
-        decision = judge_trial(pointer, log.outcomes(named(pointer)), plan_of(train), datetime.now(UTC))
+        decision = judge_trial(pointer, log.outcomes(named(pointer)), plan_of(settings), datetime.now(UTC))
     ended = verdicts(store.root)
     return [_line(name, pointer, name in used, decision) + _ended(name, pointer, ended) for name in store.versions()]
 

@@ -90,8 +90,8 @@ def train_once(
 def _locked(home: Home, settings: Settings, reporter: Reporter, force: bool, stages: Stages, processes: Processes) -> Result:
     log = ExchangeLog(home, settings, wait=10.0)
     store = ModelStore(home.models)
-    trial = settle(store, log, settings.train, reporter.say)
-    found = state_of(store, log, settings.train, trial)
+    trial = settle(store, log, settings, reporter.say)
+    found = state_of(store, log, settings, trial)
     if not found.learnable:
         return Result("skipped", f"0 exchanges to learn from{_stale(found)}" if force else due(found, settings.train).waits)
     told = due(found, settings.train)

@@ -91,7 +91,7 @@ def _by_news(state: State, last: LastRun, train: TrainSettings) -> list[str]:
         if share <= before - train.local_share_drop:
             reasons.append(f"the local share fell from {before:.0%} to {share:.0%}")
     if state.slipped is not None:
-        reasons.append(f"the precision fell below {train.target_precision:.0%}: {state.slipped}")
+        reasons.append(state.slipped)
     return reasons
 
 

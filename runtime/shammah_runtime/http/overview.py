@@ -22,6 +22,7 @@ from shammah_data.rollout import Plan, judge_trial, named
 from shammah_data.served import ANSWERERS, DAYS, LOCAL, WEEK, Served, asked, served
 from shammah_data.session import Session
 from shammah_data.store import ModelStore, Pointer
+from shammah_data.targets import held_to
 
 READ_SECONDS = 2.0
 MOST_RECENT = 10
@@ -33,7 +34,8 @@ _MOST_VERSIONS = 8
 class Known:
     """Everything that the page is made from; `served` is None while there is no log, or (`problem`) it cannot be read.
 
-    `versions`: newest first, each with its manifest, or what is wrong with it.
+    `versions`: newest first, each with its manifest, or what is wrong with it. `target`: the precision wanted of them, 0 for
+    each one's own.
     """
 
     served: Served | None
@@ -44,9 +46,10 @@ class Known:
     versions: Sequence[tuple[str, Manifest | str]]
     raised: dict[str, float]
     now: datetime
+    target: float = 0.0
 
 
-def gather(home: Home, log: ExchangeLog, now: datetime) -> Known:
+def gather(home: Home, log: ExchangeLog, now: datetime, target: float = 0.0) -> Known:
     """Read the log, the store and the runs; what cannot be read is told on the page."""
     problems = []
     pointer, versions, raised = Pointer(), list[tuple[str, Manifest | str]](), dict[str, float]()
@@ -74,7 +77,7 @@ def gather(home: Home, log: ExchangeLog, now: datetime) -> Known:
         runs = past_runs(home, log, _MOST_RUNS)
     except LogError as error:
         problems.append(str(error))
-    return Known(found, recent, "; ".join(problems), runs, pointer, versions, raised, now)
+    return Known(found, recent, "; ".join(problems), runs, pointer, versions, raised, now, target)
 
 
 def parts(known: Known) -> dict[str, Any]:
@@ -224,8 +227,8 @@ def _roll_out(known: Known) -> list[str]:
         since = f" since {pointer.candidate_since[:16].replace('T', ' ')} UTC" if pointer.candidate_since else ""
         said.append(f"{pointer.candidate} is tried on {pointer.candidate_share:.0%} of the queries{since}.")
     champion = dict(known.versions).get(pointer.champion)
-    target = champion.graphs[0].calibration.target_precision if isinstance(champion, Manifest) else None
-    plan = Plan() if target is None else Plan(target)
+    held = held_to(champion.graphs[0].calibration, known.target) if isinstance(champion, Manifest) else None
+    plan = Plan() if held is None else Plan(held.target_precision)
     if found is not None and (trial := judge_trial(pointer, found.audits, plan, known.now).trial) is not None:
         said.append(f"{trial.version} beside {trial.against}: {trial.told}.")
     return said
@@ -243,7 +246,7 @@ def _versions(known: Known) -> Table | None:
         if isinstance(manifest, str):
             rows.append((name, role, "cannot be read", "–", "–", audits))
             continue
-        limit = max(manifest.graphs[0].calibration.threshold, known.raised.get(name, 0.0))
+        limit = max(held_to(manifest.graphs[0].calibration, known.target).threshold, known.raised.get(name, 0.0))
         told = "nothing" if limit > 1 else f"{limit:.2f}"
         if name in known.raised:
             told += ", raised by audits"

@@ -125,7 +125,8 @@ class Page:
 
     async def _overview(self, _: Request, word: str) -> Response:
         def work() -> str:
-            known = overview.gather(self._appliance.home, self._appliance.log, self._clock())
+            appliance = self._appliance
+            known = overview.gather(appliance.home, appliance.log, self._clock(), appliance.target)
             rows = [exchanges.shown(row) for row in known.recent]
             more = known.served is not None and known.served.asked > len(rows)
             return _filled("overview", word, keeps=self._appliance.keeps, rows=rows, more=more, **overview.parts(known))
