@@ -16,13 +16,13 @@ def learning_curve(runs: Sequence[Past]) -> list[Figure]:
     Nothing before the first measured run.
     """
     measured = sorted(
-        (run for run in runs if run.count("snapshot_rows") is not None and run.heldout("right") and run.heldout("accepted")),
+        (run for run in runs if run.count("snapshot_rows") is not None and run.heldout("right") and run.local()),
         key=lambda run: (run.count("snapshot_rows") or 0, run.id),
     )
     if not measured:
         return []
     right = _over_runs("right", 0, measured, lambda run: run.heldout("right"), whiskers=True)
-    given = _over_runs("answered at its threshold", 1, measured, lambda run: run.heldout("accepted"))
+    given = _over_runs("answered at its threshold", 1, measured, lambda run: run.local())
     first = _grown(
         "learning",
         "Right and answered",
@@ -30,8 +30,8 @@ def learning_curve(runs: Sequence[Past]) -> list[Figure]:
         measured,
         (*right, *given),
         _from_to(measured, "of the held-out phrasings are right", lambda run: run.heldout("right"))
-        + _from_to(measured, "are answered at the threshold", lambda run: run.heldout("accepted")),
-        (("right", lambda run: run.heldout("right")), ("answered", lambda run: run.heldout("accepted"))),
+        + _from_to(measured, "are answered at the threshold", lambda run: run.local()),
+        (("right", lambda run: run.heldout("right")), ("answered", lambda run: run.local())),
     )
     answering = [run for run in measured if run.answered]
     if not answering:

@@ -64,13 +64,25 @@ class Past:
         """Such as how many of the held-out phrasings that were asked are right."""
         return self.share(("heldout", kind, what), ("heldout", kind, of))
 
+    def given(self, kind: str = "phrasing") -> tuple[int, int] | None:
+        """How many questions of a kind would be answered, by the model or with an earlier answer, and how many rightly."""
+        given, right = self.count("heldout", kind, "accepted"), self.count("heldout", kind, "accepted_right")
+        if given is None or right is None:
+            return None
+        repeated = self.count("heldout", kind, "repeated") or 0
+        return given + repeated, right + (self.count("heldout", kind, "repeated_right") or 0)
+
+    def local(self, kind: str = "phrasing") -> Share | None:
+        """How many of the questions of a kind would have been answered."""
+        found, asked = self.given(kind), self.count("heldout", kind, "asked")
+        return Share(found[0], asked) if found and asked and found[0] <= asked else None
+
     @property
     def answered(self) -> Share | None:
         """How many of the answers that would have been given are right, over every kind of question."""
-        counts = [(self.count("heldout", kind, "accepted_right"), self.count("heldout", kind, "accepted")) for kind in KINDS]
-        pairs = [(right, given) for right, given in counts if right is not None and given is not None]
-        given = sum(pair[1] for pair in pairs)
-        return Share(sum(pair[0] for pair in pairs), given) if given else None
+        pairs = [found for kind in KINDS if (found := self.given(kind))]
+        given = sum(pair[0] for pair in pairs)
+        return Share(sum(pair[1] for pair in pairs), given) if given else None
 
     @property
     def reasons(self) -> list[str]:

@@ -141,7 +141,6 @@ def assess(
         "certified": calibration.certified,
         "ladder": [asdict(step) for step in calibration.ladder],
     }
-    figures["intervals"] = intervals(figures["heldout"])
     figures["milliseconds_median"] = round(median(outcome.milliseconds for outcome in outcomes), 1)
     golden = _golden(decoder, outcomes)
     path = f"{train.precision}/model.onnx"
@@ -151,7 +150,10 @@ def assess(
     if indexed is not None:
         reporter.end()
         figures["retrieved"] = indexed.figures
+        for kind, found in indexed.figures["heldout"].items():
+            figures["heldout"][kind] |= {"repeated": found["accepted"], "repeated_right": found["accepted_right"]}
         graph = replace(graph, evidence=indexed.evidence)
+    figures["intervals"] = intervals(figures["heldout"])
     retrieval = indexed.retrieval if indexed is not None else None
     prompts = [one.prompt_ids for one in golden]
     figures["footprint"] = measure_footprint(folder / "model.onnx", shape, prompts, train.threads or 2)

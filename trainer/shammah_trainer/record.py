@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,22 @@ from shammah_trainer.evaluate import Outcome
 def summary(figures: dict[str, Any]) -> str:
     """One line on what was measured."""
     phrasing, group, outside = (figures["heldout"][kind] for kind in ("phrasing", "group", "outside"))
+    repeated = ""
+    if phrasing.get("repeated"):
+        repeated = f" and with an earlier answer {phrasing['repeated']} more ({phrasing['repeated_right']} right)"
     return (
         f"held-out loss {figures['loss_before']:.3f} -> {figures['loss_after']:.3f}; other phrasings right "
         f"{phrasing['right']}/{phrasing['asked']}, answered at its threshold {phrasing['accepted']} "
-        f"({phrasing['accepted_right']} right); never trained on: answered {group['accepted']}/{group['asked']} "
-        f"({group['accepted_right']} right); unanswerable: answered {outside['accepted']}/{outside['asked']}"
+        f"({phrasing['accepted_right']} right){repeated}; never trained on: answered {local(group)[0]}/{group['asked']} "
+        f"({local(group)[1]} right); unanswerable: answered {local(outside)[0]}/{outside['asked']}"
+    )
+
+
+def local(counts: Mapping[str, int]) -> tuple[int, int]:
+    """How many questions of a kind are answered, by the model or with an earlier answer, and how many of them rightly."""
+    return (
+        counts["accepted"] + counts.get("repeated", 0),
+        counts["accepted_right"] + counts.get("repeated_right", 0),
     )
 
 
@@ -44,14 +55,13 @@ def counts(outcomes: Sequence[Outcome], calibration: Calibration) -> dict[str, d
 def intervals(heldout: dict[str, dict[str, int]]) -> dict[str, dict[str, float]]:
     """The shares behind the counts, each with its exact 95% interval."""
     phrasing, group, outside = (heldout[kind] for kind in ("phrasing", "group", "outside"))
-    accepted = sum(kind["accepted"] for kind in heldout.values())
-    accepted_right = sum(kind["accepted_right"] for kind in heldout.values())
+    accepted, accepted_right = (sum(counts) for counts in zip(*map(local, heldout.values()), strict=True))
     shares = {
         "phrasings right": Share.of(phrasing["right"], phrasing["asked"]),
-        "phrasings answered": Share.of(phrasing["accepted"], phrasing["asked"]),
+        "phrasings answered": Share.of(local(phrasing)[0], phrasing["asked"]),
         "answers given right": Share.of(accepted_right, accepted),
-        "never trained on answered": Share.of(group["accepted"], group["asked"]),
-        "unanswerable answered": Share.of(outside["accepted"], outside["asked"]),
+        "never trained on answered": Share.of(local(group)[0], group["asked"]),
+        "unanswerable answered": Share.of(local(outside)[0], outside["asked"]),
     }
     return {name: asdict(share) for name, share in shares.items() if share.total}
 

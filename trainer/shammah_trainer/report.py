@@ -178,7 +178,7 @@ def _tiles(known: Known, threshold: float | None) -> list[Tile]:
         tiles.append(Tile("Learned from", f"{learned}", "exchanges"))
     if right := run.heldout("right"):
         tiles.append(Tile("Right", right.percent, f"{right.part} of {right.total} held-out phrasings ({_to(right)})"))
-    if given := run.heldout("accepted"):
+    if given := run.local():
         at = f", from confidence {threshold:.2f}" if threshold is not None and threshold <= 1 else ""
         tiles.append(Tile("Answered by itself", given.percent, f"{given.part} of {given.total} held-out phrasings{at}"))
     if precise := run.answered:
@@ -225,7 +225,7 @@ def _runs(runs: Sequence[Past]) -> Table | None:
     rows = []
     for run in runs:
         before, after = run.number("loss_before"), run.number("loss_after")
-        right, given, learned = run.heldout("right"), run.heldout("accepted"), run.count("snapshot_rows")
+        right, given, learned = run.heldout("right"), run.local(), run.count("snapshot_rows")
         rows.append(
             (
                 f"{run.started:%Y-%m-%d %H:%M}",

@@ -105,7 +105,8 @@ def build_index(
     vectors_NH = np.concatenate([earlier.vectors_NH, reader.embed([example.query for example in held_out])])
     priors = Priors(decoder)
     lookups = look_up(decoder, earlier, questions, report, priors)
-    evidence = fit_evidence(lookups, target_precision, given.get(target_precision, ()), given)
+    own = given.get(target_precision, ())
+    evidence = fit_evidence(lookups, target_precision, own, given)
     records = _records(lookups, evidence)
     texts = list(dict.fromkeys(example.target for example in (*known, *held_out)))
     answers = []
@@ -122,7 +123,7 @@ def build_index(
     for name in (card.NAME, card.GRAPH, card.TOKENIZER):
         shutil.copyfile(embedder / name, folder / name)
     retrieval = Retrieval(FOLDER, len(exchanges), vectors_NH.shape[1], reader.card.digest)
-    return Retrieved(retrieval, evidence, {"evidence": asdict(evidence), "heldout": _counts(lookups, evidence)})
+    return Retrieved(retrieval, evidence, {"evidence": asdict(evidence), "heldout": _counts(lookups, evidence, own)})
 
 
 class Priors:
@@ -279,12 +280,16 @@ def _records(lookups: Sequence[Lookup], evidence: Evidence) -> dict[str, Record]
     return found
 
 
-def _counts(lookups: Sequence[Lookup], evidence: Evidence) -> dict[str, dict[str, int]]:
-    """Per kind of held-out query: asked, right answer among the candidates, given at the threshold, right among those."""
+def _counts(lookups: Sequence[Lookup], evidence: Evidence, own: Sequence[bool]) -> dict[str, dict[str, int]]:
+    """Per kind of held-out query: asked, right answer among the candidates, given at the threshold, right among those.
+
+    Given is an earlier answer only where the model's own is not (`own`).
+    """
     counts = {}
+    tried = [lookup for n, lookup in enumerate(lookups) if not (own and own[n])]
     for kind in ("phrasing", "group", "outside"):
         of_kind = [one for one in lookups if one.kind == kind]
-        given = [one for lookup in of_kind if (one := repeated(lookup, evidence)) is not None]
+        given = [one for lookup in tried if lookup.kind == kind and (one := repeated(lookup, evidence)) is not None]
         counts[kind] = {
             "asked": len(of_kind),
             "found": sum(any(one.right for one in lookup.tried) for lookup in of_kind),

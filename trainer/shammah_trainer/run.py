@@ -40,7 +40,7 @@ from shammah_trainer.likeness import likeness_of
 from shammah_trainer.priority import Serving
 from shammah_trainer.processes import Processes
 from shammah_trainer.progress import Reporter
-from shammah_trainer.record import summary, write_outcomes
+from shammah_trainer.record import local, summary, write_outcomes
 from shammah_trainer.replay import replayed
 from shammah_trainer.triggers import State, due
 
@@ -271,7 +271,7 @@ class _Run:
                 found.parity_reasons,
                 self.figures["loss_after_torch"],
                 leaks(dataset),
-                (outside["accepted"], outside["asked"]),
+                (local(outside)[0], outside["asked"]),
                 beside.against,
             )
         )

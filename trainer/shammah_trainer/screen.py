@@ -23,7 +23,7 @@ def history_lines(runs: Sequence[Past], width: int) -> list[str]:
         learned = run.count("snapshot_rows")
         before, after = run.number("loss_before"), _loss_after(run)
         loss = f"{before:.2f} -> {after:.2f}" if before is not None and after is not None else "-"
-        right, given = run.heldout("right"), run.heldout("accepted")
+        right, given = run.heldout("right"), run.local()
         share = f"{right.percent} {right.range}" if right else "-"
         lines.append(
             f"{run.started:%Y-%m-%d %H:%M} {run.status:<10} {'-' if learned is None else learned:>7} {loss:<14} {share:<12} "
@@ -158,8 +158,8 @@ def _kinds(run: Past) -> list[str]:
         asked = run.count("heldout", kind, "asked")
         if not asked:
             continue
-        right, given = run.heldout("right", kind), run.heldout("accepted", kind)
-        correct = run.heldout("accepted_right", kind, "accepted")
+        right, given, counts = run.heldout("right", kind), run.local(kind), run.given(kind)
+        correct = Share(counts[1], counts[0]) if counts and counts[1] <= counts[0] > 0 else None
         cells = ("-" if kind == "outside" else _cell(right), _cell(given), _cell(correct))
         lines.append(f"  {name:<17} {asked:>5}  {cells[0]:<16}  {cells[1]:<16}  {cells[2]}".rstrip())
     return [f"  {'held out':<17} {'asked':>5}  {'right':<16}  {'answered':<16}  right of these", *lines] if lines else []
