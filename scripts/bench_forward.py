@@ -113,7 +113,7 @@ def run(given: argparse.Namespace, seed: int) -> dict[str, Any]:
         events = streams.stream(given.data, seed, given.events, given.sources, Path(folder) / "stream.jsonl")
         home = _home(given, seed, events[: given.trained], Path(folder) / "home")
         serving = Serving(home, given.threads, streams.ANSWER_TOKENS)
-        facts = {row["cluster_id"]: tuple(row["facts"]) for row in streams.rows(given.data / "faq_answers.jsonl")}
+        facts = {row["cluster_id"]: tuple(row.get("facts", ())) for row in streams.rows(given.data / "faq_answers.jsonl")}
         caches = _caches(serving, home)
         began = time.monotonic()
         served = _serve(serving, caches, events[given.trained :], facts, seed)
@@ -266,7 +266,7 @@ def _serve(
 def _cost(serving: Serving, query: str, answer: str) -> float:
     """What Claude's answer costs by the price table."""
     count = serving.model.decoder.tokenizer
-    tokens = len(count.prompt(query)), len(count.answer(answer, ()))
+    tokens = len(count.prompt(query)), len(count.answer(answer, serving.model.decoder.stop_ids))
     return cost_usd(PRICES, Settings().teacher.model, *tokens) or 0.0
 
 

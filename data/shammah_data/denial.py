@@ -54,13 +54,13 @@ def negated(text: str) -> bool:
 class _Clause:
     """`words`: stems of what it is about; `refusals`: those of them that say no without a negation.
 
-    `stated`: it is no condition and no question.
+    `under`: "if" or another word that makes it a condition, "?" for a question, "" for what is stated.
     """
 
     negated: bool
     words: frozenset[str]
     refusals: frozenset[str]
-    stated: bool
+    under: str
 
 
 def _denies(a: str, b: str, loosely: bool) -> bool:
@@ -80,12 +80,12 @@ def _answers(denial: _Clause, other: _Clause, loosely: bool) -> bool:
     # "Does not work" and "stops working" agree; "does not fail" and "fails" do not.
     if not other.refusals <= denial.words:
         return False
-    common = len(denial.words & other.words)
-    if denial.stated != other.stated:
+    if denial.under != other.under:
         return False
+    common = len(denial.words & other.words)
     same = common >= _SAME_CLAUSE * len(denial.words | other.words) > 0
     # "If it does not come" denies nothing.
-    return same or (loosely and denial.stated and common >= _SAME_THING * min(len(denial.words), len(other.words)))
+    return same or (loosely and not denial.under and common >= _SAME_THING * min(len(denial.words), len(other.words)))
 
 
 @lru_cache(maxsize=65536)
@@ -94,20 +94,20 @@ def _clauses(text: str) -> tuple[_Clause, ...]:
     parts = ["", *_CLAUSE.split(plain), ""]
     found: list[_Clause] = []
     for before, part, after in zip(parts[:-1:2], parts[1::2], parts[2::2], strict=True):
-        clause = _clause(part, not _CONDITIONAL.fullmatch(before) and "?" not in after)
+        clause = _clause(part, before if _CONDITIONAL.fullmatch(before) else "?" if "?" in after else "")
         if not clause.words and clause.negated and found:
             # "Pets: none", "Is it open? No."
-            found[-1] = replace(found[-1], negated=not found[-1].negated, stated=True)
+            found[-1] = replace(found[-1], negated=not found[-1].negated, under="")
         elif clause.words or clause.negated:
             found.append(clause)
     return tuple(found)
 
 
-def _clause(text: str, stated: bool) -> _Clause:
+def _clause(text: str, under: str) -> _Clause:
     said = _words(text)
     content = {word for word in said if word not in STOP and not negates(word)}
     refusing = frozenset(stem(word) for word in content if word in _REFUSALS)
-    return _Clause(any(map(negates, said)), frozenset(map(stem, content)), refusing, stated)
+    return _Clause(any(map(negates, said)), frozenset(map(stem, content)), refusing, under)
 
 
 def _words(text: str) -> list[str]:

@@ -21,9 +21,10 @@ _NUMBER = re.compile(r"(?<![\w.])[-+]?\d[\d,]*(?:\.\d+)*%?|(?<=[A-Za-z])\d+(?:\.
 _NAME = re.compile(r"(?<=[\w,;:] )[^\W\d_]{2,}(?:-\w+)*")
 _LIST_MARK = re.compile(r"^[ \t]*(\d{1,2})[.)][ \t]+(?=\S)", re.MULTILINE)
 _WORD = re.compile(r"[^\W\d_]+", re.UNICODE)
-# "Two options:", "in four steps": what counts the points of a text states nothing, as the marks of a list do not.
+# "Two options:", "in four steps", "all three": what counts the points of a text states nothing, as the marks of a list do not.
 _COUNTED = "cases choices kinds methods options points possibilities reasons steps things ways"
-_COUNTING = re.compile(rf"\b(?:{'|'.join(NUMERALS)}) (?:[a-z]+ )?(?:{'|'.join(_COUNTED.split())})\b")
+_NUMERAL = "|".join(NUMERALS)
+_COUNTING = re.compile(rf"\ball (?:{_NUMERAL})\b|\b(?:{_NUMERAL}) (?:[a-z]+ )?(?:{'|'.join(_COUNTED.split())})\b")
 _ABBREVIATIONS = frozenset(("e.g", "i.e", "etc"))
 WORD_SHARE = 0.5
 # Where so many numbers and names agree, fewer words need do.

@@ -26,6 +26,11 @@ from shammah_data.judge import facts, judge, normalize, same_facts
         ),
         ("After that the card stops working in shops.", "The card does not work in shops after that."),
         ("You have two options:\n- pay in cash\n- pay by cheque", "Pay in cash, or pay by cheque."),
+        ("Clip on the red cable, then the black.", "Clip on the red cable, then the black, until all four clips are on."),
+        (
+            "You cannot cancel a payment that is pending until the shop collects it.",
+            "Cancelling a payment that is pending is not possible if the shop never collects it.",
+        ),
         ("A transfer needs 1 working day.", "One working day is what a transfer needs."),
         ("See Example.org for free reports.", "Example.org has free reports to see."),
         ("Upload a document, e.g. a passport.", "Upload a passport or another document."),
