@@ -22,11 +22,12 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import streams
 from night_figures import MEASURES, Asked, figures, rows
-from serving import Serving
+from serving import Serving, Shown
 
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
@@ -55,6 +56,7 @@ def main() -> int:
     parser.add_argument("--outside", type=int, default=60, help="questions out of scope that are asked")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of [train] for all nights")
+    parser.add_argument("--early", action="store_true", help="also let every answer stream, and tell what is shown early")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure and every answer there")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the home of each night there")
     given = parser.parse_args()
@@ -120,7 +122,8 @@ def night(given: argparse.Namespace, seed: int, events: int, settings: Settings)
             "run": result.figures,
         }
         if result.status == "published":
-            alone, whole = _ask(home, questions, given.threads)
+            alone, whole, shown = _ask(home, questions, given.threads, given.early)
+            found["early"] = early_figures(shown)
             found |= figures(alone, DRAWS, seed) | {"answers": rows(alone)}
             found["cascade"] = figures(whole, DRAWS, seed) | {"answers": rows(whole)}
         if given.keep:
@@ -128,10 +131,15 @@ def night(given: argparse.Namespace, seed: int, events: int, settings: Settings)
     return found
 
 
-def _ask(home: Home, questions: Sequence[streams.Question], threads: int) -> tuple[list[Asked], list[Asked]]:
-    """What the champion answers by itself, and what with earlier answers beside its own; each question stands alone."""
+def _ask(
+    home: Home, questions: Sequence[streams.Question], threads: int, early: bool
+) -> tuple[list[Asked], list[Asked], list[tuple[Shown, bool]]]:
+    """What the champion answers by itself, and what with earlier answers beside its own; each question stands alone.
+
+    With `early` also how its own answers stream, and whether they are right.
+    """
     serving = Serving(home, threads, streams.ANSWER_TOKENS)
-    alone, whole = [], []
+    alone, whole, shown = [], [], []
     for number, question in enumerate(questions, 1):
         answered = serving.ask(question.query)
         for said, sink in ((answered.own, alone), (answered.best, whole)):
@@ -139,9 +147,34 @@ def _ask(home: Home, questions: Sequence[streams.Question], threads: int) -> tup
             sink.append(
                 Asked(question.kind, question.cluster, question.query, said.text, right, said.sure, said.given, question.logged)
             )
+        if early:
+            seen = serving.watch(question.query)
+            shown.append((seen, question.kind == "heldout" and streams.holds(seen.text, question.facts)))
         if number % 50 == 0:
             print(f"asked {number} of {len(questions)}", file=sys.stderr, flush=True)
-    return alone, whole
+    return alone, whole, shown
+
+
+def early_figures(shown: Sequence[tuple[Shown, bool]]) -> dict[str, float]:
+    """Of the answers that were given, the share that was shown early and after how many tokens and milliseconds text is there,
+    with the policy and without; of those shown early, the share that was cut, and the share that was right as far as it came.
+    """
+    given = [one for one, _ in shown if one.given]
+    committed = [(one, right) for one, right in shown if one.committed is not None]
+    if not given:
+        return {}
+    cut = sum(not one.given for one, _ in committed)
+    return {
+        "given": len(given),
+        "given_shown_early": sum(one.committed is not None for one in given) / len(given),
+        "tokens_to_first": median(one.tokens if one.committed is None else one.committed for one in given),
+        "tokens_to_end": median(one.tokens for one in given),
+        "ms_to_first": median(one.first_ms for one in given),
+        "ms_to_end": median(one.whole_ms for one in given),
+        "committed": len(committed),
+        "cut": cut,
+        "committed_right": sum(right for _, right in committed),
+    }
 
 
 def tell(found: dict[str, Any]) -> None:
@@ -158,6 +191,12 @@ def tell(found: dict[str, Any]) -> None:
         print(f"  logged {name:<5} asked {band['asked']:4}   right {band['right']:.0%}   accepted {band['accepted']:.0%}")
     for name, kind in found.get("kinds", {}).items():
         print(f"  {name:<9} asked {kind['asked']:4}   accepted {kind['accepted']:4}   right {kind['accepted_right']:4}")
+    if early := found.get("early"):
+        print(
+            f"  shown early {early['given_shown_early']:.0%} of {early['given']} given answers; text after a median of "
+            f"{early['tokens_to_first']:.0f} tokens ({early['ms_to_first']:.0f} ms) instead of {early['tokens_to_end']:.0f} "
+            f"({early['ms_to_end']:.0f} ms); {early['cut']} of {early['committed']} cut, {early['committed_right']} right"
+        )
     sys.stdout.flush()
 
 

@@ -4,6 +4,7 @@ The tiers are those of `shammah-serve`. Each question is asked twice: of tiers w
 sure they are, and of the deployed ones, for what is given.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
@@ -48,6 +49,22 @@ class Answered:
         return max(self.own, self.earlier, key=lambda said: said.sure)
 
 
+@dataclass(frozen=True)
+class Shown:
+    """How the model's own answer came to whoever reads it as it streams.
+
+    `committed`: after so many tokens it was shown, None where that was decided at its end; `given`: it stands. `first_ms` and
+    `whole_ms`: until the first words could be read, and until the end.
+    """
+
+    text: str
+    tokens: int
+    committed: int | None
+    given: bool
+    first_ms: float
+    whole_ms: float
+
+
 class Serving:
     """The champion of a home, and all that its log knows."""
 
@@ -85,6 +102,25 @@ class Serving:
                 earlier = Said(tried.text, tried.attempt.confidence or 0.0, given=True)
         return Answered(own, earlier)
 
+    def watch(self, text: str) -> Shown:
+        """How the deployed version's own answer would come to a reader, who is told of a cut."""
+        pieces: list[str] = []
+        times: list[float] = []
+        began = time.perf_counter()
+
+        def show(piece: str) -> None:
+            pieces.append(piece)
+            times.append(time.perf_counter() - began)
+
+        neural, verified = self._deployed
+        query = Query(text, cut=pieces.append, show=show)
+        verified.look(query)
+        said = neural.propose(query)
+        whole = time.perf_counter() - began
+        shown = said.text or "".join(pieces)
+        tokens = said.answer_tokens or len(self.model.decoder.tokenizer.encode(shown))
+        return Shown(shown, tokens, said.committed, said.accepted, 1000.0 * (times[0] if times else whole), 1000.0 * whole)
+
     def _said(self, query: Query, neural: NeuralTier, verified: VerifiedTier) -> Said:
         verified.look(query)
         proposed = neural.propose(query)
@@ -103,7 +139,8 @@ class Serving:
             match = self.index.nearest(query)
             return [match.known.answer] if match else []
 
-        return NeuralTier(keeper, Decoding(max_tokens=self._tokens), backed, likely, verified.against), verified
+        decoding = Decoding(max_tokens=self._tokens)
+        return NeuralTier(keeper, decoding, backed, likely, verified.against, commit_early=True), verified
 
 
 class _Held:

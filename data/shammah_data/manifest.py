@@ -69,13 +69,44 @@ class Step:
 
 
 @dataclass(frozen=True)
+class EarlyStep:
+    """From `threshold` on an answer is shown for one target precision, and what became of the held-out answers that would be.
+
+    So many were `committed`, `kept` of them ended as answers that are given, and `right` of them were right.
+    """
+
+    target_precision: float
+    threshold: float
+    committed: int
+    kept: int
+    right: int
+
+
+@dataclass(frozen=True)
+class Early:
+    """When an answer may be shown before it has ended: decided once, after `tokens` tokens, by what is known by then.
+
+    The confidence is made as that of `Calibration`, of the same features as they stand there; a step without a threshold that
+    can be reached shows nothing early. Measured on `examples` longer answers, which had room for `most_tokens`.
+    """
+
+    tokens: int
+    most_tokens: int
+    weights: dict[str, float]
+    intercept: float
+    examples: int
+    steps: tuple[EarlyStep, ...]
+
+
+@dataclass(frozen=True)
 class Calibration:
     """Confidence = 1 / (1 + exp(-(weights . features + intercept))), accepted from `threshold` on.
 
     The features are named functions of an answer's token log-probabilities. A threshold above 1 accepts nothing: no
     threshold reached the target precision. `certified`: the exact binomial lower bound on the precision of the accepted
     held-out answers reaches the target, not only the observed share. `ladder`: the same for other targets, which a user may
-    want (`shammah_data.targets`); without one there is the version's own target only.
+    want (`shammah_data.targets`); without one there is the version's own target only. `early`: None shows none
+    before its end.
     """
 
     weights: dict[str, float]
@@ -87,6 +118,7 @@ class Calibration:
     accepted_right: int
     certified: bool
     ladder: tuple[Step, ...] = ()
+    early: Early | None = None
 
 
 @dataclass(frozen=True)

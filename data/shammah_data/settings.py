@@ -52,6 +52,8 @@ class ServeSettings:
     context_turns: so many earlier exchanges of a conversation go with a question, to the model and to the teacher.
     learned_threshold: how alike in words a question must be to an earlier one for its answer to be repeated, where the model
         confirms nothing.
+    commit_early: show an answer of the local model before it has ended, once one is sure enough of it. One that goes wrong
+        afterwards is cut, and says so.
     first_query: whether a session's question waits for a model that still loads (`wait`), or goes to Claude (`forward`).
     """
 
@@ -71,6 +73,7 @@ class ServeSettings:
     length_penalty: float = field(default=1.0, metadata={"least": -10.0, "most": 10.0})
     context_turns: int = field(default=4, metadata={"least": 0, "most": 100})
     learned_threshold: float = field(default=0.9, metadata={"least": 0.0, "most": 1.0})
+    commit_early: bool = False
     first_query: FirstQuery = "wait"
 
 

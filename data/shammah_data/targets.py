@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import TypeVar
 
-from shammah_data.manifest import Calibration, Evidence, Step
+from shammah_data.manifest import Calibration, EarlyStep, Evidence, Step
 
 Curve = TypeVar("Curve", Calibration, Evidence)
 
@@ -43,6 +43,12 @@ def beyond(curve: Calibration | Evidence, wanted: float) -> str | None:
     if wanted <= highest + _SAME:
         return None
     return f"routing.target_precision is {percent(wanted)}, and the version was measured up to {percent(highest)} only"
+
+
+def shown_early(held: Calibration) -> EarlyStep | None:
+    """From where on an answer is shown before it has ended, for the target in force; None where that is never done."""
+    steps = () if held.early is None else held.early.steps
+    return next((step for step in steps if step.target_precision == held.target_precision and step.threshold <= 1.0), None)
 
 
 def behind(curve: Calibration | Evidence, threshold: float) -> Step:

@@ -118,6 +118,7 @@ class Appliance:
             self.guard,
             settings.routing.local_seconds,
             self.target,
+            serve.commit_early,
         )
         neural: LocalTier = Courteous(_Looked(self._neural, self._verified, self._filled), self._courtesy)
         verified: LocalTier = Courteous(_Filled(self._verified, self._filled), self._courtesy)

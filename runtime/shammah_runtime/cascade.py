@@ -62,6 +62,22 @@ class Reply:
         )
 
 
+class _Cleaned:
+    """Hands the pieces of an answer on without what could drive a terminal."""
+
+    def __init__(self, on_text: OnText) -> None:
+        self._on_text = on_text
+        self._sanitizer = Sanitizer()
+
+    def push(self, piece: str) -> None:
+        if shown := self._sanitizer.push(piece):
+            self._on_text(shown)
+
+    def close(self) -> None:
+        if rest := self._sanitizer.close():
+            self._on_text(rest)
+
+
 class Cascade:
     """The local tiers in the order they are tried, then the teacher where there is one."""
 
@@ -82,8 +98,10 @@ class Cascade:
     def answer(self, query: Query, on_text: OnText) -> Reply:
         """Answer a query; `on_text` gets a local answer whole, once accepted, and the teacher's as it streams.
 
-        KeyboardInterrupt passes through from a local tier, which has shown nothing; an interrupted teacher's answer is
-        returned as far as it came. The same goes for InterruptedError, which is how the query's `stop` is met.
+        A local answer that is shown before it has ended comes in pieces as well; where it goes wrong, the query's `cut` is
+        told, and the next tier's answer follows. KeyboardInterrupt passes through from a local tier that has shown nothing;
+        what an interrupted teacher came to, or a tier that had begun to show, is returned. The same goes for InterruptedError,
+        which is how the query's `stop` is met.
         """
         began = self._clock()
         attempts: list[Attempt] = []
@@ -103,15 +121,24 @@ class Cascade:
             local = ()
         for tier in local:
             since = self._clock()
-            proposed = tier.propose(query)
-            if query.stop.asked():
+            cleaned = _Cleaned(on_text)
+            proposed = tier.propose(query if query.cut is None else replace(query, show=cleaned.push))
+            shown = proposed is not None and proposed.committed is not None
+            if query.stop.asked() and not shown:
                 raise InterruptedError
             if proposed is None:
                 continue
             proposal = timed(proposed, since)
+            if shown:
+                cleaned.close()
             if proposal.accepted:
-                on_text(proposal.text)
+                if not shown:
+                    on_text(proposal.text)
                 return reply(proposal)
+            if proposal.attempt.outcome == "failed":
+                return reply(proposal, interrupted=True)
+            if shown and query.cut is not None:
+                query.cut(f"cut here: {proposal.model_version} is no longer sure of this answer")
         since = self._clock()
         if (reason := self._not_asked(query)) is not None:
             failed = timed(declined("teacher", reason), since)
@@ -119,12 +146,11 @@ class Cascade:
             return reply(failed, f"no local answer is sure enough, and {who} was not asked: {reason}")
         assert self._teacher is not None
         arrived: list[str] = []
-        sanitizer = Sanitizer()
+        cleaned = _Cleaned(on_text)
 
         def show(piece: str) -> None:
             arrived.append(piece)
-            if shown := sanitizer.push(piece):
-                on_text(shown)
+            cleaned.push(piece)
 
         messages = [*self.routing.may_leave(query.context), Message("user", query.text)]
         model = self._teacher.settings.model
@@ -136,8 +162,7 @@ class Cascade:
         except (KeyboardInterrupt, InterruptedError):
             stopped = Proposal(Attempt("teacher", "failed", "stopped by the user"), "".join(arrived), False, None, model)
             return reply(timed(stopped, since), interrupted=True)
-        if rest := sanitizer.close():
-            on_text(rest)
+        cleaned.close()
         told = "asked" if answer.complete else f"cut short: {answer.stop_reason}"
         proposal = Proposal(
             Attempt("teacher", "accepted", told),

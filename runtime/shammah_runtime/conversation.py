@@ -44,15 +44,17 @@ class Conversation:
         self.last: tuple[Exchange, Reply] | None = None
         self._last_is_a_turn = False
 
-    def ask(self, text: str, on_text: OnText, which: Asked = "all", stop: Stop = NEVER) -> Reply:
+    def ask(self, text: str, on_text: OnText, which: Asked = "all", stop: Stop = NEVER, cut: OnText | None = None) -> Reply:
         """Answer one query and make the exchange durable before returning; `which` tiers may answer.
+
+        `cut`: see `Query`.
 
         Raises InputError for an empty or oversized query, KeyboardInterrupt or, after a wish to `stop`, InterruptedError when
         stopped before anything was shown.
         """
         text = asked(text)
         kept = self._turns[-2 * self._context_turns :] if self._context_turns else []
-        query = Query(text, tuple(kept), self.session, asked=which, stop=stop)
+        query = Query(text, tuple(kept), self.session, asked=which, stop=stop, cut=cut)
         exchange, reply = self.desk.answer(query, on_text, self.session, self._count, self.private)
         self._count += 1
         self.last = (exchange, reply)

@@ -9,7 +9,8 @@ from shammah_data.errors import ShammahError
 from shammah_data.exchange import Attempt
 from shammah_data.guard import Guard
 from shammah_data.manifest import Calibration
-from shammah_data.targets import beyond, held_to
+from shammah_data.targets import beyond, held_to, shown_early
+from shammah_runtime.committing import Commitment
 from shammah_runtime.engine.backing import Backing
 from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_runtime.engine.confidence import ceiling, confidence, features
@@ -41,13 +42,15 @@ class NeuralTier:
         guard: Guard | None = None,
         seconds: float = 0.0,
         target: float = 0.0,
+        commit_early: bool = False,
     ) -> None:
         """`backing(query, answer)`: what earlier exchanges say for an answer.
 
         `likely(query)`: answers that the model may well give, the best first. They make it faster and change nothing.
         `against(query, answer)`: why an answer must not be given however sure the model is, or None.
         `guard`: thresholds that audits have raised. `seconds`: how long an answer may take to decode; 0 for any time.
-        `target`: the precision to hold answers to (`shammah_data.targets`); 0 for the version's own.
+        `target`: the precision to hold answers to (`shammah_data.targets`); 0 for the version's own. `commit_early`: whether an
+        answer may be shown before it has ended, to whoever can be told that it was cut.
         """
         self._models = models
         self._likely = likely
@@ -56,13 +59,24 @@ class NeuralTier:
         self._guard = guard
         self._seconds = seconds
         self._target = target
+        self._commit_early = commit_early
         self.decoding = decoding
 
     def propose(self, query: Query) -> Proposal:
-        """The model's answer, or the reason for none."""
+        """The model's answer, or the reason for none; `committed` where some of it has been shown by then."""
         model = self._models.current(query.session)
         if model is None:
             return declined("neural", self._models.reason)
+        commitment = Commitment(query.show)
+        try:
+            proposal = self._propose(query, model, commitment)
+        except (KeyboardInterrupt, InterruptedError):
+            if not commitment.shown:
+                raise
+            proposal = declined("neural", STOPPED)
+        return commitment.told(replace(proposal, model_version=model.manifest.version))
+
+    def _propose(self, query: Query, model: Model, commitment: Commitment) -> Proposal:
         learned_turns = model.manifest.context_examples
         if learned_turns < _LEAST_CONTEXT_EXAMPLES and depends_on_context(query):
             return declined(
@@ -82,17 +96,33 @@ class NeuralTier:
         seen: list[float] = []
         try:
             prompt = read_prompt(model, query, self.decoding.max_tokens)
-            drafts = [model.decoder.tokenizer.answer(text, model.decoder.stop_ids) for text in self._likely(query.text)]
+            likely = self._likely(query.text)
+            drafts = [model.decoder.tokenizer.answer(text, model.decoder.stop_ids) for text in likely]
+            if self._may_show(model, calibration, decoding):
+                commitment.begin(
+                    held_to(model.graph.calibration, self._target),
+                    list(zip(likely, drafts, strict=True)),
+                    lambda text: self._backing(query.text, text),
+                    lambda text: self._against(query.text, text),
+                )
+
+            def note(token: int, logprob: float) -> None:
+                seen.append(logprob)
+                if token not in model.decoder.stop_ids:
+                    commitment.token(token, logprob)
+
             answer = interruptible(
                 model.decoder,
                 lambda: model.decoder.generate(
                     prompt.ids,
                     decoding,
-                    on_logprob=seen.append,
+                    on_text=commitment.text,
+                    on_token=note,
                     cancelled=lambda: _hopeless(seen, calibration, budget),
                     answers=drafts,
                 ),
                 stop,
+                commitment.pass_on if commitment.begun else None,
             )
             if query.stop.asked():
                 return declined("neural", STOPPED)
@@ -126,12 +156,24 @@ class NeuralTier:
         return Proposal(
             Attempt("neural", "accepted", f"{told}, at least {calibration.threshold:.2f}{trimmed}", *figures),
             text=answer.text,
-            model_version=model.manifest.version,
             prompt_tokens=answer.prompt_tokens,
             answer_tokens=len(answer.ids),
             tokens=_tokens(answer, model.decoder.tokenizer),
             others=tuple(other.text for other in answer.others),
             left_out=prompt.left_out,
+        )
+
+    def _may_show(self, model: Model, calibration: Calibration, decoding: Decoding) -> bool:
+        """Whether an answer may be shown before it has ended: only as it was measured at night."""
+        held = held_to(model.graph.calibration, self._target)
+        return (
+            self._commit_early
+            and held.early is not None
+            and shown_early(held) is not None
+            and calibration.threshold <= held.threshold
+            and decoding.max_tokens >= held.early.most_tokens
+            and decoding.beams == 1
+            and decoding.temperature == 0.0
         )
 
     def _gave_up(self) -> Proposal:
@@ -174,8 +216,13 @@ def _tokens(answer: Generated, tokenizer: ChatTokenizer) -> tuple[Token, ...]:
     )
 
 
-def interruptible(decoder: Decoder, work: Callable[[], T], stop: Stop = NEVER) -> T:
-    """Run on a thread of its own what a Ctrl-C or `stop` must end at once: a signal is not handled while the graph runs."""
+def interruptible(
+    decoder: Decoder, work: Callable[[], T], stop: Stop = NEVER, meanwhile: Callable[[], None] | None = None
+) -> T:
+    """Run on a thread of its own what a Ctrl-C or `stop` must end at once: a signal is not handled while the graph runs.
+
+    `meanwhile` is called again and again on the thread that waits, and once after the end.
+    """
     outcome: list[T | BaseException] = []
     # An event, since a thread whose join was interrupted counts as ended in Python 3.11.
     done, given_up = threading.Event(), threading.Event()
@@ -193,9 +240,13 @@ def interruptible(decoder: Decoder, work: Callable[[], T], stop: Stop = NEVER) -
     try:
         # A signal may come as early as here.
         thread.start()
-        while not done.wait(None if stop is NEVER else _STOP_SECONDS):
+        while not done.wait(None if stop is NEVER and meanwhile is None else _STOP_SECONDS):
+            if meanwhile is not None:
+                meanwhile()
             if stop.asked():
                 decoder.cancel()
+        if meanwhile is not None:
+            meanwhile()
     except BaseException:
         given_up.set()
         while thread.ident is not None and not done.is_set():

@@ -9,6 +9,7 @@ from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.stopping import NEVER, Stop
 
 Asked = Literal["all", "local", "teacher"]
+OnText = Callable[[str], None]
 # Why a tier that was told to stop has no answer.
 STOPPED = "stopped by the user"
 
@@ -20,6 +21,9 @@ class Query:
     `system`: what an answer is to mind beside the question; no local tier has learned to, so that the teacher is asked.
     `asked`: which tiers may answer. `decoding`: how the local model's answer to this query is drawn, where that is not the
     tier's own. `most_tokens`: of the teacher's answer, where that is less than the settings say.
+
+    `cut(notice)` tells that what was shown of an answer ends there; without it nothing is shown before its end. `show` is the
+    cascade's: where a tier puts what it shows of an answer that has not ended.
     """
 
     text: str
@@ -30,6 +34,8 @@ class Query:
     decoding: Decoding | None = None
     most_tokens: int | None = None
     stop: Stop = field(default=NEVER, compare=False)
+    cut: OnText | None = field(default=None, compare=False)
+    show: OnText | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,8 @@ class Proposal:
     others: tuple[str, ...] = ()
     # Earlier exchanges, the oldest, for which the model's context had no room.
     left_out: int = 0
+    # After so many tokens it was shown while it was made; None: only once it was accepted, if it was.
+    committed: int | None = None
     # The earlier exchange whose answer this repeats, and whether it was asked in the same words.
     repeats: str | None = None
     same_query: bool = False
@@ -80,6 +88,3 @@ class LocalTier(Protocol):
     def propose(self, query: Query) -> Proposal | None:
         """Answer or decline with a reason, or None where there is nothing to try; raises nothing that a user could cause."""
         ...
-
-
-OnText = Callable[[str], None]

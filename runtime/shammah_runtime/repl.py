@@ -139,7 +139,7 @@ class Repl:
     def _ask(self, text: str, which: "Asked") -> None:
         appliance = self._starting.get()
         with self._signals.answering() as stop, self._terminal.waiting(lambda: waited_for(appliance)):
-            reply = appliance.conversation.ask(text, self._terminal.stream, which, stop)
+            reply = appliance.conversation.ask(text, self._terminal.stream, which, stop, self._terminal.remark)
         self._terminal.end()
         self._tell()
         if reply.interrupted:

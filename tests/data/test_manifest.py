@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from shammah_data.errors import ArtifactError
-from shammah_data.manifest import Evidence, FileEntry, Manifest, Step
+from shammah_data.manifest import Early, EarlyStep, Evidence, FileEntry, Manifest, Step
 
 Describe = Callable[[str, tuple[FileEntry, ...]], Manifest]
 FILES = (FileEntry("int8/model.onnx", 5, "a" * 64), FileEntry("tokenizer.json", 2, "b" * 64))
@@ -30,20 +30,22 @@ def test_what_is_dumped_is_what_is_loaded(tmp_path: Path, describe: Describe) ->
     assert Manifest.load(tmp_path) == manifest
 
 
-def test_a_ladder_of_targets_is_kept_and_may_be_missing(tmp_path: Path, describe: Describe) -> None:
+def test_what_a_night_chose_besides_its_threshold_is_kept_and_may_be_missing(tmp_path: Path, describe: Describe) -> None:
     manifest = describe("v0001", FILES)
     graph = manifest.graphs[0]
     ladder = (Step(0.8, 0.5, 30, 27, True), Step(0.95, 0.9, 20, 20, False))
     evidence = Evidence({"similarity": 1.0}, 0.0, 0.7, 0.95, 20, 10, 10, False, 4.75, 0.25, ladder)
-    graph = replace(graph, calibration=replace(graph.calibration, ladder=ladder), evidence=evidence)
+    early = Early(8, 160, {"mean": 2.0}, 1.0, 50, (EarlyStep(0.95, 0.97, 40, 40, 39),))
+    graph = replace(graph, calibration=replace(graph.calibration, ladder=ladder, early=early), evidence=evidence)
     (tmp_path / "manifest.json").write_bytes(replace(manifest, graphs=(graph,)).dump())
     assert Manifest.load(tmp_path).graphs == (graph,)
     raw = json.loads((tmp_path / "manifest.json").read_text())
     for curve in ("calibration", "evidence"):
         del raw["graphs"][0][curve]["ladder"]
+    del raw["graphs"][0]["calibration"]["early"]
     found = load(tmp_path, raw).graphs[0]
     assert found.evidence is not None
-    assert (found.calibration.ladder, found.evidence.ladder) == ((), ())
+    assert (found.calibration.ladder, found.evidence.ladder, found.calibration.early) == ((), (), None)
 
 
 def put(path: str, value: object) -> Callable[[dict[str, Any]], None]:

@@ -70,7 +70,7 @@ def make_appliance(home: Home, warnings: list[str]) -> Iterator[Callable[..., Ap
     made: list[Appliance] = []
 
     def make(options: Options | None = None, target: float = 0.0, **settings: Any) -> Appliance:
-        serve = dataclasses.replace(ServeSettings(threads=1, max_tokens=24), **settings)
+        serve = dataclasses.replace(ServeSettings(threads=1, max_tokens=24, commit_early=True), **settings)
         routing = RoutingSection(target_precision=target)
         appliance = Appliance(home, Settings(serve=serve, routing=routing), options or Options(watch=False), warnings.append)
         appliance.start()

@@ -147,7 +147,7 @@ def test_the_answer_is_shown_whole_and_ends_before_a_stop_string(tiny: Tiny) -> 
     pieces: list[str] = []
     logprobs: list[float] = []
     prompt = tiny.chat.prompt(QUESTION)
-    said = decoder.generate(prompt, Decoding(beams=3, answers=2), pieces.append, logprobs.append)
+    said = decoder.generate(prompt, Decoding(beams=3, answers=2), pieces.append, lambda _, logprob: logprobs.append(logprob))
     assert pieces == [said.text] == [ANSWER]
     assert tuple(logprobs) == said.logprobs
     assert said.finished

@@ -159,7 +159,7 @@ def test_another_thread_ends_a_long_answer(decoders: dict[Precision, Decoder]) -
     found: list[Generated] = []
 
     def answer() -> None:
-        found.append(decoder.generate(PROMPT, Decoding(max_tokens=200), on_logprob=lambda _: started.set()))
+        found.append(decoder.generate(PROMPT, Decoding(max_tokens=200), on_token=lambda *_: started.set()))
 
     thread = threading.Thread(target=answer)
     thread.start()

@@ -103,7 +103,7 @@ def test_an_answer_is_text_without_its_prompt_and_its_end(fluent: Decoder) -> No
     prompt = fluent.tokenizer.prompt(QUESTION)
     pieces: list[str] = []
     logprobs: list[float] = []
-    said = fluent.generate(prompt, Decoding(), pieces.append, logprobs.append)
+    said = fluent.generate(prompt, Decoding(), pieces.append, lambda _, logprob: logprobs.append(logprob))
     assert said.text == "".join(pieces) == ANSWER
     assert len(pieces) > 1
     assert tuple(logprobs) == said.logprobs
@@ -140,7 +140,9 @@ def test_an_answer_ends_where_the_context_does(endless: Decoder) -> None:
 def test_a_cancelled_answer_stops_between_two_tokens_and_frees_the_model(fluent: Decoder) -> None:
     prompt = fluent.tokenizer.prompt(QUESTION)
     seen: list[float] = []
-    said = fluent.generate(prompt, Decoding(), on_logprob=seen.append, cancelled=lambda: len(seen) == 2)
+    said = fluent.generate(
+        prompt, Decoding(), on_token=lambda _, logprob: seen.append(logprob), cancelled=lambda: len(seen) == 2
+    )
     assert len(said.ids) == 2
     assert not said.finished
     assert fluent.generate(prompt, Decoding()).text == ANSWER

@@ -22,7 +22,7 @@ def test_ctrl_c_ends_an_answer_and_leaves_the_model_usable(random_tiny: Tiny) ->
     def answer() -> Generated:
         try:
             # Each token waits until Ctrl-C was pressed: the answer cannot end before it.
-            return decoder.generate(PROMPT, Decoding(max_tokens=200), on_logprob=lambda _: pressed())
+            return decoder.generate(PROMPT, Decoding(max_tokens=200), on_token=lambda *_: pressed())
         finally:
             ended.set()
 

@@ -105,13 +105,13 @@ def test_a_wish_to_stop_ends_an_answer_and_leaves_the_model_usable(random_tiny: 
         cancel()
         cancelled.set()
 
-    def token(_: float) -> None:
+    def token(*_: float) -> None:
         # The answer goes on only once the wish has come through.
         stop.ask()
         assert cancelled.wait(30.0)
 
     monkeypatch.setattr(decoder, "cancel", heard)
-    work = lambda: decoder.generate(prompt, Decoding(max_tokens=200), on_logprob=token)  # noqa: E731
+    work = lambda: decoder.generate(prompt, Decoding(max_tokens=200), on_token=token)  # noqa: E731
     stopped: Generated = interruptible(decoder, work, stop)
     assert not stopped.finished
     assert len(stopped.ids) < 200

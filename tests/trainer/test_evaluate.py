@@ -10,12 +10,14 @@ from shammah_data.manifest import CacheShape
 from shammah_export.export import export_model
 from shammah_runtime.engine.backing import Backing
 from shammah_runtime.engine.chat import ChatTokenizer
+from shammah_runtime.engine.confidence import Features, features
 from shammah_runtime.engine.decoder import Decoder
+from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.engine.session import GraphSession
 from shammah_trainer.base import Base
 from shammah_trainer.batches import Encoder
 from shammah_trainer.dataset import Example
-from shammah_trainer.evaluate import MOST_MATCHED, Kind, answer_all, heldout_losses, match_answers, mean_of
+from shammah_trainer.evaluate import COMMITTED_AFTER, MOST_MATCHED, Kind, answer_all, heldout_losses, match_answers, mean_of
 from shammah_trainer.finetune import finetune, load_model, mean_loss
 from shammah_trainer.gate import LEAST_WINS
 from shammah_trainer.loop import Progress, Recipe
@@ -138,6 +140,23 @@ def test_answers_are_labelled_by_the_judge(trained: Decoder) -> None:
     assert [outcome.features["support"] for outcome in outcomes][:2] == [1.0, 0.0]
     assert [outcome.features["near"] for outcome in outcomes][:2] == [0.9, 0.0]
     assert counted == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_the_first_tokens_are_judged_with_the_draft_that_they_follow(trained: Decoder) -> None:
+    right = EXAMPLES[0]
+    backed = Backing(1.0, 0.9, 0.4)
+
+    def early(most: int, *likely: str) -> Features | None:
+        backs = lambda _, answer: backed if answer == right.target else Backing()  # noqa: E731
+        (outcome,) = answer_all(trained, [("phrasing", right)], backs, most, no_count, likely=lambda _: likely)
+        return outcome.early
+
+    said = trained.generate(trained.tokenizer.prompt(right.query, right.context), Decoding(max_tokens=60))
+    assert len(said.ids) > COMMITTED_AFTER
+    assert early(60, "Something else.", right.target) == features(said.logprobs[:COMMITTED_AFTER], backed)
+    assert early(60, "Something else.") == features(said.logprobs[:COMMITTED_AFTER], Backing())
+    # What has ended by then is decided as it stands.
+    assert early(COMMITTED_AFTER, right.target) is None
 
 
 def test_an_answer_that_does_not_end_is_wrong(trained: Decoder) -> None:

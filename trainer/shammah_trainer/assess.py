@@ -23,6 +23,7 @@ from shammah_runtime.engine.session import GraphSession
 from shammah_trainer.base import Base
 from shammah_trainer.batches import Encoder
 from shammah_trainer.calibrate import calibrate
+from shammah_trainer.commit import fit_early
 from shammah_trainer.dataset import Dataset, Example
 from shammah_trainer.duplicates import near_duplicates
 from shammah_trainer.earlier import Earlier
@@ -134,12 +135,14 @@ def assess(
     labels = [(outcome.features, outcome.right) for outcome in outcomes]
     calibration, places = calibrate(labels, train.target_precision, groups)
     given = {step.target_precision: [place < step.accepted for place in places] for step in steps(calibration)}
+    calibration = replace(calibration, early=fit_early(outcomes, given, groups, most))
     figures["heldout"] = counts(outcomes, calibration)
     figures["calibration"] = {
         "threshold": calibration.threshold,
         "target_precision": calibration.target_precision,
         "certified": calibration.certified,
         "ladder": [asdict(step) for step in calibration.ladder],
+        "early": asdict(calibration.early) if calibration.early else None,
     }
     figures["milliseconds_median"] = round(median(outcome.milliseconds for outcome in outcomes), 1)
     golden = _golden(decoder, outcomes)

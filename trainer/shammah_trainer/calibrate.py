@@ -46,7 +46,7 @@ def calibrate(
     curve = Calibration(weights, intercept, NOTHING, target_precision, len(labels), 0, 0, certified=False)
     if not any(weights.values()):
         return curve, list(range(len(labels)))
-    apart = _out_of_fold(labels, groups or range(len(labels)))
+    apart = out_of_fold(labels, groups or range(len(labels)))
     order = sorted(range(len(labels)), key=lambda n: (-apart[n], labels[n][1]))
     scored = [(apart[n], labels[n][1]) for n in order]
     # The curve fitted to all labels has a scale of its own: on it, too, as large a share is accepted.
@@ -103,7 +103,7 @@ def chosen(scored: Sequence[tuple[float, bool]], target_precision: float) -> tup
     return (faultless + 1) // 2, False
 
 
-def _out_of_fold(labels: Sequence[Label], groups: Sequence[int]) -> list[float]:
+def out_of_fold(labels: Sequence[Label], groups: Sequence[int]) -> list[float]:
     """The confidence of each answer by a curve that was fitted without its group."""
     fold_of = {group: n % _FOLDS for n, group in enumerate(sorted(set(groups), key=_order))}
     found = [0.0] * len(labels)

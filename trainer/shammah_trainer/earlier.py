@@ -14,7 +14,7 @@ from shammah_data.nearest import Nearest
 from shammah_data.similarity import Support
 from shammah_runtime.engine.backing import Backing, Neighbour, backing
 from shammah_runtime.engine.embedder import Embedder
-from shammah_runtime.engine.evidence import NEIGHBOURS
+from shammah_runtime.engine.evidence import NEIGHBOURS, candidates
 from shammah_trainer.dataset import Dataset, Example
 from shammah_trainer.likeness import nearest
 
@@ -66,6 +66,6 @@ class Earlier:
         return backing(query, answer, self.neighbours(query), self._support.of(query, answer))
 
     def likely(self, query: str) -> list[str]:
-        """Answers that the model may well give to a query that was looked up."""
-        found = list(dict.fromkeys(one.answer for one in self.neighbours(query)))[:2]
+        """Answers that the model may well give to a query that was looked up, as they are found when it serves."""
+        found = [one.answer for one in candidates(query, self.neighbours(query))]
         return found or ([self._like[query]] if query in self._like else [])

@@ -10,7 +10,7 @@ import numpy as np
 
 from shammah_data.errors import InputError
 from shammah_data.judge import judge
-from shammah_runtime.engine.backing import Backing
+from shammah_runtime.engine.backing import Backing, followed
 from shammah_runtime.engine.confidence import Features, features
 from shammah_runtime.engine.decoder import Decoder
 from shammah_runtime.engine.decoding import Decoding
@@ -26,6 +26,9 @@ Kind = Literal["phrasing", "group", "outside"]
 Report = Callable[[int, int], None]
 # What was trained on says so much for an answer to a query.
 Backs = Callable[[str, str], Backing]
+# After so many tokens it is decided whether an answer may be shown before its end: twice those in which a model decides which
+# answer it gives.
+COMMITTED_AFTER = 8
 # Held-out queries whose answers are scored after each other's queries; the work grows with the square.
 MOST_MATCHED = 24
 
@@ -34,7 +37,7 @@ MOST_MATCHED = 24
 class Outcome:
     """The model's own answer of so many tokens to a held-out query, and whether it is right.
 
-    `milliseconds` from query to end.
+    `milliseconds` from query to end. `early`: the features as they stood after COMMITTED_AFTER tokens, None for a shorter one.
     """
 
     example: Example
@@ -46,6 +49,7 @@ class Outcome:
     reason: str
     milliseconds: float
     tokens: int = 0
+    early: Features | None = None
 
 
 def answer_all(
@@ -67,7 +71,8 @@ def answer_all(
         began = clock()
         prompt = decoder.tokenizer.prompt(example.query, example.context)
         try:
-            drafts = [decoder.tokenizer.answer(text, decoder.stop_ids) for text in likely(example.query)]
+            texts = likely(example.query)
+            drafts = [decoder.tokenizer.answer(text, decoder.stop_ids) for text in texts]
             answer = decoder.generate(prompt, Decoding(max_tokens=max_tokens), answers=drafts)
         except InputError as error:
             # Too long to be asked: when it serves, such a query is declined as well.
@@ -76,6 +81,11 @@ def answer_all(
             report(done + 1, len(examples))
             continue
         verdict = judge(example.target, answer.text)
+        early = None
+        if len(answer.ids) > COMMITTED_AFTER:
+            draft = followed(answer.ids[:COMMITTED_AFTER], list(zip(texts, drafts, strict=True)))
+            backed = Backing() if draft is None else backing(example.query, draft)
+            early = features(answer.logprobs[:COMMITTED_AFTER], backed)
         outcomes.append(
             Outcome(
                 example,
@@ -87,6 +97,7 @@ def answer_all(
                 verdict.reason if answer.finished else "did not end",
                 (clock() - began) * 1000.0,
                 len(answer.ids),
+                early,
             )
         )
         report(done + 1, len(examples))

@@ -35,6 +35,11 @@ class Backing:
     gap: float = -1.0
 
 
+def followed(ids: Sequence[int], drafts: Sequence[tuple[str, Sequence[int]]]) -> str | None:
+    """The first of the earlier answers, (text, ids), that begins as the model's own does; None where that goes its own way."""
+    return next((text for text, draft in drafts if tuple(draft[: len(ids)]) == tuple(ids)), None)
+
+
 def backing(query: str, answer: str, neighbours: Sequence[Neighbour], support: float) -> Backing:
     """Weigh the neighbours of a query, which come nearest first, for an answer to it."""
     if not neighbours:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from shammah_data.errors import ArtifactError
-from shammah_data.manifest import Calibration
+from shammah_data.manifest import Calibration, Early
 from shammah_runtime.engine.backing import Backing
 
 _OPENING = 4
@@ -25,7 +25,10 @@ NAMES = (*OWN, "support", "near", "gap")
 
 
 def features(logprobs: Sequence[float], backed: Backing) -> Features:
-    """What speaks for an answer, its end token included among the log-probabilities; an empty answer is impossible."""
+    """What speaks for an answer, its end token included among the log-probabilities, or for its first tokens.
+
+    An empty answer is impossible.
+    """
     if not logprobs:
         return dict.fromkeys(OWN, -math.inf) | asdict(backed)
     opening = logprobs[:_OPENING]
@@ -38,7 +41,7 @@ def ceiling(logprobs: Sequence[float], budget: int) -> Features:
     return {**features(logprobs, _FULL), "mean": sum(logprobs) / budget, "opening": sum(logprobs[:_OPENING]) / _OPENING}
 
 
-def confidence(calibration: Calibration, found: Features) -> float:
+def confidence(calibration: Calibration | Early, found: Features) -> float:
     """Calibrated probability, from 0 to 1, that an answer is right.
 
     Never falls when a feature rises: weights are not negative. Raises ArtifactError for a feature unknown here.

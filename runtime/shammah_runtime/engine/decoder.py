@@ -133,19 +133,19 @@ class Decoder:
         prompt_ids: Sequence[int],
         decoding: Decoding,
         on_text: Callable[[str], None] | None = None,
-        on_logprob: Callable[[float], None] | None = None,
+        on_token: Callable[[int, float], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
         answers: Sequence[Sequence[int]] | None = None,
     ) -> Generated:
         """One whole answer, whose prompt is never part of it.
 
-        `on_text` gets pieces that never split a character, `on_logprob` each token's log-probability; `cancelled` is asked
-        between tokens. `answers` are ids of likely answers, the best first: drafts, which change the speed only. With None
-        nothing is drafted, with an empty sequence what was said before in the conversation is. A beam search drafts nothing,
-        and shows its answer when it has been found.
+        `on_text` gets pieces that never split a character, `on_token` before that each token and its log-probability;
+        `cancelled` is asked between tokens. `answers` are ids of likely answers, the best first: drafts, which change the speed
+        only. With None nothing is drafted, with an empty sequence what was said before in the conversation is. A beam search
+        drafts nothing, and shows its answer when it has been found.
         """
         if decoding.beams > 1:
-            return self._search(prompt_ids, decoding, on_text, on_logprob, cancelled)
+            return self._search(prompt_ids, decoding, on_text, on_token, cancelled)
         stream = self.tokenizer.stream()
         stops = StopStrings(decoding.stop)
         ids: list[int] = []
@@ -171,8 +171,8 @@ class Decoder:
             for token, logprob in steps:
                 ids.append(token)
                 logprobs.append(logprob)
-                if on_logprob:
-                    on_logprob(logprob)
+                if on_token:
+                    on_token(token, logprob)
                 if token in self._stops:
                     finished = True
                     break
@@ -204,7 +204,7 @@ class Decoder:
         prompt_ids: Sequence[int],
         decoding: Decoding,
         on_text: Callable[[str], None] | None,
-        on_logprob: Callable[[float], None] | None,
+        on_token: Callable[[int, float], None] | None,
         cancelled: Callable[[], bool] | None,
     ) -> Generated:
         with self._busy:
@@ -220,9 +220,9 @@ class Decoder:
         best, *others = [self._told(one, decoding, len(prompt_ids)) for one in found[: decoding.answers]]
         if on_text and best.text:
             on_text(best.text)
-        if on_logprob:
-            for value in best.logprobs:
-                on_logprob(value)
+        if on_token:
+            for token, value in zip(best.ids, best.logprobs, strict=True):
+                on_token(token, value)
         return replace(best, others=tuple(others))
 
     def _told(self, found: Found, decoding: Decoding, prompt_tokens: int) -> Generated:

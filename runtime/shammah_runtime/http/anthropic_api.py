@@ -75,7 +75,9 @@ def read(body: bytes, limits: asking.Limits) -> tuple[MessagesRequest, asking.Wa
     systems = [] if request.system is None else [_text(request.system)]
     drawn = {"temperature": request.temperature, "top_p": request.top_p, "top_k": request.top_k}
     query = asking.query(limits, request.model, systems, turns, request.max_tokens, drawn)
-    return request, asking.Wanted(query, tuple(request.stop_sequences or ()), stream=bool(request.stream))
+    return request, asking.Wanted(
+        query, tuple(request.stop_sequences or ()), stream=bool(request.stream), early=bool(request.stream)
+    )
 
 
 def answer(_: MessagesRequest, wanted: asking.Wanted, outcome: Outcome) -> dict[str, Any]:

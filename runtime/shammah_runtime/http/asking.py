@@ -26,12 +26,16 @@ class Limits:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A request: the query, the texts before which the client wants its answer cut, and whether it is to be kept."""
+    """A request: the query, the texts before which the client wants its answer cut, and whether it is to be kept.
+
+    `early`: whether pieces of an answer may come before it has ended.
+    """
 
     query: Query
     stops: tuple[str, ...] = ()
     private: bool = False
     stream: bool = False
+    early: bool = False
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,9 @@ def read(body: bytes, limits: asking.Limits) -> tuple[ChatRequest, asking.Wanted
     most = request.max_completion_tokens or request.max_tokens
     query = asking.query(limits, request.model, systems, turns, most, drawn)
     stops = (request.stop,) if isinstance(request.stop, str) else tuple(request.stop or ())
-    return request, asking.Wanted(query, stops, request.store is False, bool(request.stream))
+    # Log-probabilities come with the whole text of a local answer.
+    early = bool(request.stream) and not request.logprobs
+    return request, asking.Wanted(query, stops, request.store is False, bool(request.stream), early)
 
 
 def answer(request: ChatRequest, wanted: asking.Wanted, outcome: Outcome) -> dict[str, Any]:

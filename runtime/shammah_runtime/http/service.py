@@ -70,6 +70,10 @@ class Job:
         """Hand a piece of text on, from the query's own thread."""
         self.loop.call_soon_threadsafe(self.put, piece)
 
+    def cut(self, notice: str) -> None:
+        """Tell the client that what it got so far ends here, and another answer follows."""
+        self.say(f"\n\n[{notice}]\n\n")
+
 
 class Service:
     """Takes at most `most` queries at once. `warn` gets a line for a fault of ours."""
@@ -153,7 +157,7 @@ class Service:
     def _work(self, job: Job) -> None:
         """Answer, on a thread of its own; whatever happens, somebody waits for the outcome."""
         wanted = job.wanted
-        query = replace(wanted.query, stop=job.stop)
+        query = replace(wanted.query, stop=job.stop, cut=job.cut if wanted.early else None)
         try:
             if job.stop.asked():
                 raise InterruptedError
