@@ -318,7 +318,7 @@ def audited(home: TinyHome, version: str, verdicts: str) -> None:
     ("verdicts", "line", "roles"),
     [
         ("r" * 30, "promoted: v0002 is as good as v0001: 0 of 30", "v0001 previous\nv0002 champion: 0 of 30"),
-        ("w" * 6 + "r" * 4, "rolled back: v0002 is worse than v0001: 6 of 10", "v0001 champion\nv0002\n"),
+        ("w" * 9 + "r", "rolled back: v0002 is worse than v0001: 9 of 10", "v0001 champion\nv0002: rolled back on "),
     ],
 )
 def test_a_run_first_decides_a_trial_by_its_audits(after: TinyHome, train: Train, verdicts: str, line: str, roles: str) -> None:
