@@ -15,7 +15,7 @@ from shammah_data.words import STOP, negates, plain_text, stem
 # Negations that deny nothing.
 _IDIOM = re.compile(
     r"\b(?:no (?:matter|problem|doubt|wonder|worries|need to worry|more than|later than|less than)|do(?:n't| not) worry|"
-    r"not (?:only|just|to worry)|nothing to worry|whether or not)\b"
+    r"not (?:only|just|to worry)|nothing (?:to worry|(?:is )?wrong)|whether or not)\b"
 )
 _CONDITION = "if|unless|once|when|whenever|until|whether|as long as|as soon as"
 _CLAUSE = re.compile(
@@ -26,6 +26,8 @@ _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 # Of the content words of the shorter of two clauses, so many in common make them clauses about the same thing; of those of both
 # (Jaccard), the same clause.
 _SAME_THING, _SAME_CLAUSE = 0.5, 0.75
+# Of the content words of a denial, so many are in a text that speaks of the same thing at all.
+_KNOWN = 0.3
 # What says no in a word of its own, as a failure does.
 _REFUSALS = FAILURES | frozenset(
     (
@@ -43,6 +45,17 @@ def denied(one: str, other: str) -> bool:
     """
     loosely = negated(one) != negated(other)
     return _denies(one, other, loosely) or _denies(other, one, loosely)
+
+
+def unheard(one: str, other: str) -> bool:
+    """Whether one text denies something of which the other, without any negation, does not speak at all: a fact of its own."""
+    if negated(one) == negated(other):
+        return False
+    said, silent = (one, other) if negated(one) else (other, one)
+    known = frozenset().union(*(clause.words for clause in _clauses(silent)))
+    return any(
+        clause.negated and len(clause.words & known) < _KNOWN * len(clause.words) for clause in _clauses(said) if clause.words
+    )
 
 
 def negated(text: str) -> bool:

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 
-from shammah_data.denial import denied
+from shammah_data.denial import denied, unheard
 from shammah_data.words import NUMERALS, STOP, negates, plain_text, stem
 
 _QUOTED = re.compile(r"`([^`\n]+)`|\"([^\"\n]{1,80})\"")
@@ -113,14 +113,14 @@ def judge(reference: str, answer: str) -> Verdict:
         return Verdict(False, f"other number {extra[0]}")
     if missing_names := sorted(name for name in wanted.names - given.names if not holds(text, name)):
         return Verdict(False, f"missing name {missing_names[0]}")
-    if denied(reference, answer):
+    if denied(reference, answer) or unheard(reference, answer):
         return Verdict(False, "one of the two is negated")
     if wanted.words:
         common = len(wanted.words & given.words)
         share = common / len(wanted.words)
         facts_agree = len(wanted.numbers) + len(wanted.names)
-        # One word in common is no more than a topic: "how can I help" and "glad it helped".
-        too_few = not facts_agree and common < min(2, len(wanted.words))
+        # One or two words in common are no more than a topic: "how can I help" and "glad it helped".
+        too_few = not facts_agree and common < min(_COMMON, len(wanted.words))
         if too_few or share < (WORD_SHARE if facts_agree < _MANY_FACTS else _LESS_SHARE):
             return Verdict(False, f"shares {share:.0%} of the reference's words")
     elif not (wanted.numbers or wanted.names or wanted.negated):

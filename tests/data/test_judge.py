@@ -75,6 +75,11 @@ def test_the_same_facts_in_other_words_are_right(reference: str, answer: str) ->
         ),
         ("The card does not fail in shops abroad.", "The card fails in shops abroad.", "one of the two is negated"),
         ("The museum is open on Monday.", "No, the museum opens its doors to nobody on Monday.", "one of the two is negated"),
+        (
+            "Enter /good right after an answer; the rating is kept in the log.",
+            "Give /good right after an answer; it is then never trained on unless you correct it.",
+            "one of the two is negated",
+        ),
         ("Is the museum open at night? No.", "The museum is open at night.", "one of the two is negated"),
         ("You have two cards and two accounts.", "You have cards and accounts.", "missing number 2"),
         ("It takes 1 day to arrive there.", "It takes a day to arrive there.", "missing number 1"),
