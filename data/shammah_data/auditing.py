@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shammah_data.binomial import lower_bound, most_accepted, upper_bound
-from shammah_data.denial import denied
+from shammah_data.denial import denied, unheard
 from shammah_data.judge import WORD_SHARE, facts, judge
 from shammah_data.sequential import Audit, standing
 
@@ -46,8 +46,8 @@ def is_drawn(exchange_id: str, probability: float) -> bool:
 def agreement(teacher: str, local: str) -> tuple[bool, str]:
     """Whether a local answer agrees with the teacher's, and why not.
 
-    The local one must say what the teacher's says (see `judge`), or a part of it: all its numbers and names, no denial of what
-    the teacher says, and at least half of its words. The teacher may say more than was asked; a local answer that does was
+    The local one must say what the teacher's says (see `judge`), or a part of it: all its numbers and names, no denial that the
+    other does not share, and at least half of its words. The teacher may say more than was asked; a local answer that does was
     not taught.
     """
     verdict = judge(teacher, local)
@@ -58,6 +58,7 @@ def agreement(teacher: str, local: str) -> tuple[bool, str]:
         set(part.numbers) <= set(whole.numbers)
         and part.names <= whole.names
         and not denied(teacher, local)
+        and not unheard(teacher, local)
         and bool(part.words)
         and len(part.words & whole.words) >= WORD_SHARE * len(part.words)
     )

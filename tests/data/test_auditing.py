@@ -50,6 +50,11 @@ def test_who_is_drawn_seldom_is_drawn_often_too(one: uuid.UUID, a: float, b: flo
         ("The office opens at nine.", "The office opens at ten.", False),
         ("Run `git fetch`.", "Run `git pull`.", False),
         ("You can change it.", "You cannot change it.", False),
+        (
+            "Enter /good right after an answer; the rating is kept in the log.",
+            "Give /good right after an answer; it is then never trained on.",
+            False,
+        ),
     ],
 )
 def test_answers_agree_when_one_holds_the_facts_of_the_other(teacher: str, local: str, agree: bool) -> None:
