@@ -1,8 +1,10 @@
 """May two queries get the same answer? What must not differ between them, however alike they are. Knows text, no model.
 
-Every rule is symmetric and says nothing about two queries that share little: it finds contradictions, not likeness. Numbers,
-quoted strings, paths, options and the replaced word of two otherwise equal queries are found in any language; the lists of
-words (opposites, units, question words, words that ask without saying what) are English, and for another language say nothing.
+Every rule is symmetric and says nothing about two queries that share little: it finds contradictions, not likeness. Where each
+query says something else besides, a word in place of another, or a number, a place or a denial that only one of them has, is
+none: how alike the two are, and how likely the answer, weighs more then. Numbers, quoted strings, paths, options and the
+replaced word of two otherwise equal queries are found in any language; the lists of words (opposites, units, question words,
+words that ask without saying what) are English, and for another language say nothing.
 """
 
 import re
@@ -15,9 +17,9 @@ from typing import Literal
 
 from shammah_data.judge import facts, holds, normalize
 from shammah_data.opposites import CLASSES, FAILURES, ORDINALS, PHRASES, REQUESTS, SILENT, UNITS
-from shammah_data.words import NUMERALS
+from shammah_data.words import NUMERALS, negates
 
-Pairs = frozenset[tuple[str, str]]
+Pairs = frozenset[tuple[str, str, str]]
 Kind = Literal["number", "unit", "negation", "name", "opposite", "direction", "owner", "question", "slot"]
 
 # A character of a script without spaces is a word of its own.
@@ -34,6 +36,16 @@ _TO = frozenset(("to", "into", "onto", "towards", "toward"))
 _BETWEEN = frozenset("in as of for than vs versus".split())
 _BREAKS = _FROM | _TO | frozenset("by with via through on at when if because and or for using without before after".split())
 _WONT = re.compile(r"n't$")
+# "I can't find it" asks for it, and "I don't understand why" asks why.
+_LACK = re.compile(
+    r"\b(?:(?:ca|could|do|did)(?:n't|nt)|cannot|(?:can|could|do|did) not) (?:(?:really|quite|even|seem to) )?"
+    r"(find|know|understand|remember|recall|locate|figure)\b"
+)
+# "Don't the buses run?" turns around; "they don't run" does not.
+_TURNS = ("n't", "nt")
+_BEFORE_ACTOR = frozenset("the a an my our your his her their this that these those".split())
+# What nobody misses.
+_COURTESY = frozenset("a an the please thank thanks hi hello hey ok okay sir madam".split())
 # Words of a place in two otherwise equal queries: "new zealand".
 _LONGEST_FILLER = 3
 # A place that is reached "from" or "to" is named within so many words.
@@ -77,6 +89,7 @@ class Sense:
     asks: frozenset[str]
     negated: bool
     failures: frozenset[str]
+    denied: frozenset[str]
 
 
 def conflict(query: str, other: str) -> Conflict | None:
@@ -95,9 +108,9 @@ def sense(query: str) -> Sense:
     """Take a query apart; kept for the queries that were met last."""
     lower = normalize(query)
     found = facts(query)
-    words = tuple(_TOKEN.findall(lower))
+    words = tuple(_TOKEN.findall(_LACK.sub(r"\1", lower)))
     stems = tuple(NUMERALS.get(word) or stem(word) for word in words)
-    told = [(w, s) for w, s in zip(words, stems, strict=True) if not {w, s} & REQUESTS and w not in SILENT]
+    told = [(w, s) for w, s in zip(words, stems, strict=True) if not {w, s} & REQUESTS and w not in SILENT and not negates(w)]
     order = tuple(s for w, s in told if w[0].isalnum())
     text = f" {' '.join(words)} "
     classes = {value for w in words for value in CLASSES.get(w, ())}
@@ -121,8 +134,9 @@ def sense(query: str) -> Sense:
         targets,
         frozenset(_owned(words, stems)),
         frozenset(_asks(text)),
-        found.negated,
+        any(map(negates, words)),
         frozenset(s for w, s in zip(words, stems, strict=True) if w in FAILURES or s in FAILURES),
+        frozenset(_denied(words, stems)),
     )
 
 
@@ -144,24 +158,31 @@ def settled(query: str, answered: Sequence[str]) -> tuple[int | None, Conflict |
 
 
 def _numbers(a: Sense, b: Sense) -> Conflict | None:
-    if a.numbers == b.numbers:
+    """Two other numbers, or one that is all that the one query says more than the other.
+
+    Who tells besides that it was "12 hours ago" may ask what another asks in other words.
+    """
+    if a.numbers == b.numbers or (not (a.numbers and b.numbers) and _apart(a, b)):
         return None
     told = sorted((a.numbers - b.numbers) + (b.numbers - a.numbers))[0]
     return Conflict("number", f"the numbers differ: {told}")
 
 
 def _units(a: Sense, b: Sense) -> Conflict | None:
-    if a.units == b.units or not (a.units and b.units):
+    if a.units == b.units or not (a.units and b.units) or (not (a.numbers and b.numbers) and _apart(a, b)):
         return None
     return Conflict("unit", f"the units differ: {sorted(a.units ^ b.units)[0]}", _having(a, b, UNITS))
 
 
 def _negation(a: Sense, b: Sense) -> Conflict | None:
+    """What the one query denies and the other says; where both say the same otherwise, that one denies anything."""
     if a.negated == b.negated:
         return None
     # "It fails" says what "it does not work" says; a failure that both speak of makes no difference.
     plain, negated = (b, a) if a.negated else (a, b)
     if plain.failures - negated.failures:
+        return None
+    if _apart(a, b) and not negated.denied & plain.content:
         return None
     return Conflict("negation", "one of the two is negated")
 
@@ -169,10 +190,13 @@ def _negation(a: Sense, b: Sense) -> Conflict | None:
 def _names(a: Sense, b: Sense) -> Conflict | None:
     """A name of one that is nowhere in the other, where it may be spelled small.
 
-    A lone abbreviation may be what the other query says in whole words; two different ones are not.
+    A lone abbreviation may be what the other query says in whole words, and a lone name where someone happens to be; two
+    different ones are not.
     """
     mine, theirs = _unnamed(a, b), _unnamed(b, a)
     named = mine | theirs if mine and theirs else (mine - a.short) | (theirs - b.short)
+    if not (mine and theirs) and all(map(str.isalpha, named)) and _apart(a, b):
+        return None
     return Conflict("name", f"only one of the two names {min(named)}") if named else None
 
 
@@ -210,7 +234,8 @@ def _having(a: Sense, b: Sense, listed: Container[str]) -> frozenset[str]:
 
 def _direction(a: Sense, b: Sense) -> Conflict | None:
     turned = (a.origins - a.targets) & (b.targets - b.origins) | (a.targets - a.origins) & (b.origins - b.targets)
-    turned |= {x for x, y in a.pairs if (y, x) in b.pairs}
+    # "Files in the folder" and "the folder, for files": other words around make another sentence of it.
+    turned |= {x for how, x, y in a.pairs if (how, y, x) in b.pairs and not _apart(a, b)}
     if turned:
         return Conflict("direction", f"the other way round: {sorted(turned)[0]}", turned)
     # "x p y" and "y p x", the same words otherwise: who did it to whom.
@@ -238,14 +263,33 @@ def _questions(a: Sense, b: Sense) -> Conflict | None:
 
 
 def _slot(a: Sense, b: Sense) -> Conflict | None:
-    """Two queries that differ in one place, each with other words there."""
+    """Two queries that differ in one place, each with other words there, and are word for word the same elsewhere.
+
+    Who chooses other words around it as well ("can you remove my account", "how do I delete the account") may mean the same.
+    """
     mine, theirs = _without_typos(a.content - b.content, b.content - a.content)
     if not mine or not theirs:
         return None
-    same_elsewhere = len(mine) == len(theirs) == 1 and bool(a.content & b.content)
+    same_elsewhere = len(mine) == len(theirs) == 1 and bool(a.content & b.content) and _frame(a, b) == _frame(b, a)
     if same_elsewhere or _one_place(a.stems, b.stems):
         return Conflict("slot", f"{' '.join(sorted(mine))} is not {' '.join(sorted(theirs))}", mine)
     return None
+
+
+def _frame(a: Sense, b: Sense) -> list[str]:
+    """What a query says in the words of another one, in its order."""
+    own = a.content - b.content
+    return [s for w, s in zip(a.words, a.stems, strict=True) if s not in own and w not in _COURTESY]
+
+
+def _counts(stemmed: str) -> bool:
+    return stemmed.isdigit() or stemmed in _UNIT_STEMS
+
+
+def _apart(a: Sense, b: Sense) -> bool:
+    """Whether each of two queries says something else, besides numbers and units, that the other does not say."""
+    mine, theirs = _without_typos(a.content - b.content, b.content - a.content)
+    return not (all(map(_counts, mine)) or all(map(_counts, theirs)))
 
 
 def _one_place(a: Sequence[str], b: Sequence[str]) -> bool:
@@ -286,8 +330,8 @@ def _is_short(name: str, text: str) -> bool:
 
 
 def _roles(words: Sequence[str], stems: Sequence[str]) -> tuple[Pairs, frozenset[str], frozenset[str]]:
-    """Pairs (A, B) of "A to B" and "A in B", and the words that something goes from, and those that it goes to."""
-    pairs: set[tuple[str, str]] = set()
+    """Triples (to, A, B) of "A to B", (in, A, B) of "A in B" and the like; then what something goes from, what to."""
+    pairs: set[tuple[str, str, str]] = set()
     origins: set[str] = set()
     targets: set[str] = set()
     for at, word in enumerate(words):
@@ -295,7 +339,8 @@ def _roles(words: Sequence[str], stems: Sequence[str]) -> tuple[Pairs, frozenset
         if word in _FROM or word in _TO:
             (origins if word in _FROM else targets).update(behind)
         if word in _TO or word in _BETWEEN:
-            pairs.update((x, y) for x in _content(words, stems, range(at - 1, -1, -1)) for y in behind if x != y)
+            before = _content(words, stems, range(at - 1, -1, -1))
+            pairs.update(("to" if word in _TO else word, x, y) for x in before for y in behind if x != y)
     return frozenset(pairs), frozenset(origins), frozenset(targets)
 
 
@@ -307,6 +352,15 @@ def _content(words: Sequence[str], stems: Sequence[str], places: Sequence[int]) 
         if words[place] not in SILENT and words[place] not in REQUESTS and words[place].isalnum():
             found.append(stems[place])
     return found
+
+
+def _denied(words: Sequence[str], stems: Sequence[str]) -> Iterable[str]:
+    """What a negation stands before; in a question ("doesn't the printer print") that is what follows the one who acts."""
+    for at, word in enumerate(words):
+        if negates(word):
+            behind = _content(words, stems, range(at + 1, len(words)))
+            turned = word.endswith(_TURNS) and words[at + 1 : at + 2] and words[at + 1] in _BEFORE_ACTOR
+            yield from behind[1:] if turned else behind
 
 
 def _owned(words: Sequence[str], stems: Sequence[str]) -> Iterable[tuple[str, str]]:
@@ -345,3 +399,6 @@ def stem(word: str) -> str:
                 word = word[:-1]
             break
     return word[:-1] if len(word) > 3 and word.endswith("e") else word
+
+
+_UNIT_STEMS = frozenset(map(stem, (*UNITS, "ago")))

@@ -2,7 +2,12 @@
 
 import unicodedata
 
-_NEGATIONS = frozenset("no not never none nothing nobody cannot without neither nor".split())
+_NEGATIONS = frozenset(
+    (
+        "no not never none nothing nobody cannot without neither nor cant dont didnt doesnt isnt arent wasnt werent havent "
+        "hasnt hadnt couldnt wouldnt shouldnt wont"
+    ).split()
+)
 STOP = frozenset(
     (
         "a an the is are was were be been am do does did to of in on at for from by with and or it its this that "

@@ -63,6 +63,16 @@ DIFFERENT = [
     ("slot", "Wie öffne ich das Konto?", "Wie schließe ich das Konto?"),
     ("slot", "東京の時間", "北京の時間"),
     ("name", "¿Qué hora es en Lima?", "¿Qué hora es en Quito?"),
+    # Other words around it do not make another number, name or direction of it.
+    ("number", "which files are older than 7 days", "list what nobody has changed for 30 days"),
+    ("number", "set an alarm for 7", "set an alarm"),
+    ("name", "Is the road to Norway open?", "Is the road open?"),
+    ("name", "delete all files like *.mp3 in the folder", "remove the text files below here"),
+    ("direction", "move my money from savings to checking", "can checking cash go to savings please"),
+    ("negation", "it dont print", "it does print"),
+    ("negation", "search the folder for files that are not readable", "all readable files below this directory"),
+    ("negation", "why doesn't my printer print in colour", "does it print photos in colour"),
+    ("slot", "what is the timezone in japan", "please what is the timezone in chile"),
 ]
 # Two ways of asking for one thing.
 SAME = [
@@ -78,6 +88,15 @@ SAME = [
     ("The transfer fails", "The transfer does not go through"),
     ("a train from Rome to Milan", "I want to go by train to Milan from Rome"),
     ("my tires should be changed when", "when should my tires be changed"),
+    # More than one thing differs: a word in place of another, a time, a place or a denial among them need not matter.
+    ("Can you remove my account please?", "I am trying to delete my account."),
+    ("Does it cost extra to exchange currencies?", "Is there an extra fee to exchange currencies?"),
+    ("I made a transfer 12 hours ago. Why is it still pending?", "How long do transfers take, mine just says pending?"),
+    ("i can't find my w-2", "what is the process for obtaining a copy of a form W-2"),
+    ("I am on holiday in Spain and lost the card", "How do I replace a card that was stolen?"),
+    ("Find regular files in the current directory", "Search the current directory for regular files, recursively"),
+    ("dont understand why the transfer failed", "My transfer failed, why?"),
+    ("My card hasn't come", "How long does delivery of a card take?"),
 ]
 
 
