@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -227,6 +228,25 @@ def test_of_few_phrasings_not_a_third_is_held_out() -> None:
     dataset = build_dataset(log_of(100, wordings=3), 0)
     of_trained = len({example.group for example in dataset.train})
     assert 0.25 * of_trained < len(dataset.heldout_phrasings) < 0.65 * of_trained
+
+
+@pytest.mark.parametrize(("audited", "held_out"), [(0, 3), (2, 3), (4, 4), (9, 5)])
+def test_audited_queries_are_held_out_first_up_to_half_of_a_group(audited: int, held_out: int) -> None:
+    asked = [f"{topic(700 + n)} {topic(800 + n)}?" for n in range(10)]
+    rows = [row(query, "The one answer.") | {"source": "audit" if n < audited else "serve"} for n, query in enumerate(asked)]
+    dataset = build_dataset(rows, 0)
+    found = {example.query for example in dataset.heldout_phrasings}
+    assert len(found) == held_out
+    assert len(found & set(asked[:audited])) == min(audited, held_out)
+    assert len(dataset.train) == 10 - held_out
+
+
+def test_an_audited_query_that_was_asked_before_counts_as_audited() -> None:
+    asked = [f"{topic(700 + n)} {topic(800 + n)}?" for n in range(10)]
+    rows = [row(query, "The one answer.") | {"source": "serve", "id": f"first/{query}"} for query in asked]
+    again = [row(query, "The one answer.") | {"source": "audit"} for query in asked[:4]]
+    dataset = build_dataset([*again, *rows], 0)
+    assert {example.query for example in dataset.heldout_phrasings} == set(asked[:4])
 
 
 def test_rare_questions_are_held_out_whole_before_frequent_ones() -> None:

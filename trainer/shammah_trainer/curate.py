@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from shammah_data.audit_queries import SOURCE as AUDIT
 from shammah_data.exchange import Message
 from shammah_data.judge import normalize
 from shammah_data.log import context_of
@@ -32,7 +33,8 @@ _FILLER = frozenset("please kindly the an hello hi hey thanks thank just".split(
 class Kept:
     """One exchange to learn from. `given` is the answer as logged, `target` the wording that stands for it.
 
-    `question` numbers what is asked, and the split goes by it; `answer` numbers what is said, in whatever words.
+    `question` numbers what is asked, and the split goes by it; `answer` numbers what is said, in whatever words. `audited`: it
+    was answered locally, and the teacher was asked as well.
     """
 
     id: str
@@ -43,6 +45,7 @@ class Kept:
     weight: float
     question: int = 0
     answer: int = 0
+    audited: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ class _Row:
     turns: tuple[Message, ...]
     weight: float
     rank: float
+    audited: bool
 
 
 def curate(rows: Sequence[dict[str, Any]], likeness: Likeness) -> Curated:
@@ -87,7 +91,17 @@ def curate(rows: Sequence[dict[str, Any]], likeness: Likeness) -> Curated:
     targets = _targets(usable, answers)
     questions = _questions(answers, twins, related)
     kept = tuple(
-        Kept(row.id, row.query, row.given, _target(row, targets[answer]), row.turns, row.weight, questions.root(n), answer)
+        Kept(
+            row.id,
+            row.query,
+            row.given,
+            _target(row, targets[answer]),
+            row.turns,
+            row.weight,
+            questions.root(n),
+            answer,
+            row.audited,
+        )
         for n, (row, answer) in enumerate(zip(usable, answers, strict=True))
     )
     reworded = sum(normalize(one.given) != normalize(one.target) for one in kept)
@@ -111,7 +125,9 @@ def _usable(rows: Sequence[dict[str, Any]], excluded: Counter[str]) -> list[_Row
             corrected = row.get("rating") == "bad"
             rank = 1000.0 if corrected else float(row["weight"]) if row.get("rating") == "good" else 0.0
             weight = float(row["weight"])
-            usable.append(_Row(str(row["id"]), row["query"], row["target"], row["context"], context_of(row), weight, rank))
+            audited = row.get("source") == AUDIT
+            texts = row["query"], row["target"], row["context"]
+            usable.append(_Row(str(row["id"]), *texts, context_of(row), weight, rank, audited))
     return usable
 
 
@@ -191,7 +207,8 @@ def _without_twins(
 def _merged(newer: _Row, older: _Row) -> _Row:
     """The newer of two that say the same; it has the better rating, and the wording that got it."""
     given = older.given if older.rank > newer.rank else newer.given
-    return replace(newer, given=given, weight=max(newer.weight, older.weight), rank=max(newer.rank, older.rank))
+    weight, rank, audited = max(newer.weight, older.weight), max(newer.rank, older.rank), newer.audited or older.audited
+    return replace(newer, given=given, weight=weight, rank=rank, audited=audited)
 
 
 def _targets(rows: Sequence[_Row], answers: Sequence[int]) -> dict[int, str]:

@@ -7,7 +7,7 @@ are other phrasings of trained groups (is it answered right?) and whole groups (
 import hashlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,6 +22,8 @@ PHRASING_SHARE = 0.25
 GROUP_SHARE = 0.08
 MOST_PHRASINGS = 150
 MOST_GROUP_EXAMPLES = 80
+# What was answered locally and audited is held out first, up to this share of a group: it comes as users ask.
+AUDITED_SHARE = 0.5
 # A group must keep at least two phrasings to learn from before one is held out.
 LEAST_PHRASINGS = 3
 # A group below this size gives one phrasing by chance, and fewer, so that of few phrasings not a third is lost.
@@ -96,17 +98,19 @@ def build_dataset(
 ) -> Dataset:
     """Curate and split the rows of a snapshot (see `shammah_data.log.read_snapshot`).
 
-    Deterministic: which rows are held out depends on their text and `seed` only, so that a growing log keeps its held-out
-    rows from night to night as far as its groups do. `left_out` counts by reason what the snapshot did not take.
+    Deterministic: which rows are held out depends on their text, on whether they were audited and on `seed` only, so that a
+    growing log keeps its held-out rows from night to night as far as its groups do. `left_out` counts by reason what the
+    snapshot did not take.
     """
     curated = curate(rows, likeness)
     members: dict[int, dict[int, list[Example]]] = defaultdict(lambda: defaultdict(list))
+    audited = {curated.twins.root(n) for n, one in enumerate(curated.kept) if one.audited}
     for n, one in enumerate(curated.kept):
         given = one.given if one.given != one.target else None
         example = Example(one.id, one.query, one.target, one.context, one.weight, one.question, given)
         members[one.question][curated.twins.root(n)].append(example)
     whole = _whole_groups(members, len(curated.kept), seed)
-    phrasings = _phrasings({group: twins for group, twins in members.items() if group not in whole}, seed)
+    phrasings = _phrasings({group: twins for group, twins in members.items() if group not in whole}, audited, seed)
     parts: dict[str, list[Example]] = {"train": [], "phrasing": [], "group": []}
     for group, twins in members.items():
         for twin, examples in twins.items():
@@ -141,8 +145,8 @@ def _whole_groups(members: Mapping[int, Twins], examples: int, seed: int) -> set
     return chosen
 
 
-def _phrasings(members: Mapping[int, Twins], seed: int) -> set[tuple[int, int]]:
-    """(group, twins) of the phrasings held out of trained groups."""
+def _phrasings(members: Mapping[int, Twins], audited: Container[int], seed: int) -> set[tuple[int, int]]:
+    """(group, twins) of the phrasings held out of trained groups, the `audited` twins first."""
     chosen: set[tuple[int, int]] = set()
     more: list[tuple[int, int, tuple[int, int]]] = []
     for place, group in enumerate(sorted(members, key=lambda group: _first(seed, "phrasings", members[group]))):
@@ -151,9 +155,10 @@ def _phrasings(members: Mapping[int, Twins], seed: int) -> set[tuple[int, int]]:
         free = [twin for twin, examples in twins.items() if not any(example.context for example in examples)]
         if len(twins) < LEAST_PHRASINGS or len(chosen) >= MOST_PHRASINGS:
             continue
-        free.sort(key=lambda twin: _order(seed, "phrasing", twins[twin]))
+        free.sort(key=lambda twin: (twin not in audited, _order(seed, "phrasing", twins[twin])))
         by_chance = int(_SMALL_SHARE * len(twins) + hashlib.sha256(_first(seed, "chance", twins)).digest()[0] / 256)
         kept_back = by_chance if len(twins) < _SMALL else round(PHRASING_SHARE * len(twins))
+        kept_back = max(kept_back, min(sum(twin in audited for twin in free), int(AUDITED_SHARE * len(twins))))
         chosen |= {(group, twin) for twin in free[:kept_back]}
         more += [(n, place, (group, twin)) for n, twin in enumerate(free[: len(twins) // 3]) if n >= kept_back]
     # One more of each group before a second of any.
