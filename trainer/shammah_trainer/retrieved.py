@@ -32,7 +32,7 @@ from shammah_runtime.engine.evidence import (
     likelihood,
     sure,
 )
-from shammah_trainer.calibrate import CERTAIN, NOTHING, PROBABLE
+from shammah_trainer.calibrate import CERTAIN, NOTHING
 from shammah_trainer.dataset import Dataset, Example
 from shammah_trainer.earlier import Earlier
 from shammah_trainer.evaluate import Kind
@@ -46,6 +46,9 @@ _PRIOR = Prior(
     intercept=-8.0,
 )
 _FOLDS = 10
+# How often a threshold that is not certified may be worse than promised. Stricter than for the model's own answers: these are
+# tried on what it is not sure of, and a question that was never logged has near neighbours all the same.
+_PROBABLE = 0.25
 # However well it did on what was held out, an answer that is more likely wrong than right is not given.
 _LEAST_THRESHOLD = 0.5
 # Answers, the newest, whose likelihood after no question is measured at night; of others it is when they are first needed.
@@ -186,10 +189,10 @@ def fit_evidence(
 
     An earlier answer is only tried where the model's own is not given (`given`, see `build_index`), and those are the harder
     questions: the threshold is chosen on them, for the precision of what is given there. The rule is that of the model's own
-    answers (`shammah_trainer.calibrate`): on out-of-fold chances, whose folds do not divide a group, the most answers whose
-    precision is at least the target with 95% confidence; failing that, as likely as not; failing that, the surer half of the
-    answers surer than every wrong one. `others`: `given` for each target of the ladder, whose thresholds are chosen alike; at
-    a higher target more questions are left, and easier ones.
+    answers (`shammah_trainer.calibrate`), only stricter while there are few labels: on out-of-fold chances, whose folds do not
+    divide a group, the most answers whose precision is at least the target with 95% confidence; failing that, with 75%; failing
+    that, the surer half of the answers surer than every wrong one. `others`: `given` for each target of the ladder, whose
+    thresholds are chosen alike; at a higher target more questions are left, and easier ones.
     """
     weights, intercept = fit(lookups)
     apart: list[list[tuple[float, bool]]] = [[] for _ in lookups]
@@ -241,7 +244,7 @@ def _evidence(weights: dict[str, float], intercept: float, target: float) -> Evi
 def _accepted(scored: Sequence[Sequence[tuple[float, bool]]], target: float) -> tuple[int, int, bool]:
     """How many answers are given, how many of them are right, and whether the bound holds at the higher confidence."""
     steps = [given for _, given in _steps(scored)]
-    for error in (CERTAIN, PROBABLE):
+    for error in (CERTAIN, _PROBABLE):
         good = [given for given in steps if lower_bound(sum(given), len(given), error) >= target]
         if good:
             return len(good[-1]), sum(good[-1]), error == CERTAIN
