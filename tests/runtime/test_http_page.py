@@ -19,6 +19,7 @@ from fakes.versions import QUESTION, TAUGHT, TAUGHT_ANSWER, Tiny
 from shammah_data.exchange import Attempt, Exchange, RunRecord
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
+from shammah_data.verdicts import Verdict, note
 from shammah_runtime.http.browsers import SECONDS, Browsers
 
 Serving = Callable[..., Listening]
@@ -332,6 +333,17 @@ def test_what_is_damaged_is_told_and_the_rest_is_shown(visitor: Visitor, home: H
     assert "pointer.json: cannot be read" in page.text
     assert one.query in page.text
     assert visitor.get(f"/exchanges/{one.id}").status == 200
+
+
+def test_how_trials_ended_is_told(visitor: Visitor, home: Home, tiny: Tiny) -> None:
+    tiny.publish(home)
+    assert "Trials that ended" not in visitor.page().text
+    for n, action in enumerate(("promote", "rollback")):
+        verdict = Verdict(action, f"2026-01-0{n + 1}T03:00:00+00:00", "6 of 41 <audited> answers were wrong")  # type: ignore[arg-type]
+        note(home.models, f"v000{n + 1}", verdict, ["v0001", "v0002"])
+    text = visitor.page().text
+    last, first = "v0002 was rolled back on 2026-01-02T03:00: 6 of 41 <audited> answers were wrong", "v0001 was promoted on"
+    assert text.index("Trials that ended") < text.index(last) < text.index(first)
 
 
 # -- rating -----------------------------------------------------------------------------------------------------------

@@ -23,11 +23,13 @@ from shammah_data.served import ANSWERERS, DAYS, LOCAL, WEEK, Served, asked, ser
 from shammah_data.session import Session
 from shammah_data.store import ModelStore, Pointer
 from shammah_data.targets import held_to
+from shammah_data.verdicts import Verdict, verdicts
 
 READ_SECONDS = 2.0
 MOST_RECENT = 10
 _MOST_RUNS = 60
 _MOST_VERSIONS = 8
+_MOST_ENDED = 4
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Known:
     """Everything that the page is made from; `served` is None while there is no log, or (`problem`) it cannot be read.
 
     `versions`: newest first, each with its manifest, or what is wrong with it. `target`: the precision wanted of them, 0 for
-    each one's own.
+    each one's own. `ended`: how the trials of versions that are still here ended, the last first.
     """
 
     served: Served | None
@@ -47,6 +49,7 @@ class Known:
     raised: dict[str, float]
     now: datetime
     target: float = 0.0
+    ended: Sequence[tuple[str, Verdict]] = ()
 
 
 def gather(home: Home, log: ExchangeLog, now: datetime, target: float = 0.0) -> Known:
@@ -77,7 +80,8 @@ def gather(home: Home, log: ExchangeLog, now: datetime, target: float = 0.0) -> 
         runs = past_runs(home, log, _MOST_RUNS)
     except LogError as error:
         problems.append(str(error))
-    return Known(found, recent, "; ".join(problems), runs, pointer, versions, raised, now, target)
+    trials = sorted(verdicts(home.models).items(), key=lambda one: one[1].at, reverse=True)
+    return Known(found, recent, "; ".join(problems), runs, pointer, versions, raised, now, target, trials)
 
 
 def parts(known: Known) -> dict[str, Any]:
@@ -91,6 +95,7 @@ def parts(known: Known) -> dict[str, Any]:
         "learning": learning_curve(known.runs),
         "champion": known.pointer.champion,
         "roll_out": _roll_out(known),
+        "ended": [f"{name} was {verdict.told}" for name, verdict in known.ended[:_MOST_ENDED]],
         "versions": _versions(known),
         "last_run": known.runs[0] if known.runs else None,
         "nothing_asked": _nothing_asked(known.served),
