@@ -25,6 +25,7 @@ _WORD = re.compile(r"[^\W\d_]+", re.UNICODE)
 _COUNTED = "cases choices kinds methods options points possibilities reasons steps things ways"
 _NUMERAL = "|".join(NUMERALS)
 _COUNTING = re.compile(rf"\ball (?:{_NUMERAL})\b|\b(?:{_NUMERAL}) (?:[a-z]+ )?(?:{'|'.join(_COUNTED.split())})\b")
+_TWO = ("both", "either", "twice", "double", "pair")
 _ABBREVIATIONS = frozenset(("e.g", "i.e", "etc"))
 WORD_SHARE = 0.5
 # Where so many numbers and names agree, fewer words need do.
@@ -106,10 +107,10 @@ def judge(reference: str, answer: str) -> Verdict:
     if normalize(reference) == normalize(answer):
         return Verdict(True, "the same text")
     wanted, given = facts(reference), facts(answer)
-    text = normalize(answer)
-    if missing := _unsaid(wanted, given, text):
+    text, wanted_text = normalize(answer), normalize(reference)
+    if missing := _unsaid(wanted, wanted_text, given, text):
         return Verdict(False, f"missing number {missing[0]}")
-    if extra := _unsaid(given, wanted, normalize(reference)):
+    if extra := _unsaid(given, text, wanted, wanted_text):
         return Verdict(False, f"other number {extra[0]}")
     if missing_names := sorted(name for name in wanted.names - given.names if not holds(text, name)):
         return Verdict(False, f"missing name {missing_names[0]}")
@@ -144,9 +145,17 @@ def same_facts(one: str, other: str) -> bool:
     return common >= _COMMON and not same_form and (bool(judge(one, other)) or bool(judge(other, one)))
 
 
-def _unsaid(wanted: Facts, given: Facts, text: str) -> list[str]:
-    """The numbers that a text, normalized, does not state; "one" may be a number or not."""
-    return sorted(n for n in set(wanted.numbers) - set(given.numbers) if n != "1" or not holds(text, "one"))
+def _unsaid(wanted: Facts, source: str, given: Facts, text: str) -> list[str]:
+    """The numbers of a text, `source`, that another one does not state; both normalized.
+
+    "One" may be a number or not, and "two entries" may be "both".
+    """
+    missing = set(wanted.numbers) - set(given.numbers)
+    if "1" in missing and holds(text, "one"):
+        missing.remove("1")
+    if "2" in missing and not holds(source, "2") and any(holds(text, word) for word in _TWO):
+        missing.remove("2")
+    return sorted(missing)
 
 
 def holds(text: str, name: str) -> bool:

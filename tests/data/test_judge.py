@@ -37,6 +37,17 @@ from shammah_data.judge import facts, judge, normalize, same_facts
         ("Charging a card at home is free of fees.", "A card is charged at home, and no fees are due."),
         ("If the tax form does not come by mail, call the office.", "Missing the tax form? Call the office, or ask by mail."),
         ("Pets I have: none. I would choose a cat.", "I have no pets, but I would choose a cat."),
+        (
+            "Cards by Visa, in GBP. No American Express or Maestro.",
+            "Visa cards in GBP. American Express and Maestro are not taken.",
+        ),
+        ("Two equal entries are one payment and a hold.", "Are both entries equal? One is the payment, and one a hold."),
+        ("I'm sorry that your refund has not come. It takes 5 days.", "A refund takes 5 days to come."),
+        ("Don't open new accounts, keep old ones open.", "Avoid opening new accounts. Keep old accounts open."),
+        (
+            "If it takes longer than 5 days, ask the shop for help.",
+            "It takes 5 days. If those have gone by and there is still nothing, ask the shop for help.",
+        ),
     ],
 )
 def test_the_same_facts_in_other_words_are_right(reference: str, answer: str) -> None:
