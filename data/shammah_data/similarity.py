@@ -7,6 +7,7 @@ Queries are compared by the cosine of their words' character 3- and 4-grams, wei
 import math
 import re
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 
 from shammah_data.judge import normalize
 
@@ -46,6 +47,12 @@ class Support:
         identities = list(self._by_answer.get(normalize(answer), ()))[-_MOST_COMPARED:]
         mine = self._weighted(query)
         return max((_cosine(mine, self._weighted(self._entries[identity][0])) for identity in identities), default=0.0)
+
+    def alike(self, query: str, identities: Iterable[str]) -> float:
+        """The similarity, from 0 to 1, of the query to the nearest one among these entries; 0 without any that is known."""
+        mine = self._weighted(query)
+        known = (self._entries[identity][0] for identity in identities if identity in self._entries)
+        return max((_cosine(mine, self._weighted(other)) for other in known), default=0.0)
 
     def _weighted(self, query: str) -> dict[str, float]:
         total = 1 + len(self._entries)

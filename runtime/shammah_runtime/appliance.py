@@ -119,6 +119,7 @@ class Appliance:
             settings.routing.local_seconds,
             self.target,
             serve.commit_early,
+            self._verified.most,
         )
         neural: LocalTier = Courteous(_Looked(self._neural, self._verified, self._filled), self._courtesy)
         verified: LocalTier = Courteous(_Filled(self._verified, self._filled), self._courtesy)

@@ -151,6 +151,11 @@ class LearnedIndex:
         with self._lock:
             return self._support.of(query, answer)
 
+    def alike(self, query: str, identities: Iterable[str]) -> float:
+        """How alike, by its words, the likest of these known queries is, from 0 to 1."""
+        with self._lock:
+            return self._support.alike(query, identities)
+
     def forget_answer(self, query: str, answer: str) -> None:
         """Forget the exchange that led to an answer that was rated bad, if one did."""
         with self._lock:

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TypeVar
 
 from shammah_data.errors import ShammahError
@@ -11,7 +11,7 @@ from shammah_data.guard import Guard
 from shammah_data.manifest import Calibration
 from shammah_data.targets import beyond, held_to, shown_early
 from shammah_runtime.committing import Commitment
-from shammah_runtime.engine.backing import Backing
+from shammah_runtime.engine.backing import FULL, Backing
 from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_runtime.engine.confidence import ceiling, confidence, features
 from shammah_runtime.engine.decoder import Decoder, Generated
@@ -43,8 +43,9 @@ class NeuralTier:
         seconds: float = 0.0,
         target: float = 0.0,
         commit_early: bool = False,
+        most: Callable[[str], Backing] = lambda _: FULL,
     ) -> None:
-        """`backing(query, answer)`: what earlier exchanges say for an answer.
+        """`backing(query, answer)`: what earlier exchanges say for an answer; `most(query)`: what they can say for any.
 
         `likely(query)`: answers that the model may well give, the best first. They make it faster and change nothing.
         `against(query, answer)`: why an answer must not be given however sure the model is, or None.
@@ -60,6 +61,7 @@ class NeuralTier:
         self._seconds = seconds
         self._target = target
         self._commit_early = commit_early
+        self._most = most
         self.decoding = decoding
 
     def propose(self, query: Query) -> Proposal:
@@ -92,6 +94,12 @@ class NeuralTier:
         decoding = query.decoding or self.decoding
         budget = answer_budget(model, decoding.max_tokens)
         decoding = replace(decoding, max_tokens=budget)
+        most = self._most(query.text)
+        best = confidence(calibration, ceiling((), budget, most))
+        if best < calibration.threshold <= 1.0:
+            told = f"confidence at most {best:.2f}, whatever the answer"
+            backed = ", ".join(f"{name} {value:.2f}" for name, value in asdict(most).items())
+            return declined("neural", f"{told} ({backed}), below {calibration.threshold:.2f}", best, calibration.threshold)
         stop = Deadline(query.stop, self._seconds) if self._seconds else query.stop
         seen: list[float] = []
         try:
@@ -118,7 +126,7 @@ class NeuralTier:
                     decoding,
                     on_text=commitment.text,
                     on_token=note,
-                    cancelled=lambda: _hopeless(seen, calibration, budget),
+                    cancelled=lambda: _hopeless(seen, calibration, budget, most),
                     answers=drafts,
                 ),
                 stop,
@@ -258,6 +266,6 @@ def interruptible(
     return outcome[0]
 
 
-def _hopeless(logprobs: list[float], calibration: Calibration, budget: int) -> bool:
+def _hopeless(logprobs: list[float], calibration: Calibration, budget: int, most: Backing) -> bool:
     """Whether the threshold is out of reach even if every token to come were certain; a beam search tells of none before."""
-    return bool(logprobs) and confidence(calibration, ceiling(logprobs, budget)) < calibration.threshold
+    return bool(logprobs) and confidence(calibration, ceiling(logprobs, budget, most)) < calibration.threshold

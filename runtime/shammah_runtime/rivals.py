@@ -79,6 +79,7 @@ class Rivals:
             self._guard,
             self._seconds,
             self._target,
+            most=verified.most,
         )
         with self._courtesy.spare() as stop:
             if stop is None:

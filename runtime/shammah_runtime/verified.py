@@ -15,7 +15,7 @@ from shammah_data.judge import facts, normalize, same_facts
 from shammah_data.manifest import Evidence
 from shammah_data.targets import beyond, held_to
 from shammah_data.trust import Record, shift
-from shammah_runtime.engine.backing import Neighbour
+from shammah_runtime.engine.backing import Backing, Neighbour, at_most
 from shammah_runtime.engine.evidence import Candidate, answer_ids, candidates, features, likelihood, sure
 from shammah_runtime.engine.model import Memory, Model
 from shammah_runtime.followup import depends_on_context
@@ -109,6 +109,11 @@ class VerifiedTier:
         asked, near = self._neighbours
         return near if asked == text else []
 
+    def most(self, text: str) -> Backing:
+        """The most that can back any answer to a query that was tried last."""
+        near = self.neighbours(text)
+        return at_most(near, self._index.alike(text, [one.id for one in near]))
+
     def against(self, text: str, answer: str) -> str | None:
         """What speaks against this answer of the model to a query that was tried last; None where nothing does.
 
@@ -165,26 +170,30 @@ class VerifiedTier:
 
     def _weigh(self, query: Query, model: Model, memory: Memory, evidence: Evidence, candidate: Candidate) -> _Weighed:
         """How sure one can be of a candidate. The prompt is read once for all of them, and for the neural tier after them."""
-        prompt = read_prompt(model, query, self._most_tokens())
-        ids = answer_ids(model.decoder.tokenizer.answer(candidate.answer, model.decoder.stop_ids))
-        logprobs = interruptible(model.decoder, lambda: model.decoder.score(prompt.ids, [ids])[0], query.stop)
+        nearest = candidate.agreeing or candidate.nearest
+        near = (
+            f"the answer to {nearest.query[:60]!r}: similarity {nearest.similarity:.2f}, {candidate.gap:+.2f} to another answer"
+        )
         night = self._retrieval.brought(memory, candidate.answer)
         prior = night.prior.get(model.graph.path) if night else None
-        if prior is None:
-            prior = self._prior(model, candidate.answer, ids)
         record = self._index.record(
             candidate.answer, model.manifest.version, Record(night.right, night.wrong) if night else Record()
         )
-        log_odds = likelihood(evidence, features(candidate, logprobs, prior))
-        log_odds += shift((evidence.prior_right, evidence.prior_wrong), record)
-        nearest = candidate.agreeing or candidate.nearest
-        told = (
-            f"confidence {sure(log_odds):.2f} in the answer to {nearest.query[:60]!r}: similarity {nearest.similarity:.2f}, "
-            f"{candidate.gap:+.2f} to another answer, likelihood {sum(logprobs) / len(logprobs):.2f}"
-        )
-        if record != Record():
-            told += f", right {record.right:g} and wrong {record.wrong:g} times before"
-        return _Weighed(candidate, sure(log_odds), told)
+        before = f", right {record.right:g} and wrong {record.wrong:g} times before" if record != Record() else ""
+        shifted = shift((evidence.prior_right, evidence.prior_wrong), record)
+        if prior is not None:
+            # As if the model found each of its tokens certain: where that does not do, the model need not be asked.
+            best = sure(likelihood(evidence, features(candidate, (0.0,), prior)) + shifted)
+            if best < evidence.threshold:
+                return _Weighed(candidate, best, f"confidence at most {best:.2f} in {near}{before}")
+        prompt = read_prompt(model, query, self._most_tokens())
+        ids = answer_ids(model.decoder.tokenizer.answer(candidate.answer, model.decoder.stop_ids))
+        logprobs = interruptible(model.decoder, lambda: model.decoder.score(prompt.ids, [ids])[0], query.stop)
+        if prior is None:
+            prior = self._prior(model, candidate.answer, ids)
+        log_odds = likelihood(evidence, features(candidate, logprobs, prior)) + shifted
+        told = f"confidence {sure(log_odds):.2f} in {near}, likelihood {sum(logprobs) / len(logprobs):.2f}"
+        return _Weighed(candidate, sure(log_odds), f"{told}{before}")
 
     def _prior(self, model: Model, answer: str, ids: list[int]) -> float:
         key = f"{model.manifest.version}/{model.graph.path}", normalize(answer)

@@ -35,9 +35,25 @@ class Backing:
     gap: float = -1.0
 
 
+# What may back an answer where nothing is known of the query.
+FULL = Backing(1.0, 1.0, 1.0)
+
+
 def followed(ids: Sequence[int], drafts: Sequence[tuple[str, Sequence[int]]]) -> str | None:
     """The first of the earlier answers, (text, ids), that begins as the model's own does; None where that goes its own way."""
     return next((text for text, draft in drafts if tuple(draft[: len(ids)]) == tuple(ids)), None)
+
+
+def at_most(neighbours: Sequence[Neighbour], alike: float) -> Backing:
+    """The most that can back any answer to a query with these neighbours, the nearest first.
+
+    `alike`: how alike, by its words, the likest of them is. An answer that none of them got may have more support than that,
+    which its distance from them outweighs.
+    """
+    if not neighbours:
+        return FULL
+    near = max(0.0, neighbours[0].similarity)
+    return Backing(alike, near, near - min(0.0, neighbours[-1].similarity))
 
 
 def backing(query: str, answer: str, neighbours: Sequence[Neighbour], support: float) -> Backing:

@@ -9,14 +9,13 @@ from dataclasses import asdict
 
 from shammah_data.errors import ArtifactError
 from shammah_data.manifest import Calibration, Early
-from shammah_runtime.engine.backing import Backing
+from shammah_runtime.engine.backing import FULL, Backing
 
 _OPENING = 4
 # Below this a token is as good as impossible, and no more can be learned from how impossible it is.
 LOWEST = -20.0
 
 Features = dict[str, float]
-_FULL = Backing(1.0, 1.0, 1.0)
 # Of the token log-probabilities, in nats: their mean, the most doubtful one, and the mean of the first ones, where a model
 # decides which answer it gives.
 # support, near, gap: see Backing.
@@ -36,9 +35,17 @@ def features(logprobs: Sequence[float], backed: Backing) -> Features:
     return own | asdict(backed)
 
 
-def ceiling(logprobs: Sequence[float], budget: int) -> Features:
-    """The best that `features` can still become when every further token up to `budget` is certain."""
-    return {**features(logprobs, _FULL), "mean": sum(logprobs) / budget, "opening": sum(logprobs[:_OPENING]) / _OPENING}
+def ceiling(logprobs: Sequence[float], budget: int, most: Backing = FULL) -> Features:
+    """The best that `features` can still become when every further token up to `budget` is certain.
+
+    `most`: what may back the answer at most.
+    """
+    own = {
+        "mean": sum(logprobs) / budget,
+        "least": min(logprobs, default=0.0),
+        "opening": sum(logprobs[:_OPENING]) / _OPENING,
+    }
+    return own | asdict(most)
 
 
 def confidence(calibration: Calibration | Early, found: Features) -> float:
