@@ -32,6 +32,7 @@ from serving import Serving, Shown
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_data.settings import Settings
+from shammah_data.store import ModelStore
 
 DRAWS = 1000
 # What is measured, and where its figures are in those of a night.
@@ -59,6 +60,7 @@ def main() -> int:
     parser.add_argument("--early", action="store_true", help="also let every answer stream, and tell what is shown early")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure and every answer there")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the home of each night there")
+    parser.add_argument("--homes", type=Path, metavar="DIR", help="ask the versions that --keep left there, and train none")
     given = parser.parse_args()
     if lacking := streams.missing(given.data, (*streams.FILES, streams.OUTSIDE)):
         parser.error(lacking)
@@ -70,7 +72,7 @@ def main() -> int:
     nights = []
     for seed in given.seeds:
         for events in given.milestones:
-            found = night(given, seed, events, changed)
+            found = ask_again(given, seed, events) if given.homes else night(given, seed, events, changed)
             nights.append(found)
             tell(found)
             if given.json:
@@ -122,13 +124,34 @@ def night(given: argparse.Namespace, seed: int, events: int, settings: Settings)
             "run": result.figures,
         }
         if result.status == "published":
-            alone, whole, shown = _ask(home, questions, given.threads, given.early)
-            found["early"] = early_figures(shown)
-            found |= figures(alone, DRAWS, seed) | {"answers": rows(alone)}
-            found["cascade"] = figures(whole, DRAWS, seed) | {"answers": rows(whole)}
+            found |= _figures(home, questions, given, seed)
         if given.keep:
             shutil.copytree(home.root, given.keep / f"seed-{seed}-events-{events}", dirs_exist_ok=True)
     return found
+
+
+def ask_again(given: argparse.Namespace, seed: int, events: int) -> dict[str, Any]:
+    """What the version in a home that was kept answers today."""
+    home = Home(given.homes / f"seed-{seed}-events-{events}")
+    with tempfile.TemporaryDirectory(prefix="shammah-night-") as folder:
+        stream = streams.stream(given.data, seed, events, given.sources, Path(folder) / "stream.jsonl")
+    questions = streams.questions(given.data, given.sources, stream, given.heldout, given.reserved, given.outside, seed)
+    found: dict[str, Any] = {
+        "seed": seed,
+        "events": events,
+        "exchanges": sum(event["answer"] is not None for event in stream),
+        "status": "asked again",
+        "reason": f"{ModelStore(home.models).pointer().champion} of {home.root.name}",
+        "night_seconds": 0.0,
+        "train_seconds": None,
+    }
+    return found | _figures(home, questions, given, seed)
+
+
+def _figures(home: Home, questions: Sequence[streams.Question], given: argparse.Namespace, seed: int) -> dict[str, Any]:
+    alone, whole, shown = _ask(home, questions, given.threads, given.early)
+    found = {"early": early_figures(shown), "cascade": figures(whole, DRAWS, seed) | {"answers": rows(whole)}}
+    return found | figures(alone, DRAWS, seed) | {"answers": rows(alone)}
 
 
 def _ask(
