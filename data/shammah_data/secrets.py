@@ -7,12 +7,13 @@ or an id on its own is none.
 
 from typing import Any
 
-from shammah_data.secret_names import mark_named
-from shammah_data.secret_shapes import mark_shapes
-
 
 def redact(text: str) -> str:
     """The text with every recognised secret replaced by `[secret:KIND]`; a second pass changes nothing."""
+    # Not above: their expressions take 50 ms to compile, and no first answer waits for that.
+    from shammah_data.secret_names import mark_named
+    from shammah_data.secret_shapes import mark_shapes
+
     # What a mark has replaced may have hidden what stands beside it; each round leaves less to replace.
     while (marked := mark_named(mark_shapes(text))) != text:
         text = marked
