@@ -1,5 +1,6 @@
 import json
 import random
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -250,10 +251,19 @@ def test_an_audited_query_that_was_asked_before_counts_as_audited() -> None:
 
 
 def test_rare_questions_are_held_out_whole_before_frequent_ones() -> None:
-    rare = [row(f"{topic(500 + n)}?", f"About {topic(500 + n)}.") for n in range(12)]
-    dataset = build_dataset([*log_of(20), *rare], 0)
+    rare = [row(f"{topic(500 + n)}?", f"About {topic(500 + n)}.") for n in range(30)]
+    frequent = [row(f"{topic(n)} {topic(n + 5000)}", f"About {topic(n // 6)}.") for n in range(60)]
+    dataset = build_dataset([*frequent, *rare], 0)
     assert dataset.heldout_groups
     assert {example.query for example in dataset.heldout_groups} <= {one["query"] for one in rare}
+
+
+def test_of_the_groups_held_out_whole_a_third_was_asked_a_few_times() -> None:
+    rare = [row(f"{topic(500 + n)}?", f"About {topic(500 + n)}.") for n in range(30)]
+    few_times = [row(f"{topic(n)} {topic(n + 5000)}", f"About {topic(n // 3)}.") for n in range(90)]
+    dataset = build_dataset([*few_times, *rare], 0)
+    sizes = Counter(example.group for example in dataset.heldout_groups)
+    assert Counter(sizes.values()) == {3: 2, 1: 3}
 
 
 def test_the_card_counts_what_is_there_and_what_is_not(tmp_path: Path) -> None:

@@ -31,8 +31,9 @@ _SMALL = 6
 _SMALL_SHARE = 0.15
 # Fewer in all are too few to judge a version by: then up to a third of each group is held out.
 _FEWEST_HELDOUT = 10
-# Whole groups are held out among these first: what is asked often is worth more in training.
+# Whole groups are held out among these: what is asked often is worth more in training.
 _RARE = 2
+_FEW_TIMES = range(2, 6)
 _MOST_NAMED = 50
 
 
@@ -133,12 +134,17 @@ Twins = Mapping[int, Sequence[Example]]
 
 
 def _whole_groups(members: Mapping[int, Twins], examples: int, seed: int) -> set[int]:
-    """Groups that are never trained on, few and rare ones by preference."""
+    """Groups that are never trained on: a third of them asked a few times, the others rare ones by preference.
+
+    What was asked once is mostly of another kind than the rest; a new question about a known subject is harder to tell.
+    """
     wanted = round(GROUP_SHARE * len(members)) if len(members) >= 10 else 0
     room = min(MOST_GROUP_EXAMPLES, int(0.1 * examples))
     sizes = {group: sum(map(len, twins.values())) for group, twins in members.items()}
     chosen: set[int] = set()
-    for group in sorted(members, key=lambda group: (sizes[group] > _RARE, _first(seed, "group", members[group]))):
+    drawn = sorted(members, key=lambda group: _first(seed, "group", members[group]))
+    few = [group for group in drawn if sizes[group] in _FEW_TIMES][: (wanted + 2) // 3]
+    for group in [*few, *sorted(set(drawn) - set(few), key=lambda group: (sizes[group] > _RARE, drawn.index(group)))]:
         if len(chosen) < wanted and sizes[group] <= room:
             chosen.add(group)
             room -= sizes[group]
