@@ -142,8 +142,6 @@ def ask_again(given: argparse.Namespace, seed: int, events: int) -> dict[str, An
         "exchanges": sum(event["answer"] is not None for event in stream),
         "status": "asked again",
         "reason": f"{ModelStore(home.models).pointer().champion} of {home.root.name}",
-        "night_seconds": 0.0,
-        "train_seconds": None,
     }
     return found | _figures(home, questions, given, seed)
 
@@ -202,10 +200,12 @@ def early_figures(shown: Sequence[tuple[Shown, bool]]) -> dict[str, float]:
 
 def tell(found: dict[str, Any]) -> None:
     """One night on the terminal."""
-    print(
-        f"\nseed {found['seed']}, {found['events']} events, {found['exchanges']} exchanges: {found['status']} after "
-        f"{found['night_seconds']:.0f} s (training {found['train_seconds'] or 0:.0f} s)"
+    took = (
+        f" after {found['night_seconds']:.0f} s (training {found['train_seconds'] or 0:.0f} s)"
+        if "night_seconds" in found
+        else ""
     )
+    print(f"\nseed {found['seed']}, {found['events']} events, {found['exchanges']} exchanges: {found['status']}{took}")
     print(f"  {found['reason']}")
     for told, part in PARTS.items():
         for name, figure in part(found).get("measures", {}).items():

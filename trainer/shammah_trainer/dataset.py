@@ -144,8 +144,8 @@ def _whole_groups(members: Mapping[int, Twins], examples: int, seed: int) -> set
     chosen: set[int] = set()
     drawn = sorted(members, key=lambda group: _first(seed, "group", members[group]))
     few = [group for group in drawn if sizes[group] in _FEW_TIMES][: (wanted + 2) // 3]
-    for group in [*few, *sorted(set(drawn) - set(few), key=lambda group: (sizes[group] > _RARE, drawn.index(group)))]:
-        if len(chosen) < wanted and sizes[group] <= room:
+    for group in [*few, *sorted(drawn, key=lambda group: sizes[group] > _RARE)]:
+        if group not in chosen and len(chosen) < wanted and sizes[group] <= room:
             chosen.add(group)
             room -= sizes[group]
     return chosen
