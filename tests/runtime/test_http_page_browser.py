@@ -109,8 +109,8 @@ def test_a_wrong_token_is_told_and_the_right_one_opens_it(browser: Any, server: 
     assert page.get_by_role("alert").inner_text() == "That is not the token."
     page.get_by_label("The server's token").fill(TOKEN)
     page.get_by_role("button", name="Sign in").click()
-    page.wait_for_function("document.title === 'Shammah'")
-    assert page.get_by_text("10 of 10 queries").is_visible()
+    page.get_by_text("10 of 10 queries").wait_for()
+    assert page.title() == "Shammah"
     page.get_by_role("button", name="Sign out").click()
     page.wait_for_selector("#token")
     page.go_back()
