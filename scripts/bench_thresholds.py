@@ -38,7 +38,9 @@ from shammah_trainer.dataset import Example, build_dataset
 from shammah_trainer.earlier import Earlier
 from shammah_trainer.evaluate import Kind, answer_all
 from shammah_trainer.likeness import likeness_of
-from shammah_trainer.retrieved import Lookup, Priors, Tried, fit_evidence, look_up, repeated
+from shammah_trainer.lookups import Lookup, Priors, Tried, look_up
+from shammah_trainer.retrieved import fit_evidence, repeated
+from shammah_trainer.unlogged import Unlogged, as_repeated, spaced, unlogged
 
 _LIMIT = 0.05
 _KINDS: dict[str, Kind] = {"heldout": "phrasing", "reserved": "group", "outside": "outside"}
@@ -53,6 +55,14 @@ class Label:
     features: Features
     right: bool
     earlier: tuple[Tried, ...]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """All questions to one version, and what would back answers of other groups to what it was trained on."""
+
+    labels: Sequence[Label]
+    unlogged: Sequence[Unlogged] = ()
 
 
 def main() -> int:
@@ -75,7 +85,7 @@ def main() -> int:
     parser.add_argument("--asked", type=Path, metavar="FILE", help="what an earlier run kept, instead of asking again")
     given = parser.parse_args()
     if given.asked:
-        sets = [[_label(row) for row in rows] for rows in json.loads(given.asked.read_text(encoding="utf-8"))]
+        sets = [_asked(found) for found in json.loads(given.asked.read_text(encoding="utf-8"))]
     elif given.data and given.homes:
         if lacking := streams.missing(given.data, (*streams.FILES, streams.OUTSIDE)):
             parser.error(lacking)
@@ -83,10 +93,11 @@ def main() -> int:
     else:
         parser.error("--data and --homes, or --asked")
     if given.keep:
-        given.keep.write_text(json.dumps([[asdict(label) for label in labels] for labels in sets]) + "\n", encoding="utf-8")
-    for labels in sets:
-        heldout = [label.right for label in labels if label.kind == "heldout"]
-        print(f"{len(labels)} questions, {len(heldout)} other phrasings, {mean(heldout):.0%} of them right by the model itself")
+        given.keep.write_text(json.dumps([asdict(asked) for asked in sets]) + "\n", encoding="utf-8")
+    for asked in sets:
+        heldout = [label.right for label in asked.labels if label.kind == "heldout"]
+        told = f"{len(asked.labels)} questions, {len(heldout)} other phrasings"
+        print(f"{told}, {mean(heldout):.0%} of them right by the model itself")
     for target in given.targets:
         for number in given.labels:
             tell(sets, number, target, given.splits)
@@ -97,11 +108,12 @@ def _numbers(text: str) -> list[int]:
     return [int(part) for part in text.split(",")]
 
 
-def _label(row: dict[str, Any]) -> Label:
-    return Label(**{**row, "earlier": tuple(Tried(**one) for one in row["earlier"])})
+def _asked(found: dict[str, Any]) -> Asked:
+    labels = [Label(**{**row, "earlier": tuple(Tried(**one) for one in row["earlier"])}) for row in found["labels"]]
+    return Asked(labels, [Unlogged(**row) for row in found["unlogged"]])
 
 
-def ask(given: argparse.Namespace, seed: int) -> list[Label]:
+def ask(given: argparse.Namespace, seed: int) -> Asked:
     """All questions to one version, with what it was trained on as its log."""
     home = Home(given.homes / f"seed-{seed}-events-{given.events}")
     store = ModelStore(home.models)
@@ -125,7 +137,7 @@ def ask(given: argparse.Namespace, seed: int) -> list[Label]:
     counter = _counter(len(asked))
     outcomes = answer_all(model.decoder, asked, earlier.backing, streams.ANSWER_TOKENS, counter, likely=earlier.likely)
     lookups = look_up(model.decoder, earlier, asked, counter, Priors(model.decoder))
-    return [
+    labels = [
         Label(
             one.kind,
             one.cluster,
@@ -138,6 +150,7 @@ def ask(given: argparse.Namespace, seed: int) -> list[Label]:
         )
         for one, outcome, lookup in zip(questions, outcomes, lookups, strict=True)
     ]
+    return Asked(labels, unlogged(earlier, train.seed))
 
 
 def _counter(total: int) -> Callable[[int, int], None]:
@@ -163,8 +176,9 @@ class Kept:
         return self.given > 0 and 1.0 - lower_bound(wrong, self.given, _LIMIT) < target
 
 
-def split(labels: Sequence[Label], number: int, target: float, rng: random.Random) -> tuple[Kept, Kept]:
+def split(asked: Asked, number: int, target: float, rng: random.Random) -> tuple[Kept, Kept]:
     """The model alone and with earlier answers, on what is left when thresholds were chosen on about so many questions."""
+    labels = asked.labels
     clusters = sorted({label.cluster for label in labels})
     rng.shuffle(clusters)
     of = {cluster: [label for label in labels if label.cluster == cluster] for cluster in clusters}
@@ -176,11 +190,17 @@ def split(labels: Sequence[Label], number: int, target: float, rng: random.Rando
         known += of[cluster]
         used.add(cluster)
     place = {cluster: n for n, cluster in enumerate(clusters)}
+    lookups = [_lookup(label) for label in known]
+    right = [label.features for label in known if label.right]
+    new = spaced(asked.unlogged, sum(label.kind == "heldout" for label in known)) if right else []
+    imagined = [(right[n % len(right)] | one.backing, False) for n, one in enumerate(new)]
     calibration, places = calibrate(
-        [(label.features, label.right) for label in known], target, [place[label.cluster] for label in known]
+        [*((label.features, label.right) for label in known), *imagined],
+        target,
+        [*(place[label.cluster] for label in known), *(-1 - n for n in range(len(imagined)))],
     )
     given = [place < calibration.accepted for place in places]
-    evidence = fit_evidence([_lookup(label) for label in known], target, given)
+    evidence = fit_evidence([*lookups, *as_repeated(new, lookups, 0)], target, given)
     alone, whole, heldout = [], [], 0
     for label in labels:
         if label.cluster in used:
@@ -201,7 +221,7 @@ def _lookup(label: Label) -> Lookup:
     return Lookup(_KINDS[label.kind], label.cluster, label.earlier)
 
 
-def tell(sets: Sequence[Sequence[Label]], number: int, target: float, splits: int) -> None:
+def tell(sets: Sequence[Asked], number: int, target: float, splits: int) -> None:
     """One line for the model alone and one with earlier answers, over splits of all versions in turn."""
     rng = random.Random(0)
     found = [split(sets[n % len(sets)], number, target, rng) for n in range(splits)]

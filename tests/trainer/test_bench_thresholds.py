@@ -42,7 +42,7 @@ def labels(bench: Any, count: int, right: Callable[[float, random.Random], bool]
 def test_thresholds_of_a_confidence_that_ranks_keep_the_promise(bench: Any) -> None:
     some = labels(bench, 400, lambda sure, rng: rng.random() < min(1.0, 1.6 * sure))
     rng = random.Random(1)
-    found = [bench.split(some, 120, 0.95, rng)[0] for _ in range(12)]
+    found = [bench.split(bench.Asked(some), 120, 0.95, rng)[0] for _ in range(12)]
     assert sum(kept.coverage for kept in found) / 12 > 0.2
     assert sum(kept.below(0.95) for kept in found) <= 3
 
@@ -56,7 +56,7 @@ def test_a_promise_that_was_not_kept_is_found(bench: Any) -> None:
 def test_what_was_asked_is_read_again(bench: Any, tmp_path: Path) -> None:
     some = labels(bench, 120, lambda sure, rng: sure > 0.4)
     right = sum(label.right for label in some)
-    (tmp_path / "asked.json").write_text(json.dumps([[asdict(label) for label in some]]))
+    (tmp_path / "asked.json").write_text(json.dumps([asdict(bench.Asked(some))]))
     command = [sys.executable, str(SCRIPTS / "bench_thresholds.py"), "--asked", str(tmp_path / "asked.json")]
     told = subprocess.run([*command, "--labels", "60", "--splits", "4"], capture_output=True, text=True, check=True).stdout
     assert f"120 questions, 120 other phrasings, {right / 120:.0%} of them right" in told

@@ -21,7 +21,8 @@ from shammah_trainer.calibrate import NOTHING
 from shammah_trainer.dataset import Dataset, Example
 from shammah_trainer.earlier import Earlier
 from shammah_trainer.evaluate import Kind
-from shammah_trainer.retrieved import Lookup, Tried, build_index, fit, fit_evidence
+from shammah_trainer.lookups import Lookup, Tried
+from shammah_trainer.retrieved import build_index, fit, fit_evidence
 
 
 def tried(right: bool, rng: random.Random, answer: str = "A.") -> Tried:

@@ -34,6 +34,7 @@ from shammah_trainer.outside import QUERIES
 from shammah_trainer.progress import Reporter
 from shammah_trainer.record import counts, intervals
 from shammah_trainer.retrieved import build_index
+from shammah_trainer.unlogged import as_answered, spaced, unlogged
 
 _GOLDEN_TOKENS = 8
 _GOLDEN_PROMPTS = 4
@@ -130,12 +131,15 @@ def assess(
     earlier.look_up([example for _, example in questions])
     outcomes = answer_all(decoder, questions, earlier.backing, most, reporter.counter("answer"), likely=earlier.likely)
     reporter.end()
+    new = spaced(unlogged(earlier, train.seed), len(dataset.heldout_phrasings))
+    judged_by = [*outcomes, *as_answered(new, outcomes, train.seed)]
+    new = new[: len(judged_by) - len(outcomes)]
     # Every unanswerable question stands alone; numbers below zero are no group's.
-    groups = [-1 - n if outcome.kind == "outside" else outcome.example.group for n, outcome in enumerate(outcomes)]
-    labels = [(outcome.features, outcome.right) for outcome in outcomes]
+    groups = [-1 - n if outcome.kind == "outside" else outcome.example.group for n, outcome in enumerate(judged_by)]
+    labels = [(outcome.features, outcome.right) for outcome in judged_by]
     calibration, places = calibrate(labels, train.target_precision, groups)
     given = {step.target_precision: [place < step.accepted for place in places] for step in steps(calibration)}
-    calibration = replace(calibration, early=fit_early(outcomes, given, groups, most))
+    calibration = replace(calibration, early=fit_early(judged_by, given, groups, most))
     figures["heldout"] = counts(outcomes, calibration)
     figures["calibration"] = {
         "threshold": calibration.threshold,
@@ -149,7 +153,9 @@ def assess(
     path = f"{train.precision}/model.onnx"
     graph = GraphEntry(path, "cpu", train.precision, golden, calibration, agreement)
     counter = reporter.counter("retrieve")
-    indexed = build_index(decoder, path, dataset, questions, earlier, given, embedder, staging, train.target_precision, counter)
+    indexed = build_index(
+        decoder, path, dataset, questions, earlier, given, embedder, staging, train.target_precision, counter, new, train.seed
+    )
     if indexed is not None:
         reporter.end()
         figures["retrieved"] = indexed.figures

@@ -35,7 +35,7 @@ class Earlier:
         for example in dataset.train:
             # Only a version that brings its exchanges along knows them in the words that it was taught.
             self._support.add(example.id, example.query, example.target if self.reader else example.given or example.target)
-        self._by_id = {example.id: example for example in self.known}
+        self._place = {example.id: place for place, example in enumerate(self.known)}
         self._near: dict[str, list[Neighbour]] = {}
         self._like: dict[str, str] = {}
         self.vectors_NH: npt.NDArray[np.floating] | None = None
@@ -52,20 +52,30 @@ class Earlier:
         if self.reader is None or self.vectors_NH is None:
             return
         for query, vector_H in zip(queries, self.reader.embed(queries), strict=True):
-            self._near[query] = [
-                Neighbour(identity, self._by_id[identity].query, self._by_id[identity].target, cosine)
-                for identity, cosine in self._index.nearest(vector_H, NEIGHBOURS)
-            ]
+            self._near[query] = [self._neighbour(*one) for one in self._index.nearest(vector_H, NEIGHBOURS)]
 
     def neighbours(self, query: str) -> list[Neighbour]:
         """The nearest exchanges to a query that was looked up, nearest first."""
         return self._near.get(query, [])
 
-    def backing(self, query: str, answer: str) -> Backing:
-        """How far what was trained on backs an answer."""
-        return backing(query, answer, self.neighbours(query), self._support.of(query, answer))
+    def others(self, example: Example) -> list[Neighbour]:
+        """What would be near to a known exchange if nothing of its group were there, nearest first."""
+        if self.vectors_NH is None:
+            return []
+        hidden = {one.id for one in self.known if one.group == example.group}
+        found = self._index.nearest(self.vectors_NH[self._place[example.id]], NEIGHBOURS + len(hidden))
+        return [self._neighbour(*one) for one in found if one[0] not in hidden][:NEIGHBOURS]
+
+    def backing(self, query: str, answer: str, neighbours: Sequence[Neighbour] | None = None) -> Backing:
+        """How far what was trained on, or of it these `neighbours`, backs an answer."""
+        near = self.neighbours(query) if neighbours is None else neighbours
+        return backing(query, answer, near, self._support.of(query, answer))
 
     def likely(self, query: str) -> list[str]:
         """Answers that the model may well give to a query that was looked up, as they are found when it serves."""
         found = [one.answer for one in candidates(query, self.neighbours(query))]
         return found or ([self._like[query]] if query in self._like else [])
+
+    def _neighbour(self, identity: str, cosine: float) -> Neighbour:
+        known = self.known[self._place[identity]]
+        return Neighbour(identity, known.query, known.target, cosine)

@@ -7,7 +7,7 @@ that scores and the embedder that retrieves, no torch.
 import hashlib
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -17,26 +17,19 @@ import numpy as np
 
 from shammah_data import embedder as card
 from shammah_data.binomial import lower_bound
-from shammah_data.errors import InputError
-from shammah_data.judge import judge, normalize
+from shammah_data.judge import normalize
 from shammah_data.learned import FOLDER, Learned, LearnedAnswer, LearnedExchange
 from shammah_data.manifest import Evidence, Retrieval, Step
 from shammah_data.trust import CAUTIOUS, Record, fit_prior
 from shammah_runtime.engine.decoder import Decoder
-from shammah_runtime.engine.evidence import (
-    Candidate,
-    Features,
-    answer_ids,
-    candidates,
-    features,
-    likelihood,
-    sure,
-)
+from shammah_runtime.engine.evidence import likelihood, sure
 from shammah_trainer.calibrate import CERTAIN, NOTHING
 from shammah_trainer.dataset import Dataset, Example
 from shammah_trainer.earlier import Earlier
 from shammah_trainer.evaluate import Kind
 from shammah_trainer.logistic import Prior, fit_logistic
+from shammah_trainer.lookups import Lookup, Priors, Report, Tried, look_up
+from shammah_trainer.unlogged import Unlogged, as_repeated
 
 # Few labels must not make the curve a step: weights are drawn towards what tuned small models show.
 _PRIOR = Prior(
@@ -53,26 +46,6 @@ _PROBABLE = 0.25
 _LEAST_THRESHOLD = 0.5
 # Answers, the newest, whose likelihood after no question is measured at night; of others it is when they are first needed.
 _MOST_PRIORS = 1000
-
-Report = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Tried:
-    """A candidate for a held-out query: what speaks for it, and whether its answer is right."""
-
-    answer: str
-    features: Features
-    right: bool
-
-
-@dataclass(frozen=True)
-class Lookup:
-    """A held-out query and the candidates that nothing speaks against, in the order in which they are tried."""
-
-    kind: Kind
-    group: str
-    tried: tuple[Tried, ...]
 
 
 @dataclass(frozen=True)
@@ -95,11 +68,14 @@ def build_index(
     staging: Path,
     target_precision: float,
     report: Report,
+    unlogged: Sequence[Unlogged] = (),
+    seed: int = 0,
 ) -> Retrieved | None:
     """Write the learned index into `staging` and measure the evidence on the held-out `questions`; None without an embedder.
 
     `graph` is the path that the manifest names the decoder's graph by. `earlier` has looked the questions up. `given`: of each
-    question, whether the model's own answer is given, for every target that the version may be held to.
+    question, and then of each `unlogged` one, whether the model's own answer is given, for every target that the version may
+    be held to.
     """
     reader, known = earlier.reader, earlier.known
     if reader is None or earlier.vectors_NH is None:
@@ -109,7 +85,7 @@ def build_index(
     priors = Priors(decoder)
     lookups = look_up(decoder, earlier, questions, report, priors)
     own = given.get(target_precision, ())
-    evidence = fit_evidence(lookups, target_precision, own, given)
+    evidence = fit_evidence([*lookups, *as_repeated(unlogged, lookups, seed)], target_precision, own, given)
     records = _records(lookups, evidence)
     texts = list(dict.fromkeys(example.target for example in (*known, *held_out)))
     answers = []
@@ -127,56 +103,6 @@ def build_index(
         shutil.copyfile(embedder / name, folder / name)
     retrieval = Retrieval(FOLDER, len(exchanges), vectors_NH.shape[1], reader.card.digest)
     return Retrieved(retrieval, evidence, {"evidence": asdict(evidence), "heldout": _counts(lookups, evidence, own)})
-
-
-class Priors:
-    """The mean log-probability of an answer's first tokens after no question; each answer is read once."""
-
-    def __init__(self, decoder: Decoder) -> None:
-        self._decoder = decoder
-        self._prompt = decoder.tokenizer.prompt("")
-        self._found: dict[str, float] = {}
-
-    def known(self, text: str) -> bool:
-        """Whether this answer was read already."""
-        return text in self._found
-
-    def of(self, text: str) -> float:
-        """Nats per token, at most 0."""
-        if text not in self._found:
-            ids = answer_ids(self._decoder.tokenizer.answer(text, self._decoder.stop_ids))
-            (logprobs,) = self._decoder.score(self._prompt, [ids])
-            self._found[text] = sum(logprobs) / len(logprobs)
-        return self._found[text]
-
-
-def look_up(
-    decoder: Decoder, earlier: Earlier, questions: Sequence[tuple[Kind, Example]], report: Report, priors: Priors
-) -> list[Lookup]:
-    """The earlier answers to questions that `earlier` has looked up, weighed by the model, and which of them are right."""
-    lookups = []
-    for done, (kind, example) in enumerate(questions):
-        found = [one for one in candidates(example.query, earlier.neighbours(example.query)) if one.agreeing is not None]
-        tried = tuple(
-            Tried(one.answer, told, kind != "outside" and bool(judge(example.target, one.answer)))
-            for one, told in zip(found, _weighed(decoder, priors, example, found), strict=True)
-        )
-        # Questions from outside belong to no group of the log: each is one of its own.
-        lookups.append(Lookup(kind, example.id if kind == "outside" else str(example.group), tried))
-        report(done + 1, len(questions))
-    return lookups
-
-
-def _weighed(decoder: Decoder, priors: Priors, example: Example, found: Sequence[Candidate]) -> list[Features]:
-    if not found:
-        return []
-    ids = [answer_ids(decoder.tokenizer.answer(one.answer, decoder.stop_ids)) for one in found]
-    try:
-        scores = decoder.score(decoder.tokenizer.prompt(example.query, example.context), ids)
-    except InputError:
-        # Too long to be asked: when it serves, such a query is declined as well.
-        return [features(one, (-np.inf,), 0.0) for one in found]
-    return [features(one, logprobs, priors.of(one.answer)) for one, logprobs in zip(found, scores, strict=True)]
 
 
 def fit_evidence(
