@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from shammah_data.errors import TeacherError
 from shammah_data.exchange import Attempt, Exchange, Message
 from shammah_data.text import Sanitizer, printable
-from shammah_runtime.proposal import LocalTier, OnText, Proposal, Query, declined
+from shammah_runtime.proposal import STOPPED, LocalTier, OnText, Proposal, Query, declined
 from shammah_runtime.routing import Routing
 from shammah_runtime.teacher import Asking, Teacher
 
@@ -99,9 +99,8 @@ class Cascade:
         """Answer a query; `on_text` gets a local answer whole, once accepted, and the teacher's as it streams.
 
         A local answer that is shown before it has ended comes in pieces as well; where it goes wrong, the query's `cut` is
-        told, and the next tier's answer follows. KeyboardInterrupt passes through from a local tier that has shown nothing;
-        what an interrupted teacher came to, or a tier that had begun to show, is returned. The same goes for InterruptedError,
-        which is how the query's `stop` is met.
+        told, and the next tier's answer follows. KeyboardInterrupt passes through as long as nothing was shown; afterwards what
+        had come of the query by then is returned. The same goes for InterruptedError, which is how the query's `stop` is met.
         """
         began = self._clock()
         attempts: list[Attempt] = []
@@ -119,13 +118,20 @@ class Cascade:
         if local and (forwarded := self.routing.not_local(query.text)) is not None:
             timed(declined("neural", forwarded), began)
             local = ()
+        cut: Proposal | None = None
         for tier in local:
             since = self._clock()
             cleaned = _Cleaned(on_text)
-            proposed = tier.propose(query if query.cut is None else replace(query, show=cleaned.push))
-            shown = proposed is not None and proposed.committed is not None
-            if query.stop.asked() and not shown:
-                raise InterruptedError
+            try:
+                proposed = tier.propose(query if query.cut is None else replace(query, show=cleaned.push))
+                shown = proposed is not None and proposed.committed is not None
+                if query.stop.asked() and not shown:
+                    raise InterruptedError
+            except (KeyboardInterrupt, InterruptedError):
+                if cut is None:
+                    raise
+                attempt = Attempt(cut.attempt.tier, "failed", f"{STOPPED} after it was cut")
+                return reply(timed(replace(cut, attempt=attempt, text="", complete=False), since), interrupted=True)
             if proposed is None:
                 continue
             proposal = timed(proposed, since)
@@ -139,6 +145,7 @@ class Cascade:
                 return reply(proposal, interrupted=True)
             if shown and query.cut is not None:
                 query.cut(f"cut here: {proposal.model_version} is no longer sure of this answer")
+                cut = proposal
         since = self._clock()
         if (reason := self._not_asked(query)) is not None:
             failed = timed(declined("teacher", reason), since)

@@ -274,6 +274,27 @@ def test_a_cut_closes_what_was_left_open_before_it_is_told() -> None:
     assert told == ["Red", "\ufffd", "cut here: None is no longer sure of this answer"]
 
 
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, InterruptedError])
+def test_who_stops_after_a_cut_is_told_so_and_what_came_of_it_is_kept(stop: type[BaseException]) -> None:
+    class Pressed:
+        def propose(self, query: Query) -> Proposal:
+            raise stop
+
+    told: list[str] = []
+    query = Query("q", cut=told.append)
+    cut = replace(declined("neural", "no"), model_version="v0001")
+    reply = Cascade([Speaking(["Red"], cut), Pressed()], None, "offline").answer(query, told.append)
+    assert told == ["Red", "cut here: v0001 is no longer sure of this answer"]
+    assert reply.interrupted
+    assert (reply.answered, reply.text) == (False, "")
+    assert [(one.outcome, one.reason) for one in reply.attempts] == [
+        ("declined", "no"),
+        ("failed", "stopped by the user after it was cut"),
+    ]
+    exchange = reply.exchange(query, "s", 1)
+    assert (exchange.tier, exchange.answer, exchange.complete, exchange.model_version) == ("neural", "", False, "v0001")
+
+
 def commitment(show: Callable[[str], None], drafts: list[tuple[str, list[int]]], **more: Any) -> Commitment:
     made = Commitment(show)
     early = replace(EARLY, weights={"near": 4.0}, intercept=-2.0, steps=(EarlyStep(0.95, 0.8, 40, 40, 40),))
