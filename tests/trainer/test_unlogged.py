@@ -83,10 +83,10 @@ def imagined(near: float, retrieved: bool = True) -> Unlogged:
     return Unlogged(f"query {near}", 1, f"answer {near}", {"support": 0.3, "near": near, "gap": 0.1}, told)
 
 
-def test_one_for_every_four_phrasings_from_the_least_backed_to_the_best() -> None:
+def test_one_for_every_eight_phrasings_from_the_least_backed_to_the_best() -> None:
     found = [imagined(n / 100) for n in range(100)]
-    assert [one.backing["near"] for one in spaced(found, 16)] == [0.12, 0.37, 0.62, 0.87]
-    assert len(spaced(found, 600)) == 150
+    assert [one.backing["near"] for one in spaced(found, 32)] == [0.12, 0.37, 0.62, 0.87]
+    assert len(spaced(found, 1200)) == 150
     assert spaced(found, 1) == []
 
 
