@@ -17,6 +17,7 @@ class Writer:
         self._log = log
         self._adding = threading.Lock()
         self._waiting: list[tuple[Exchange | Feedback, Future[bool]]] = []
+        self._under_way = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="log-writer")
 
     def append(self, exchange: Exchange) -> bool:
@@ -39,19 +40,25 @@ class Writer:
         written: Future[bool] = Future()
         with self._adding:
             self._waiting.append((record, written))
-        self._thread.submit(self._flush)
+            # A task for each record would pile up: a transaction takes longer than the next record takes to come.
+            if not self._under_way:
+                self._thread.submit(self._flush)
+                self._under_way = True
         return written.result()
 
     def _flush(self) -> None:
-        with self._adding:
-            batch, self._waiting = self._waiting, []
-        if not batch:
-            return
-        try:
-            stored = self._log.write([record for record, _ in batch])
-        except BaseException as error:  # noqa: BLE001 - raised again in each thread that waits
-            for _, written in batch:
-                written.set_exception(error)
-        else:
-            for _, written in batch:
-                written.set_result(stored)
+        """Write what waits until nothing does."""
+        while True:
+            with self._adding:
+                batch, self._waiting = self._waiting, []
+                if not batch:
+                    self._under_way = False
+                    return
+            try:
+                stored = self._log.write([record for record, _ in batch])
+            except BaseException as error:  # noqa: BLE001 - raised again in each thread that waits
+                for _, written in batch:
+                    written.set_exception(error)
+            else:
+                for _, written in batch:
+                    written.set_result(stored)

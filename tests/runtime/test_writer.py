@@ -45,6 +45,8 @@ def test_what_waits_is_written_together(home: Home) -> None:
         others.append(pool.submit(writer.rate, rating))
         while len(writer._waiting) < 20:
             threading.Event().wait(0.001)
+        # However many come, no more is put off than they are.
+        assert writer._thread._work_queue.qsize() == 0
         log.let.set()
         assert all(one.result(30.0) for one in [first, *others])
     writer.close()
