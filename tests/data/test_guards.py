@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shammah_data.guards import conflict, sense, settled, stem
+from shammah_data.guards import conflict, settled
 from shammah_data.opposites import CLASSES, UNITS
+from shammah_data.sense import sense, stem
 
 # (kind, one query, another one that must not get its answer)
 DIFFERENT = [
