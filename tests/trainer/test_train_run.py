@@ -135,6 +135,17 @@ def test_a_question_never_trained_on_is_not_answered(night: Night) -> None:
     assert heldout["group"]["accepted"] <= 1
 
 
+def test_curves_are_fitted_to_imagined_questions_too(night: Night) -> None:
+    (run,) = records(night.home)
+    heldout = run["figures"]["heldout"]
+    imagined = round(heldout["phrasing"]["asked"] / 8)
+    assert imagined > 0
+    (graph,) = ModelStore(night.home.root / "models").verify("v0001").graphs
+    assert graph.evidence is not None
+    for curve in (graph.calibration, graph.evidence):
+        assert curve.examples == sum(kind["asked"] for kind in heldout.values()) + imagined
+
+
 def test_nothing_is_left_behind(night: Night) -> None:
     names = {path.name for path in (night.home.root / "models").iterdir()}
     assert names - {".lock"} == {"v0001", "pointer.json"}

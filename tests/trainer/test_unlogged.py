@@ -57,6 +57,13 @@ def test_what_asks_for_the_same_backs_nothing(embedder_folder: Path) -> None:
     assert near[-1] > 0
 
 
+def test_an_answer_of_another_group_that_says_the_same_is_not_a_wrong_one(embedder_folder: Path) -> None:
+    twin = replace(TRAIN[0], id="twin", query="and what of the scanner", group=99)
+    found = unlogged(earlier(embedder_folder, [*TRAIN, twin]), 0)
+    assert len(found) == len(TRAIN) + 1
+    assert all(TRAIN[0].target != one.answer for one in found if one.group in (0, 99))
+
+
 def test_what_backs_is_what_would_back_in_a_log_without_the_group(embedder_folder: Path) -> None:
     one = unlogged(earlier(embedder_folder), 0)[-1]
     without = earlier(embedder_folder, [example for example in TRAIN if example.group != one.group])

@@ -3,7 +3,7 @@
 Knows the engine that scores, no thresholds and no files.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +14,7 @@ from shammah_runtime.engine.decoder import Decoder
 from shammah_runtime.engine.evidence import Candidate, Features, answer_ids, candidates, features
 from shammah_trainer.dataset import Example
 from shammah_trainer.earlier import Earlier
-from shammah_trainer.evaluate import Kind
-
-Report = Callable[[int, int], None]
+from shammah_trainer.evaluate import Kind, Report
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,9 @@ from shammah_runtime.engine.evidence import likelihood, sure
 from shammah_trainer.calibrate import CERTAIN, NOTHING
 from shammah_trainer.dataset import Dataset, Example
 from shammah_trainer.earlier import Earlier
-from shammah_trainer.evaluate import Kind
+from shammah_trainer.evaluate import Kind, Report
 from shammah_trainer.logistic import Prior, fit_logistic
-from shammah_trainer.lookups import Lookup, Priors, Report, Tried, look_up
+from shammah_trainer.lookups import Lookup, Priors, Tried, look_up
 from shammah_trainer.unlogged import Unlogged, as_repeated
 
 # Few labels must not make the curve a step: weights are drawn towards what tuned small models show.

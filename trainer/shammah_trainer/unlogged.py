@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
+from shammah_data.judge import judge
 from shammah_runtime.engine.evidence import Features, candidates
 from shammah_trainer.dataset import Example
 from shammah_trainer.earlier import Earlier
@@ -40,7 +41,8 @@ def unlogged(earlier: Earlier, seed: int) -> list[Unlogged]:
     """One for each of many exchanges, the least backed first; none without an embedder."""
     found = []
     for example in sorted(earlier.known, key=lambda one: _draw(seed, one.query))[:_LOOKED_AT]:
-        others = earlier.others(example)
+        # Another group's answer may say the same all the same.
+        others = [one for one in earlier.others(example) if not judge(example.target, one.answer)]
         backed = [(earlier.backing(example.query, one.answer, others), one) for one in candidates(example.query, others)]
         if not backed:
             continue
