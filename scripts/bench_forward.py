@@ -5,8 +5,8 @@ For every seed a version is trained on the first events of a simulated user's st
 with Claude's answer, and may be repeated from the next question on; what they answer teaches nothing. Then other phrasings of
 what was logged, questions never logged and questions out of scope are asked. The same is done with each peer: an exact cache,
 the nearest earlier query by its words or by its embedding, the base model with its log-probability, always asking Claude, and
-an oracle that knows what can be known. Their thresholds come from the same held-out questions of the night, by the same rule;
-ours also from questions as if never logged (shammah_trainer.unlogged).
+an oracle that knows what can be known. Their thresholds come from the same held-out questions of the night and from as many
+questions as if never logged (shammah_trainer.unlogged), by the same rule.
 
 `in hindsight`: the best threshold on these very answers. `deployed`: at the threshold that was chosen before. A question counts
 as answered by the surer of the model's own answer and the earlier one. Precision counts every local answer, those to questions
@@ -25,7 +25,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -46,6 +46,8 @@ from shammah_data.settings import Settings
 from shammah_runtime.learned import Known, LearnedIndex
 from shammah_runtime.prices import PRICES, cost_usd
 from shammah_trainer.calibrate import NOTHING, chosen
+from shammah_trainer.dataset import Example
+from shammah_trainer.unlogged import looked_at, spaced
 
 DRAWS = 1000
 # The base answers at length, and nearly always wrongly: a part of the questions tells enough.
@@ -168,24 +170,54 @@ def _caches(serving: Serving, home: Home) -> dict[str, Cache]:
     found = read_snapshot(home.runs / manifest.run / "snapshot.parquet")
     train = Settings().train
     dataset = build_dataset(found, train.seed, likeness_of(home, 1, print), left_out)
-    taught = [Known(one.id, one.query, one.given or one.target) for one in dataset.train if not one.context]
-    held = (*dataset.heldout_phrasings, *dataset.heldout_groups)
-    caches = {"exact cache": _exact(), "nearest words": _words(), "nearest embedding": _embedding(serving)}
+    taught = [one for one in dataset.train if not one.context]
+    held = [one for one in (*dataset.heldout_phrasings, *dataset.heldout_groups) if not one.context]
     labels = questions_of(dataset, train.seed)
-    for cache in caches.values():
-        for known in taught:
-            cache.learn(known)
+    vectors: dict[str, Any] = {}
+    kinds: dict[str, Callable[[], Cache]] = {
+        "exact cache": _exact,
+        "nearest words": _words,
+        "nearest embedding": lambda: _embedding(serving, vectors),
+    }
+    caches = {}
+    for name, make in kinds.items():
+        cache = caches[name] = _taught(make, taught)
         said = [cache.find(one.query) for _, one in labels]
         right = [
             kind != "outside" and bool(judge(one.target, answer.text)) for (kind, one), answer in zip(labels, said, strict=True)
         ]
-        scored = sorted(zip((one.sure for one in said), right, strict=True), key=lambda pair: (-pair[0], pair[1]))
+        scored = list(zip((one.sure for one in said), right, strict=True))
+        new = sorted(_as_if_new(make, taught, train.seed))
+        scored += [(sure, False) for sure in spaced(new, len(dataset.heldout_phrasings))]
+        scored.sort(key=lambda pair: (-pair[0], pair[1]))
         accepted, _ = chosen(scored, train.target_precision)
         cache.threshold = scored[accepted - 1][0] if accepted else NOTHING
         for one in held:
-            if not one.context:
-                cache.learn(Known(one.id, one.query, one.given or one.target))
+            cache.learn(_known(one))
     return caches
+
+
+def _taught(make: Callable[[], Cache], examples: Sequence[Example]) -> Cache:
+    cache = make()
+    for example in examples:
+        cache.learn(_known(example))
+    return cache
+
+
+def _known(example: Example) -> Known:
+    return Known(example.id, example.query, example.given or example.target)
+
+
+def _as_if_new(make: Callable[[], Cache], taught: Sequence[Example], seed: int) -> Iterator[float]:
+    """How sure a cache is of a wrong answer to each of many questions of which nothing had been logged."""
+    for example in looked_at(taught, seed):
+        # Another group's answer may say the same all the same.
+        others = [one for one in taught if one.group != example.group]
+        while others and (found := _taught(make, others).find(example.query)).text:
+            if not judge(example.target, found.text):
+                yield found.sure
+                break
+            others = [one for one in others if _known(one).answer != found.text]
 
 
 def _exact() -> Cache:
@@ -206,12 +238,12 @@ def _words() -> Cache:
     return Cache(find, index.add)
 
 
-def _embedding(serving: Serving) -> Cache:
+def _embedding(serving: Serving, embedded: dict[str, Any]) -> Cache:
+    """`embedded`: the vectors of queries seen before."""
     memory = serving.model.memory
     assert memory is not None, "the version brings no embedder"
     vectors: list[Any] = []
     answers: list[str] = []
-    embedded: dict[str, Any] = {}
 
     def vector(text: str) -> Any:
         if text not in embedded:

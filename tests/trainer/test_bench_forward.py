@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from shammah_runtime.learned import Known
+from shammah_trainer.dataset import Example
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -73,6 +74,30 @@ def test_the_peers_repeat_what_they_learned(scripts: Any) -> None:
     assert 0.0 < near.sure < words.find("When does it open?").sure == 1.0
     # Nobody chose a threshold yet: nothing is given.
     assert exact.threshold > 1.0
+
+
+def test_peers_too_are_held_against_questions_as_if_never_logged(scripts: Any) -> None:
+    bench = scripts("bench_forward")
+    taught = [
+        Example("1", "when does the shop open", "The shop opens at 9.", group=1),
+        Example("2", "when does the shop open today", "The shop opens at 9.", group=1),
+        Example("3", "when does the bar open", "The bar opens at 18.", group=2),
+        Example("4", "where is the shop", "The shop opens at 9.", group=3),
+    ]
+
+    def shared_words() -> Any:
+        known: list[Known] = []
+
+        def find(query: str) -> Any:
+            words = set(query.split())
+            found = max(known, key=lambda one: len(words & set(one.query.split())), default=None)
+            return bench.Answer(found.answer, len(words & set(found.query.split()))) if found else bench.Answer()
+
+        return bench.Cache(find, known.append)
+
+    # What the fourth says is right for the first two, and the other way round: the bar's is their one wrong answer.
+    assert sorted(bench._as_if_new(shared_words, taught, seed=0)) == [1, 4, 4, 4]
+    assert list(bench._as_if_new(bench._exact, taught, seed=0)) == []
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ training could tell. It is taken to be as sure as of its right answers: the wors
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import TypeVar
 
 from shammah_data.judge import judge
 from shammah_runtime.engine.evidence import Features, candidates
@@ -19,6 +20,7 @@ from shammah_trainer.lookups import Lookup, Tried
 
 # Of so many exchanges what is near is looked at.
 _LOOKED_AT = 200
+_Question = TypeVar("_Question")
 # So many questions stand for new ones, for each phrasing held out. With fewer the promise broke; more cost coverage only.
 _SHARE = 0.125
 
@@ -40,7 +42,7 @@ class Unlogged:
 def unlogged(earlier: Earlier, seed: int) -> list[Unlogged]:
     """One for each of many exchanges, the least backed first; none without an embedder."""
     found = []
-    for example in sorted(earlier.known, key=lambda one: _draw(seed, one.query))[:_LOOKED_AT]:
+    for example in looked_at(earlier.known, seed):
         # Another group's answer may say the same all the same.
         others = [one for one in earlier.others(example) if not judge(example.target, one.answer)]
         backed = [(earlier.backing(example.query, one.answer, others), one) for one in candidates(example.query, others)]
@@ -54,7 +56,12 @@ def unlogged(earlier: Earlier, seed: int) -> list[Unlogged]:
     return sorted(found, key=lambda one: (one.backing["near"], one.backing["gap"], one.query))
 
 
-def spaced(found: Sequence[Unlogged], phrasings: int) -> list[Unlogged]:
+def looked_at(known: Sequence[Example], seed: int) -> list[Example]:
+    """The exchanges that stand for questions never logged, drawn."""
+    return sorted(known, key=lambda one: _draw(seed, one.query))[:_LOOKED_AT]
+
+
+def spaced(found: Sequence[_Question], phrasings: int) -> list[_Question]:
     """As many as are to stand beside so many held-out phrasings, from the least backed to the best."""
     wanted = round(_SHARE * phrasings)
     return [found[(2 * n + 1) * len(found) // (2 * wanted)] for n in range(wanted)] if found else []
