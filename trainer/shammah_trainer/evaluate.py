@@ -14,6 +14,7 @@ from shammah_runtime.engine.backing import Backing, followed
 from shammah_runtime.engine.confidence import Features, features
 from shammah_runtime.engine.decoder import Decoder
 from shammah_runtime.engine.decoding import Decoding
+from shammah_runtime.engine.evidence import answer_ids
 from shammah_trainer.dataset import Example
 from shammah_trainer.matching import Matching, match
 
@@ -127,7 +128,7 @@ def mean_of(losses: Sequence[tuple[float, int] | None]) -> float:
 
 
 def match_answers(decoder: Decoder, encoder: "Encoder", examples: Sequence[Example], seed: int, report: Report) -> Matching:
-    """Score every answer of the examples after every query of theirs, at most MOST_MATCHED of them.
+    """Score the beginning of every answer of the examples after every query of theirs, at most MOST_MATCHED of them.
 
     Queries, own answers and rivals come from the same examples, so that none has been seen more often than another.
     """
@@ -138,7 +139,7 @@ def match_answers(decoder: Decoder, encoder: "Encoder", examples: Sequence[Examp
     for n, example in enumerate(fitting):
         report(n + 1, len(fitting))
         prompt = decoder.tokenizer.prompt(example.query, example.context)
-        answers = [decoder.tokenizer.answer(target, decoder.stop_ids) for target in targets]
+        answers = [answer_ids(decoder.tokenizer.answer(target, decoder.stop_ids)) for target in targets]
         scores_NM[n] = [sum(score) / len(score) for score in decoder.score(prompt, answers)]
     own = [targets.index(example.target) for example in fitting]
     rivals = np.array([[groups[target] != example.group for target in targets] for example in fitting], dtype=bool)
