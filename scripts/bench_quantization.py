@@ -198,6 +198,7 @@ def _train(
         train.reworded_share,
         train.seed,
         "int4" if run == "through" else None,
+        opening=train.opening,
     )
     tokenizer = ChatTokenizer(base.folder / "tokenizer.json", base.chat)
     encoder = Encoder(tokenizer, base.stop_ids, train.max_length)

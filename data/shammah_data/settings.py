@@ -214,6 +214,7 @@ class TrainSettings:
     replay: whether everyday exchanges of Shammah's own are trained on beside the log.
     reworded_share: so many of the questions are reworded by rule, so that no single word decides.
     balance: an answer asked for n times is shown n ^ this times as often as one asked for once; 1: as often as it was asked.
+    opening: from the fourth showing of an answer on, three of four train on so many of its first tokens only; 0: on all of it.
     threads: so many for the training; 0: one for each core, less one while a session is at work.
     seed: all that is drawn at random follows from it.
     target_precision: how many of the answers above the threshold are to be right.
@@ -246,6 +247,7 @@ class TrainSettings:
     replay: bool = True
     reworded_share: float = field(default=0.5, metadata={"least": 0.0, "most": 1.0})
     balance: float = field(default=0.5, metadata={"least": 0.0, "most": 1.0})
+    opening: int = field(default=12, metadata={"least": 0, "most": 131_072})
     threads: int = field(default=0, metadata={"least": 0, "most": 1024})
     seed: int = field(default=0, metadata={"least": 0, "most": 2**31 - 1})
     target_precision: float = field(default=0.95, metadata={"least": 0.5, "most": 1.0})

@@ -25,10 +25,13 @@ STEPS = 20
 
 
 def recipe(method: str = "full") -> Recipe:
-    """Four epochs of five steps, the last of which has one example; `method` may be "rounded": full, through the quantizer."""
+    """Four epochs of five steps, the last of which has one example; what is known by heart is cut.
+
+    `method` may be "rounded": full, through the quantizer.
+    """
     if method == "rounded":
         return replace(recipe(), through="int4")
-    return Recipe(method, 4, 4.0, 6e-3, 7, 0.3, 0.5, 0)
+    return Recipe(method, 4, 4.0, 6e-3, 7, 0.3, 0.5, 0, opening=3)
 
 
 def train(folder: Path, run: Path, method: str, every_step: bool, report: bool) -> Trained:

@@ -11,6 +11,7 @@ from shammah_trainer.base import Base
 from shammah_trainer.batches import IGNORED, Encoded, Encoder, batches, collate, pieces
 from shammah_trainer.dataset import Example
 from shammah_trainer.finetune import ResponseLoss
+from shammah_trainer.openings import Openings
 
 SHORT = Example("a", "How does the wifi work?", "Join Harbour with password 9053.")
 TURNS = tuple(
@@ -158,6 +159,15 @@ def test_a_share_of_the_queries_is_reworded(encoder: Encoder) -> None:
     epoch = encoder.epoch([example] * 200, 0.0, random.Random(0), 0.5)
     assert 60 <= sum(item != plain for item in epoch) <= 110
     assert {item.response for item in epoch} == {plain.response if plain else ()}
+
+
+def test_an_epoch_cuts_what_was_shown_before(encoder: Encoder) -> None:
+    whole = encoder.encode(SHORT)
+    assert whole is not None
+    epoch = encoder.epoch([SHORT] * 6, 0.0, random.Random(0), openings=Openings(2, {SHORT.target: 2}))
+    assert [item.response == whole.response for item in epoch] == [True, True, False, False, False, True]
+    assert {item.response for item in epoch if item != whole} == {whole.response[:2]}
+    assert {item.prompt for item in epoch} == {whole.prompt}
 
 
 def test_pieces_hold_so_many_tokens_with_their_padding() -> None:

@@ -13,6 +13,7 @@ from shammah_data.exchange import Message
 from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_trainer.balance import balanced
 from shammah_trainer.dataset import Example
+from shammah_trainer.openings import Openings
 from shammah_trainer.rewording import reworded
 
 IGNORED = -100
@@ -79,12 +80,13 @@ class Encoder:
         rng: random.Random,
         reworded_share: float = 0.0,
         balance: float = 1.0,
+        openings: Openings | None = None,
     ) -> list[Encoded]:
         """One pass over as many examples as there are, drawn as `balance` says (see `shammah_trainer.balance`).
 
         A share of the single turns gets an unrelated exchange as its context: single turns alone would teach a model that a
         context never occurs; it then answers the earlier question again. A share of the queries is reworded, so that no single
-        word of a phrasing decides.
+        word of a phrasing decides. `openings` cuts what is known by heart.
         """
         encoded = []
         for example in balanced(examples, rng, balance):
@@ -94,8 +96,11 @@ class Encoder:
                 context = (Message("user", other.query), Message("assistant", other.target))
             query = reworded(example.query, rng) if rng.random() < reworded_share else example.query
             item = self.encode(replace(example, query=query), context)
-            if item is not None:
-                encoded.append(item)
+            if item is None:
+                continue
+            if openings is not None:
+                item = replace(item, response=openings.of(example.target, item.response))
+            encoded.append(item)
         return encoded
 
 

@@ -18,6 +18,7 @@ from shammah_trainer.batches import Encoded, Encoder, batches, chunks, collate, 
 from shammah_trainer.checkpoints import Checkpoints
 from shammah_trainer.dataset import Example
 from shammah_trainer.fakequant import ThroughQuantizer
+from shammah_trainer.openings import Openings
 from shammah_trainer.pace import Pace
 from shammah_trainer.preferences import Outcome, Pair, Preferring
 from shammah_trainer.stopping import DECISIVE, Best, evaluation_steps
@@ -33,7 +34,8 @@ class Recipe:
     """How to train. `learning_rate` is the peak; `epochs` may be a fraction.
 
     `through`: the precision whose rounding the training goes through, or None. A batch of more than `tokens_at_once` tokens
-    is computed in pieces: the same step, in less memory. `balance`: see `shammah_trainer.balance`.
+    is computed in pieces: the same step, in less memory. `balance`: see `shammah_trainer.balance`; `opening`: tokens of an
+    answer that are trained on where it is known by heart, 0 for all (`shammah_trainer.openings`).
     """
 
     method: str
@@ -47,6 +49,7 @@ class Recipe:
     through: Precision | None = None
     tokens_at_once: int = 4096
     balance: float = 1.0
+    opening: int = 0
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,8 @@ class _Standing:
     # Batches of this epoch that are done, and what the random numbers were when it began.
     batch: int = 0
     epoch_rng: Any = None
+    # How often each answer had been shown then.
+    shown: dict[str, int] = field(default_factory=dict)
     tokens: int = 0
     seconds: float = 0.0
     running: float = math.nan
@@ -150,7 +155,8 @@ class Loop:
         while now.step < self._steps and stopped == "complete":
             if now.epoch_rng is None:
                 now.epoch_rng = self._rng.getstate()
-            epoch = encoder.epoch(examples, recipe.context_share, self._rng, recipe.reworded_share, recipe.balance)
+            openings = Openings(recipe.opening, now.shown)
+            epoch = encoder.epoch(examples, recipe.context_share, self._rng, recipe.reworded_share, recipe.balance, openings)
             for chunk in list(chunks(epoch, recipe.batch_size, self._rng))[now.batch :]:
                 rate = recipe.learning_rate * pace.rate(now.step, now.seconds - before)
                 self._step(chunk, rate)
@@ -165,7 +171,7 @@ class Loop:
                 if checkpoints and self._accelerator.is_main_process and checkpoints.due:
                     checkpoints.save(self._state())
             now.epoch_losses.append(sum(now.losses) / len(now.losses))
-            now.losses, now.batch, now.epoch_rng = [], 0, None
+            now.losses, now.batch, now.epoch_rng, now.shown = [], 0, None, openings.shown
         self._accelerator.wait_for_everyone()
         kept = now.best.step if now.best_file and checkpoints else now.step
         if kept != now.step and checkpoints and now.best_file:

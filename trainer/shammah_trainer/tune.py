@@ -106,6 +106,7 @@ def prepare(
         # Rounded to 4 bits afterwards, a model this small loses what it learned.
         "int4" if train.precision == "int4" else None,
         balance=train.balance,
+        opening=train.opening,
     )
     key = _key(task, recipe, train.max_length, processes)
     earlier = adopt(run.parent, run)
