@@ -237,7 +237,7 @@ class TrainSettings:
     method: Method = "full"
     lora_rank: int = field(default=16, metadata={"least": 1, "most": 1024})
     precision: Precision = "int8"
-    epochs: float = field(default=4.0, metadata={"least": 0.01, "most": 1000.0})
+    epochs: float = field(default=3.0, metadata={"least": 0.01, "most": 1000.0})
     least_steps: int = field(default=150, metadata={"least": 0, "most": 1_000_000})
     learning_rate: float = field(default=2e-4, metadata={"least": 1e-8, "most": 1.0})
     batch_size: int = field(default=8, metadata={"least": 1, "most": 4096})
