@@ -72,7 +72,7 @@ CONTRARY = [Example(f"c{n}", one.query, exchanges()[(n + 48) % 96].response) for
 
 
 def trained(loaded: Any, encoder: Encoder, folder: Path | None, watched: list[Example], **more: Any) -> Trained:
-    changed = replace(recipe(), epochs=more.pop("epochs", 4.0), batch_size=8)
+    changed = replace(recipe(), epochs=more.pop("epochs", 4.0), batch_size=8, opening=0)
     kept = Checkpoints(folder, "key", 1e9) if folder else None
     return finetune(
         copy.deepcopy(loaded), encoder, EXAMPLES[:32], changed, 2, ignore, heldout=watched, checkpoints=kept, mixed="no", **more
