@@ -1,7 +1,7 @@
 """Which showings of an answer train on all of it, and which on its beginning only. Knows ids and counts, no tensors.
 
 A model that was shown an answer a few times ends it by itself once it has begun. What is left to learn is which questions it
-belongs to, which is decided in its first tokens; the others cost most of a step and no longer change a weight.
+belongs to, which is decided in its first tokens; the others cost most of a step and teach little.
 """
 
 from collections import Counter
