@@ -7,14 +7,17 @@ name are in the answer), and how it differs from the night after which all of th
 interval over groups. `--start base` measures the other policy.
 
 The data are no part of the project: a folder with make_stream.py (SEED EVENTS OUT SOURCES), faq_answers.jsonl and
-faq_queries.jsonl. The base comes from the home that SHAMMAH_HOME names, if it is there.
+faq_queries.jsonl. The base comes from the home that SHAMMAH_HOME names, if it is there. With --work, what was stopped goes on
+behind its last finished night; the same command is needed.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import platform
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -26,6 +29,7 @@ from typing import Any
 
 import streams
 
+from shammah_data.durable import atomic_write
 from shammah_data.home import Home
 from shammah_data.judge import normalize
 from shammah_data.log import ExchangeLog
@@ -54,6 +58,7 @@ def main() -> int:
     parser.add_argument("--start", choices=("auto", "base", "champion"), default="auto")
     parser.add_argument("--epochs", type=float, default=Settings().train.epochs)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--work", type=Path, metavar="DIR", help="keep home and figures there, and go on from the last night")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure and every answer there")
     given = parser.parse_args()
     if lacking := streams.missing(given.data, streams.FILES):
@@ -70,17 +75,71 @@ def main() -> int:
         seed=given.seed,
     )
     settings = replace(Settings(), train=train)
-    with tempfile.TemporaryDirectory(prefix="shammah-nights-") as folder:
-        home = streams.home_with_base(Path(folder) / "home")
-        days = _days(given, Path(folder) / "stream.jsonl")
+    with contextlib.ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="shammah-nights-")))
+        work = Work(given.work or scratch, _task(given), stays=given.work is not None)
+        told: list[dict[str, Any]] = []
+        for night in work.told:
+            told.append(night)
+            _tell(told, given.first)
+        days = _days(given, scratch / "stream.jsonl")
         questions = _questions(given, days)
-        told = []
-        for number, day in enumerate(days, 1):
+        for number, day in enumerate(days[len(told) :], len(told) + 1):
+            home = work.begin(number)
             told.append(_night(home, settings, number, day, questions, given))
             _tell(told, given.first)
+            work.keep(told)
             if given.json:
                 given.json.write_text(json.dumps({"command": sys.argv[1:], "nights": told}, ensure_ascii=False) + "\n")
     return 0
+
+
+def _task(given: argparse.Namespace) -> dict[str, Any]:
+    """What must be the same for nights to stand upon one another; how many there are, and with how many threads, need not."""
+    names = ("exchanges", "first", "asked", "seed", "sources", "precision", "start", "epochs")
+    return {name: getattr(given, name) for name in names}
+
+
+class Work:
+    """The folder that nights are kept in: `home`, the figures of what is finished, and the home as it was before this night.
+
+    A night that was killed is begun anew from that copy, so that its seconds are those of a whole night.
+    """
+
+    def __init__(self, folder: Path, task: dict[str, Any], stays: bool) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._task = task
+        self._stays = stays
+        self._figures = folder / "nights.json"
+        self.told: list[dict[str, Any]] = []
+        if self._figures.is_file():
+            kept = json.loads(self._figures.read_text(encoding="utf-8"))
+            if kept["task"] != task:
+                raise SystemExit(f"{folder} holds nights of another command ({kept['task']}): name another folder")
+            self.told = kept["nights"]
+
+    def begin(self, number: int) -> Home:
+        """The home as the night before left it."""
+        home, before = self._folder / "home", self._folder / f"before-{number}"
+        if number == 1:
+            shutil.rmtree(home, ignore_errors=True)
+            return streams.home_with_base(home)
+        if before.is_dir():
+            shutil.rmtree(home, ignore_errors=True)
+            os.replace(before, home)
+        if self._stays:
+            staging = self._folder / "copying"
+            shutil.rmtree(staging, ignore_errors=True)
+            shutil.copytree(home, staging)
+            os.replace(staging, before)
+        return Home(home)
+
+    def keep(self, told: list[dict[str, Any]]) -> None:
+        """Write down what is finished; the copy of the home before it is no longer needed."""
+        atomic_write(self._figures, json.dumps({"task": self._task, "nights": told}, ensure_ascii=False).encode())
+        self.told = told
+        shutil.rmtree(self._folder / f"before-{len(told)}", ignore_errors=True)
 
 
 def _days(given: argparse.Namespace, out: Path) -> list[list[dict[str, Any]]]:

@@ -205,7 +205,7 @@ class TrainSettings:
     lora_rank: the rank of these adapters.
     precision: how the weights of the graph are stored.
     epochs: passes over the data.
-    least_steps: small logs are gone through more often, until so many steps are made.
+    least_steps: from the base, small logs are gone through more often, until so many steps are made.
     learning_rate: the learning rate at its highest.
     batch_size: exchanges in a step.
     context: longest conversation of the graph, in tokens; at most what the base can do.

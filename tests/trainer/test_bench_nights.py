@@ -61,6 +61,28 @@ def test_only_what_the_first_nights_taught_is_asked_and_nothing_that_was_logged(
     assert all(question.facts == (question.cluster,) for question in found)
 
 
+def test_a_night_that_was_killed_begins_as_the_one_before_left_it(
+    bench: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHAMMAH_HOME", str(tmp_path / "none"))
+    work = bench.Work(tmp_path / "work", {"seed": 1}, stays=True)
+    home = work.begin(1)
+    (home.root / "log").write_text("first")
+    work.keep([{"night": 1}])
+    home = work.begin(2)
+    (home.root / "log").write_text("half a second night")
+    again = bench.Work(tmp_path / "work", {"seed": 1}, stays=True)
+    assert again.told == [{"night": 1}]
+    home = again.begin(2)
+    assert (home.root / "log").read_text() == "first"
+    (home.root / "log").write_text("second")
+    again.keep([{"night": 1}, {"night": 2}])
+    last = bench.Work(tmp_path / "work", {"seed": 1}, stays=True)
+    assert (last.begin(3).root / "log").read_text() == "second"
+    with pytest.raises(SystemExit, match="another command"):
+        bench.Work(tmp_path / "work", {"seed": 2}, stays=True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [(["--data", "/nowhere"], "no such file"), ([], "--data"), (["--data", ".", "--nights", "0"], "no such file")],

@@ -61,6 +61,14 @@ def test_short_memory_changes_the_way_and_not_the_result(night: Callable[..., An
     assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(other).items())
 
 
+def test_weights_tuned_before_need_no_least_number_of_steps(task: Task, tmp_path: Path) -> None:
+    few = replace(SETTINGS, least_steps=40, epochs=2.0, batch_size=8)
+    for name, start_name, steps in (("base", task.base.sha256, 40), ("champion", "an earlier run", 8)):
+        (tmp_path / name).mkdir()
+        order, _ = prepare(replace(task, start_name=start_name), tmp_path / name, few, 1, False, Reporter(io.StringIO()))
+        assert order.recipe.epochs * len(task.examples) / few.batch_size == pytest.approx(steps)
+
+
 def test_too_little_memory_ends_it_before_it_starts(night: Callable[..., Any]) -> None:
     with pytest.raises(TrainingError, match="training needs about"):
         night("a", memory=10**6)

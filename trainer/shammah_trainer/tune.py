@@ -51,6 +51,11 @@ class Task:
     watched: tuple[Example, ...]
     pairs: tuple[Pair, ...] = ()
 
+    @property
+    def continues(self) -> bool:
+        """Whether the weights have learned from this log before."""
+        return self.start_name != self.base.sha256
+
 
 @dataclass(frozen=True)
 class Manner:
@@ -93,7 +98,9 @@ def prepare(
     encoder = _encoder(task.base, train)
     # A query and its answer are never cut, so what is longer cannot be trained on.
     lengths = [len(item) for example in task.examples if (item := encoder.encode(example, ())) is not None]
-    epochs = max(train.epochs, train.least_steps * train.batch_size / max(1, len(lengths)))
+    # Weights that were tuned before know most of it by heart: a small log needs no more passes then.
+    least = 0 if task.continues else train.least_steps
+    epochs = max(train.epochs, least * train.batch_size / max(1, len(lengths)))
     recipe = Recipe(
         train.method,
         train.lora_rank,
