@@ -1,13 +1,40 @@
 """What every command of the project shares: one clear line for an error, and its exit code. Knows no command."""
 
+import atexit
+import contextlib
 import os
 import sys
+import threading
 from collections.abc import Callable
 
 from shammah_data.errors import ShammahError
 from shammah_data.text import one_line
 
 _LONGEST = 2000
+
+
+def leave_threads_behind(app: Callable[[], object], name: str) -> None:
+    """`run` as the last thing of a process: what its daemon threads have under way is neither waited for nor torn.
+
+    Python stops such a thread where it next wants the interpreter; inside a library of C++ or Rust that aborts the process.
+    """
+    code = 0
+
+    def end() -> None:
+        if all(not thread.daemon for thread in threading.enumerate()):
+            return
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+
+    # The first to be registered is the last to be called; threads that are no daemons have ended by then.
+    atexit.register(end)
+    try:
+        run(app, name)
+    except SystemExit as ending:
+        code = ending.code if isinstance(ending.code, int) else int(ending.code is not None)
+        raise
 
 
 def run(app: Callable[[], object], name: str) -> None:

@@ -308,9 +308,9 @@ class ExchangeLog:
         """How many exchanges that may be learned from, and ratings, came after a time (UTC where it names no zone)."""
         return self._read(lambda session: queries.news(session, since))
 
-    def outcomes(self, versions: Sequence[str], limit: int = 1000) -> list[Audited]:
+    def outcomes(self, versions: Sequence[str], limit: int = 1000, wait: float = 2.0) -> list[Audited]:
         """What audits of these versions found: the newest, at most `limit` of each version; oldest first. Raises LogError."""
-        return self._read(lambda session: queries.outcomes(session, versions, limit))
+        return self._read(lambda session: queries.outcomes(session, versions, limit), wait)
 
     def local_share(self, last: int) -> list[tuple[int, int]]:
         """(answers, local ones) of the newest `last` given while serving, then of as many before them. Raises LogError."""

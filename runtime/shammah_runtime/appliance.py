@@ -225,8 +225,8 @@ class Appliance:
         held = held_to(calibration, self.target)
         return Promise(held.target_precision, held.threshold)
 
-    def close(self) -> None:
-        """Stop the threads that watch."""
+    def close(self, patient: bool = True) -> None:
+        """Stop the threads that watch; `patient`: wait for one that is inside a library, which a process that goes on must."""
         self._closed.set()
         if self.auditor is not None:
             self.auditor.close()
@@ -235,8 +235,7 @@ class Appliance:
         if self._writer is not None:
             self._writer.close()
         self.models.close()
-        # A thread that is inside a native library when the interpreter ends would take the process down with it.
-        if self._filler.is_alive():
+        if patient and self._filler.is_alive():
             self._filler.join(_CLOSING_SECONDS)
 
     def _backing(self, query: str, answer: str) -> Backing:

@@ -330,7 +330,7 @@ def main() -> None:
     reconfigure = getattr(sys.stdin, "reconfigure", None)
     if reconfigure:
         reconfigure(errors="replace")
-    command.run(app, "shammah-serve")
+    command.leave_threads_behind(app, "shammah-serve")
 
 
 if __name__ == "__main__":

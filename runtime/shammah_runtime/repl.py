@@ -189,5 +189,5 @@ def open_session(home: "Home", make: "Callable[[Callable[[str], None]], Applianc
             repl.run()
         finally:
             if (appliance := starting.made) is not None:
-                appliance.close()
+                appliance.close(patient=False)
         return signals.ended

@@ -99,3 +99,19 @@ def test_files_of_a_command_are_private() -> None:
     code = "import os, tempfile; p = tempfile.mkdtemp() + '/f'; command.run(lambda: open(p, 'w').close(), 'tool')"
     done = run(code + "; print(oct(os.stat(p).st_mode & 0o777)); os.unlink(p); os.rmdir(os.path.dirname(p))")
     assert done.stdout == b"0o600\n", done.stderr
+
+
+def test_a_thread_inside_a_library_does_not_abort_the_process() -> None:
+    """As it does where Python is taken down around it: the process would end with SIGABRT instead of its exit code."""
+    program = (
+        "import sys, threading\nimport duckdb\nfrom shammah_data import command\n"
+        "def work():\n    connection = duckdb.connect()\n    while True:\n"
+        "        connection.execute('SELECT sum(range) FROM range(3000000)').fetchall()\n        begun.set()\n"
+        "begun = threading.Event()\n"
+        "def app():\n    threading.Thread(target=work, daemon=True).start()\n    begun.wait()\n"
+        "    print('said')\n    sys.exit(3)\n"
+        "command.leave_threads_behind(app, 'tool')\n"
+    )
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+        assert (done.returncode, done.stdout, done.stderr) == (3, "said\n", "")

@@ -167,7 +167,8 @@ def test_markdown_as_it_streams_on_a_narrow_terminal(start: Start, claude: FakeC
     assert b"\x1b[6n" not in screen.raw, "the editor asked where the cursor is"
 
 
-def test_a_wait_is_shown_only_when_it_is_real(start: Start, claude: FakeClaude) -> None:
+def test_a_wait_is_shown_only_when_it_is_real(start: Start, home: Home, claude: FakeClaude) -> None:
+    home.settings.write_text("[teacher]\nfirst_token_seconds = 600.0\ntotal_seconds = 600.0\n", encoding="utf-8")
     screen = start()
     assert "You are welcome." in ask(screen, "thanks")
     claude.fault = "slow_headers"

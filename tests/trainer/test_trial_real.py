@@ -147,8 +147,9 @@ def test_a_version_that_answers_a_third_of_the_questions_wrong_goes_back_by_itse
     (told,) = (line for line in status_lines(appliance) if line.startswith("trial"))
     assert f"{candidate} rolled back on 20" in told
     assert f"{candidate} is worse than v0001: " in told
-    said = train(home, "versions").out.splitlines()
-    (line,) = (line for line in said if line.startswith(candidate))
+    said = train(home, "versions")
+    assert said.code == 0, said.err
+    (line,) = (line for line in said.out.splitlines() if line.startswith(candidate))
     assert "rolled back on 20" in line
     assert " audited answers wrong, " in line
     assert line.endswith("of 20")

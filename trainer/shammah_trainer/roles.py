@@ -17,7 +17,7 @@ def role_lines(store: ModelStore, log: ExchangeLog, settings: Settings) -> list[
     used = store.in_use()
     decision = None
     if pointer.champion is not None and log.exists():
-        decision = judge_trial(pointer, log.outcomes(named(pointer)), plan_of(settings), datetime.now(UTC))
+        decision = judge_trial(pointer, log.outcomes(named(pointer), wait=10.0), plan_of(settings), datetime.now(UTC))
     ended = verdicts(store.root)
     return [_line(name, pointer, name in used, decision) + _ended(name, pointer, ended) for name in store.versions()]
 
