@@ -108,7 +108,7 @@ class ModelStore:
         return self._root / version
 
     def staging(self) -> Path:
-        """A new private folder to put a version together in; `collect` removes what a killed run left."""
+        """A new private folder to put a version together in; `sweep` removes what a killed run left."""
         folder = private_folder(self._root) / f".staging-{uuid.uuid4().hex}"
         return private_folder(folder)
 
@@ -331,12 +331,23 @@ class ModelStore:
             for name in doomed:
                 self._delete(name)
             self._sweep_packed(self.versions())
-            for pattern in (".staging-*", ".deleted-*"):
-                for leftover in self._root.glob(pattern):
-                    shutil.rmtree(leftover)
-            for leftover in self._root.glob(f".{self._pointer.name}.*"):
-                leftover.unlink()
+            self._sweep_leftovers()
         return doomed
+
+    def sweep(self) -> None:
+        """Delete what killed processes left half made or half deleted; nobody else may be putting a version together.
+
+        Raises ArtifactError.
+        """
+        with self._lock():
+            self._sweep_leftovers()
+
+    def _sweep_leftovers(self) -> None:
+        for pattern in (".staging-*", ".deleted-*"):
+            for leftover in self._root.glob(pattern):
+                shutil.rmtree(leftover)
+        for leftover in self._root.glob(f".{self._pointer.name}.*"):
+            leftover.unlink()
 
     def _replace(self, change: Callable[[Pointer], Pointer], expected: Pointer | None) -> Pointer:
         with self._lock():

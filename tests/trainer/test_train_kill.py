@@ -107,6 +107,16 @@ def test_killed_while_the_base_is_made(make_home: Callable[..., TinyHome], train
     assert len([path for path in (home.root / "bases").iterdir() if (path / "base.json").exists()]) == 1
 
 
+def test_what_killed_runs_left_is_gone_after_a_refused_one(home: TinyHome, train: Callable[..., Said]) -> None:
+    """Each is as large as a version: nights that are killed and then refused must not fill the disk."""
+    half = home.root / "models" / ".staging-0123"
+    half.mkdir()
+    (half / "model.onnx").write_bytes(b"half")
+    said = train(home, "--force", "--epochs", "0.1")
+    assert said.out.startswith("refused: "), said
+    assert not half.exists()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_killed_at_random(home: TinyHome, train: Callable[..., Said]) -> None:

@@ -99,6 +99,8 @@ def _locked(home: Home, settings: Settings, reporter: Reporter, force: bool, sta
         return Result("skipped", told.waits)
     if told.reasons:
         reporter.say(f"due: {'; '.join(told.reasons)}")
+    # This one holds the lock of all runs: what is half made is of killed ones, and as large as a version each time.
+    store.sweep()
     started = datetime.now(UTC)
     run_id = started.strftime("%Y%m%dT%H%M%S") + f"{started.microsecond // 1000:03d}Z"
     folder = private_folder(home.runs / run_id)
