@@ -15,6 +15,8 @@ from shammah_trainer.matching import Matching
 
 LEAST_WINS = 0.75
 MOST_P_VALUE = 0.001
+# Six answers can be dealt out in 720 ways only: so few can hardly show more than this, however well they do.
+FEW, MOST_P_VALUE_OF_FEW = 8, 0.01
 # Perplexity of the graph over that of the weights it was made from, on the held-out answers.
 MOST_PERPLEXITY_RATIO = 1.05
 # Of unanswerable questions so many may surely be answered; the 95% lower bound counts, for there are few of them.
@@ -121,13 +123,14 @@ def _loss(figures: Figures) -> Check:
 def _matching(figures: Figures) -> Check:
     found = figures.matching
     told = f"{found.wins:.0%} of comparisons over {found.queries} queries (p = {found.p_value:.4f})"
-    if found.wins >= LEAST_WINS and found.p_value <= MOST_P_VALUE:
+    most = MOST_P_VALUE if found.queries >= FEW else MOST_P_VALUE_OF_FEW
+    if found.wins >= LEAST_WINS and found.p_value <= most:
         return Check("answers follow from questions", told)
     return Check(
         "answers follow from questions",
         told,
         f"held-out answers outscore other groups' answers in only {found.wins:.0%} of comparisons over {found.queries} "
-        f"queries (p = {found.p_value:.4f}; {LEAST_WINS:.0%} and p <= {MOST_P_VALUE} are needed, style alone gives 50%): "
+        f"queries (p = {found.p_value:.4f}; {LEAST_WINS:.0%} and p <= {most} are needed, style alone gives 50%): "
         "the answers do not follow from the questions",
     )
 
