@@ -18,7 +18,8 @@ def leave_threads_behind(app: Callable[[], object], name: str) -> None:
 
     Python stops such a thread where it next wants the interpreter; inside a library of C++ or Rust that aborts the process.
     """
-    code = 0
+    # That of an error that is raised, as SHAMMAH_DEBUG wants it.
+    code = 1
 
     def end() -> None:
         if all(not thread.daemon for thread in threading.enumerate()):
@@ -32,6 +33,7 @@ def leave_threads_behind(app: Callable[[], object], name: str) -> None:
     atexit.register(end)
     try:
         run(app, name)
+        code = 0
     except SystemExit as ending:
         code = ending.code if isinstance(ending.code, int) else int(ending.code is not None)
         raise

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,8 +18,6 @@ def raising(error: BaseException) -> Callable[[], object]:
 
 @pytest.fixture(autouse=True)
 def _keep_umask() -> "object":
-    import os
-
     before = os.umask(0o022)
     yield None
     os.umask(before)
@@ -99,6 +98,20 @@ def test_files_of_a_command_are_private() -> None:
     code = "import os, tempfile; p = tempfile.mkdtemp() + '/f'; command.run(lambda: open(p, 'w').close(), 'tool')"
     done = run(code + "; print(oct(os.stat(p).st_mode & 0o777)); os.unlink(p); os.rmdir(os.path.dirname(p))")
     assert done.stdout == b"0o600\n", done.stderr
+
+
+def test_an_error_that_is_raised_beside_a_thread_is_no_success() -> None:
+    program = (
+        "import threading\nfrom shammah_data import command\n"
+        "def app():\n    threading.Thread(target=threading.Event().wait, daemon=True).start()\n    END\n"
+        "command.leave_threads_behind(app, 'tool')\n"
+    )
+    for end, code in (("raise ValueError('odd')", 1), ("return", 0)):
+        environment = {**os.environ, "SHAMMAH_DEBUG": "1"}
+        done = subprocess.run(
+            [sys.executable, "-c", program.replace("END", end)], env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == code, done.stderr
 
 
 def test_a_thread_inside_a_library_does_not_abort_the_process() -> None:
