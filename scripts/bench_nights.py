@@ -12,7 +12,6 @@ behind its last finished night; the same command is needed.
 """
 
 import argparse
-import contextlib
 import json
 import os
 import platform
@@ -75,8 +74,8 @@ def main() -> int:
         seed=given.seed,
     )
     settings = replace(Settings(), train=train)
-    with contextlib.ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="shammah-nights-")))
+    with tempfile.TemporaryDirectory(prefix="shammah-nights-") as folder:
+        scratch = Path(folder)
         work = Work(given.work or scratch, _task(given), stays=given.work is not None)
         told: list[dict[str, Any]] = []
         for night in work.told:

@@ -33,16 +33,24 @@ from shammah_data.store import ModelStore
 from shammah_runtime.engine.choice import Wanted
 from shammah_runtime.engine.confidence import Features, confidence
 from shammah_runtime.engine.model import open_model
+from shammah_trainer.again import asked_again, imputed
 from shammah_trainer.calibrate import calibrate
 from shammah_trainer.dataset import Example, build_dataset
 from shammah_trainer.earlier import Earlier
 from shammah_trainer.evaluate import Kind, answer_all
 from shammah_trainer.likeness import likeness_of
+from shammah_trainer.logistic import Prior, fit_logistic
 from shammah_trainer.lookups import Lookup, Priors, Tried, look_up
 from shammah_trainer.retrieved import fit_evidence, repeated
-from shammah_trainer.unlogged import Unlogged, as_repeated, spaced, unlogged
+from shammah_trainer.unlogged import Unlogged, spaced, unlogged
 
 _LIMIT = 0.05
+# Where few were asked, the curve stays near to what was assumed before any were.
+_PRIOR = Prior(
+    weights={"similarity": 8.0, "gap": 6.0, "share": 1.0, "mean": 1.0, "least": 0.1, "opening": 0.3, "lift": 0.3},
+    widths={"similarity": 8.0, "gap": 6.0, "share": 2.0, "mean": 1.0, "least": 0.3, "opening": 0.5, "lift": 0.5},
+    intercept=-8.0,
+)
 _KINDS: dict[str, Kind] = {"heldout": "phrasing", "reserved": "group", "outside": "outside"}
 
 
@@ -59,10 +67,15 @@ class Label:
 
 @dataclass(frozen=True)
 class Asked:
-    """All questions to one version, and what would back answers of other groups to what it was trained on."""
+    """All questions to one version.
+
+    `unlogged`: what would back answers of other groups to what it was trained on; `again`: what the rest of the log has for
+    each known exchange.
+    """
 
     labels: Sequence[Label]
     unlogged: Sequence[Unlogged] = ()
+    again: Sequence[Lookup] = ()
 
 
 def main() -> int:
@@ -81,6 +94,9 @@ def main() -> int:
     parser.add_argument("--labels", type=_numbers, default=[60, 120, 240], help="questions that thresholds are chosen on")
     parser.add_argument("--targets", type=lambda text: [float(part) for part in text.split(",")], default=[0.95])
     parser.add_argument("--splits", type=int, default=200)
+    parser.add_argument(
+        "--curve", action="store_true", help="fit the curve of earlier answers to all of it, and print only that"
+    )
     parser.add_argument("--keep", type=Path, metavar="FILE", help="write what was asked there")
     parser.add_argument("--asked", type=Path, metavar="FILE", help="what an earlier run kept, instead of asking again")
     given = parser.parse_args()
@@ -98,6 +114,9 @@ def main() -> int:
         heldout = [label.right for label in asked.labels if label.kind == "heldout"]
         told = f"{len(asked.labels)} questions, {len(heldout)} other phrasings"
         print(f"{told}, {mean(heldout):.0%} of them right by the model itself")
+    if given.curve:
+        print(curve(sets))
+        return 0
     for target in given.targets:
         for number in given.labels:
             tell(sets, number, target, given.splits)
@@ -110,7 +129,8 @@ def _numbers(text: str) -> list[int]:
 
 def _asked(found: dict[str, Any]) -> Asked:
     labels = [Label(**{**row, "earlier": tuple(Tried(**one) for one in row["earlier"])}) for row in found["labels"]]
-    return Asked(labels, [Unlogged(**row) for row in found["unlogged"]])
+    again = [Lookup(**{**row, "tried": tuple(Tried(**one) for one in row["tried"])}) for row in found.get("again", ())]
+    return Asked(labels, [Unlogged(**row) for row in found["unlogged"]], again)
 
 
 def ask(given: argparse.Namespace, seed: int) -> Asked:
@@ -150,7 +170,9 @@ def ask(given: argparse.Namespace, seed: int) -> Asked:
         )
         for one, outcome, lookup in zip(questions, outcomes, lookups, strict=True)
     ]
-    return Asked(labels, unlogged(earlier, train.seed))
+    held_out = (*dataset.heldout_phrasings, *dataset.heldout_groups)
+    whole = Earlier(dataclasses.replace(dataset, train=(*dataset.train, *held_out)), home.embedder)
+    return Asked(labels, unlogged(earlier, train.seed), asked_again(whole, train.seed))
 
 
 def _counter(total: int) -> Callable[[int, int], None]:
@@ -194,13 +216,12 @@ def split(asked: Asked, number: int, target: float, rng: random.Random) -> tuple
     right = [label.features for label in known if label.right]
     new = spaced(asked.unlogged, sum(label.kind == "heldout" for label in known)) if right else []
     imagined = [(right[n % len(right)] | one.backing, False) for n, one in enumerate(new)]
-    calibration, places = calibrate(
+    calibration, _ = calibrate(
         [*((label.features, label.right) for label in known), *imagined],
         target,
         [*(place[label.cluster] for label in known), *(-1 - n for n in range(len(imagined)))],
     )
-    given = [place < calibration.accepted for place in places]
-    evidence = fit_evidence([*lookups, *as_repeated(new, lookups, 0)], target, given)
+    evidence = fit_evidence(lookups, imputed(asked.again, asked.unlogged, lookups, 0), target)
     alone, whole, heldout = [], [], 0
     for label in labels:
         if label.cluster in used:
@@ -215,6 +236,14 @@ def split(asked: Asked, number: int, target: float, rng: random.Random) -> tuple
         Kept(sum(alone) / heldout, len(alone), sum(alone), calibration.certified),
         Kept(sum(whole) / heldout, len(whole), sum(whole), evidence.certified),
     )
+
+
+def curve(sets: Sequence[Asked]) -> str:
+    """Weights and intercept for `shammah_trainer.retrieved`; a weight that comes out negative is left out."""
+    rows = [tried for asked in sets for label in asked.labels for tried in label.earlier]
+    weights, intercept = fit_logistic([row.features for row in rows], [row.right for row in rows], _PRIOR)
+    told = ", ".join(f"{name} {weight:.2f}" for name, weight in weights.items())
+    return f"{told}, intercept {intercept:.2f}; {sum(len(asked.labels) for asked in sets)} questions"
 
 
 def _lookup(label: Label) -> Lookup:

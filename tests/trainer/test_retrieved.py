@@ -2,13 +2,12 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from shammah_data.binomial import lower_bound
 from shammah_data.learned import FOLDER, Learned
@@ -22,7 +21,7 @@ from shammah_trainer.dataset import Dataset, Example
 from shammah_trainer.earlier import Earlier
 from shammah_trainer.evaluate import Kind
 from shammah_trainer.lookups import Lookup, Tried
-from shammah_trainer.retrieved import build_index, fit, fit_evidence
+from shammah_trainer.retrieved import CURVE, build_index, fit_evidence, repeated
 
 
 def tried(right: bool, rng: random.Random, answer: str = "A.") -> Tried:
@@ -49,8 +48,14 @@ def lookups(count: int, seed: int = 0) -> list[Lookup]:
     return found
 
 
-def test_enough_held_out_queries_certify_a_threshold() -> None:
-    found = fit_evidence(lookups(600), 0.95)
+def sure_of(similarity: float, right: bool) -> Lookup:
+    """A lookup whose one answer has nothing but its similarity to tell it from others."""
+    features = dict.fromkeys(NAMES, 0.0) | {"similarity": similarity, "gap": 0.5, "share": 1.0, "lift": 0.5}
+    return Lookup("phrasing", str(similarity), (Tried("A.", features, right),))
+
+
+def test_many_held_out_queries_certify_a_threshold() -> None:
+    found = fit_evidence(lookups(600), (), 0.95)
     assert found.certified
     assert found.accepted > 200
     assert lower_bound(found.accepted_right, found.accepted) >= 0.95
@@ -60,39 +65,59 @@ def test_enough_held_out_queries_certify_a_threshold() -> None:
     assert len(given) > 200
 
 
-def test_few_held_out_queries_certify_nothing_and_let_no_wrong_answer_pass() -> None:
-    found = fit_evidence(lookups(40), 0.95)
+def test_few_held_out_queries_certify_nothing() -> None:
+    found = fit_evidence(lookups(40), (), 0.95)
     assert not found.certified
-    assert found.accepted == found.accepted_right > 0
+    assert found.accepted_right >= 0.95 * found.accepted > 0
     assert found.threshold >= 0.5
 
 
-def test_the_threshold_is_chosen_where_the_models_own_answer_is_not_given() -> None:
-    rng = random.Random(5)
-    easy = [Lookup("phrasing", f"easy {n}", (tried(True, rng),)) for n in range(80)]
-    hard = [Lookup("phrasing", f"hard {n}", (tried(bool(n % 2), rng),)) for n in range(40)]
-    given = [True] * len(easy) + [False] * len(hard)
-    found, of_all = fit_evidence([*easy, *hard], 0.95, given), fit_evidence([*easy, *hard], 0.95)
-    assert found.weights == of_all.weights
-    assert of_all.accepted > len(hard) / 2
-    assert found.accepted <= len(hard) / 2
-    assert not found.certified
+def test_made_up_labels_move_the_threshold_and_are_not_counted() -> None:
+    asked = [sure_of(0.5 + n / 120, True) for n in range(60)]
+    wrong = [sure_of(0.5 + n / 300, False) for n in range(60)]
+    right = [sure_of(0.5 + n / 800, True) for n in range(400)]
+    found = {name: fit_evidence(asked, beside, 0.95) for name, beside in (("none", ()), ("wrong", wrong), ("right", right))}
+    assert found["right"].threshold < found["none"].threshold < found["wrong"].threshold
+    assert found["right"].accepted > found["none"].accepted > found["wrong"].accepted
+    for one in found.values():
+        assert one.examples == len(asked)
+        given = [lookup for lookup in asked if sure(likelihood(one, lookup.tried[0].features)) >= one.threshold]
+        assert one.accepted == one.accepted_right == len(given)
+
+
+def test_no_promise_of_the_curve_outweighs_what_few_labels_say() -> None:
+    """One in ten is wrong however sure the curve is of it: but for those before the first wrong one nothing is given."""
+    found = fit_evidence([sure_of(1.0 + n / 1000, n % 10 > 0) for n in range(40)], (), 0.95)
+    assert found.accepted == found.accepted_right == 9
+
+
+def test_a_threshold_leaves_room_for_the_wrong_answers_of_the_model_itself() -> None:
+    """Of what is given more is right than the target asks for, by the labels and by what the curve promises together."""
+    many = lookups(3000)
+    found = fit_evidence(many, (), 0.9, (0.8, 0.99))
+    given = {}
+    for step in found.ladder:
+        tried_first = [repeated(lookup, replace(found, threshold=step.threshold)) for lookup in many]
+        given[step.target_precision] = [one.right for one in tried_first if one is not None]
+        assert step.accepted == len(given[step.target_precision])
+        assert step.accepted_right == sum(given[step.target_precision])
+    assert [step.target_precision for step in found.ladder] == [0.8, 0.9, 0.99]
+    assert len(given[0.8]) >= len(given[0.9]) > len(given[0.99])
+    for target, answers in given.items():
+        assert sum(answers) / len(answers) > target + 0.4 * (1 - target)
 
 
 def test_where_every_answer_is_wrong_none_is_given() -> None:
     rng = random.Random(1)
-    found = fit_evidence([Lookup("outside", str(n), (tried(False, rng),)) for n in range(80)], 0.95)
+    found = fit_evidence([Lookup("outside", str(n), (tried(False, rng),)) for n in range(80)], (), 0.95)
     assert found.threshold > 1.0 or found.accepted == 0
-    assert fit_evidence([], 0.95).threshold == NOTHING
+    assert fit_evidence([sure_of(0.6 + n / 250, False) for n in range(100)], (), 0.95).threshold == NOTHING
+    assert fit_evidence([], (), 0.95).threshold == NOTHING
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.lists(st.tuples(st.booleans(), st.integers(0, 9)), max_size=12))
-def test_more_evidence_never_counts_against(rows: list[tuple[bool, int]]) -> None:
-    rng = random.Random(2)
-    weights, _ = fit([Lookup("phrasing", str(group), (tried(right, rng),)) for right, group in rows])
-    assert set(weights) <= set(NAMES)
-    assert all(weight >= 0 for weight in weights.values())
+def test_the_curve_knows_every_name_and_no_evidence_counts_against() -> None:
+    assert set(CURVE) <= set(NAMES)
+    assert all(weight > 0 for weight in CURVE.values())
 
 
 class Scorer:
@@ -151,9 +176,9 @@ def test_the_index_holds_every_exchange_that_stands_alone(
     assert all(one.prior == {"int8/model.onnx": pytest.approx(-3.0)} for one in learned.answers)
     reader = Embedder(staging / FOLDER, threads=1)
     assert np.allclose(reader.embed([held_out[0].query])[0], learned.vectors[len(train)].astype(np.float32), atol=2e-3)
-    # At the lower target the model answers all of it by itself, and nothing is left to repeat.
     low, own = found.evidence.ladder
-    assert (low.target_precision, low.accepted, own.target_precision) == (0.8, 0, 0.9)
+    assert (low.target_precision, own.target_precision) == (0.8, 0.9)
+    assert low.threshold <= own.threshold
     assert (own.threshold, own.accepted) == (found.evidence.threshold, found.evidence.accepted)
     counts = found.figures["heldout"]
     assert counts["phrasing"]["asked"] == 6

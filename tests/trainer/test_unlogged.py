@@ -12,8 +12,7 @@ from shammah_trainer.calibrate import accepts, calibrate
 from shammah_trainer.dataset import Dataset, Example
 from shammah_trainer.earlier import Earlier
 from shammah_trainer.evaluate import Outcome
-from shammah_trainer.lookups import Lookup, Tried
-from shammah_trainer.unlogged import Unlogged, as_answered, as_repeated, spaced, unlogged
+from shammah_trainer.unlogged import Unlogged, as_answered, spaced, unlogged
 
 WORDS = ("scanner", "holiday", "garage", "coffee", "payroll", "laptop")
 TRAIN = [
@@ -85,9 +84,8 @@ def test_without_an_embedder_or_another_group_there_are_none(tmp_path: Path, emb
     assert spaced([], 100) == []
 
 
-def imagined(near: float, retrieved: bool = True) -> Unlogged:
-    told = {"similarity": near, "gap": 0.1, "share": 0.5} if retrieved else None
-    return Unlogged(f"query {near}", 1, f"answer {near}", {"support": 0.3, "near": near, "gap": 0.1}, told)
+def imagined(near: float) -> Unlogged:
+    return Unlogged(f"query {near}", 1, f"answer {near}", {"support": 0.3, "near": near, "gap": 0.1}, None)
 
 
 def test_one_for_every_eight_phrasings_from_the_least_backed_to_the_best() -> None:
@@ -107,16 +105,6 @@ def test_it_is_as_sure_as_a_right_answer_and_wrong() -> None:
     assert all((one.early is None) == (one.features["mean"] == -0.02) for one in made)
     assert all(one.early["near"] == one.features["near"] for one in made if one.early)
     assert as_answered([imagined(0.2)], [outcome(False, -1.0)], 0) == []
-
-
-def test_what_a_guard_forbids_is_not_repeated() -> None:
-    right = {"similarity": 0.9, "gap": 0.4, "share": 1.0, "mean": -0.1, "least": -0.5, "opening": -0.1, "lift": 0.2}
-    lookups = [Lookup("phrasing", "a", (Tried("r", right, True), Tried("w", right | {"mean": -3.0}, False)))]
-    made = as_repeated([imagined(0.5), imagined(0.6, retrieved=False)], lookups, 0)
-    assert [one.kind for one in made] == ["group", "group"]
-    assert made[0].tried == (Tried("answer 0.5", right | {"similarity": 0.5, "gap": 0.1, "share": 0.5}, False),)
-    assert made[1].tried == ()
-    assert as_repeated([imagined(0.5)], [], 0)[0].tried == ()
 
 
 def test_a_sure_answer_to_a_new_question_is_declined_that_was_given_without() -> None:

@@ -131,7 +131,8 @@ def assess(
     earlier.look_up([example for _, example in questions])
     outcomes = answer_all(decoder, questions, earlier.backing, most, reporter.counter("answer"), likely=earlier.likely)
     reporter.end()
-    new = spaced(unlogged(earlier, train.seed), len(dataset.heldout_phrasings))
+    imagined = unlogged(earlier, train.seed)
+    new = spaced(imagined, len(dataset.heldout_phrasings))
     judged_by = [*outcomes, *as_answered(new, outcomes, train.seed)]
     new = new[: len(judged_by) - len(outcomes)]
     # Every unanswerable question stands alone; numbers below zero are no group's.
@@ -154,7 +155,18 @@ def assess(
     graph = GraphEntry(path, "cpu", train.precision, golden, calibration, agreement)
     counter = reporter.counter("retrieve")
     indexed = build_index(
-        decoder, path, dataset, questions, earlier, given, embedder, staging, train.target_precision, counter, new, train.seed
+        decoder,
+        path,
+        dataset,
+        questions,
+        earlier,
+        given,
+        embedder,
+        staging,
+        train.target_precision,
+        counter,
+        imagined,
+        train.seed,
     )
     if indexed is not None:
         reporter.end()

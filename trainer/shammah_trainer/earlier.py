@@ -3,13 +3,15 @@
 Only what was trained on is found. Knows the embedder that retrieves, no graph that answers and no torch.
 """
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from shammah_data import embedder as card
+from shammah_data.judge import normalize
 from shammah_data.nearest import Nearest
 from shammah_data.similarity import Support
 from shammah_runtime.engine.backing import Backing, Neighbour, backing
@@ -36,6 +38,9 @@ class Earlier:
             # Only a version that brings its exchanges along knows them in the words that it was taught.
             self._support.add(example.id, example.query, example.target if self.reader else example.given or example.target)
         self._place = {example.id: place for place, example in enumerate(self.known)}
+        self._same: dict[str, set[str]] = defaultdict(set)
+        for example in self.known:
+            self._same[normalize(example.query)].add(example.id)
         self._near: dict[str, list[Neighbour]] = {}
         self._like: dict[str, str] = {}
         self.vectors_NH: npt.NDArray[np.floating] | None = None
@@ -60,9 +65,19 @@ class Earlier:
 
     def others(self, example: Example) -> list[Neighbour]:
         """What would be near to a known exchange if nothing of its group were there, nearest first."""
+        return self._without(example, {one.id for one in self.known if one.group == example.group})
+
+    def without(self, example: Example) -> list[Neighbour]:
+        """What would be near to a known exchange if its query had never been logged in these words, nearest first."""
+        return self._without(example, self._same[normalize(example.query)])
+
+    def group(self, identity: str) -> int:
+        """The group of a known exchange."""
+        return self.known[self._place[identity]].group
+
+    def _without(self, example: Example, hidden: Collection[str]) -> list[Neighbour]:
         if self.vectors_NH is None:
             return []
-        hidden = {one.id for one in self.known if one.group == example.group}
         found = self._index.nearest(self.vectors_NH[self._place[example.id]], NEIGHBOURS + len(hidden))
         return [self._neighbour(*one) for one in found if one[0] not in hidden][:NEIGHBOURS]
 

@@ -1,16 +1,14 @@
 """The learned index of a version, and how far its answers can be trusted: measured on held-out queries, as they will be served.
 
-Only what was trained on is looked up while it measures; what is published holds the held-out exchanges too. Knows the engine
+For held-out queries only what was trained on is looked up; what is published holds the held-out exchanges too. Knows the engine
 that scores and the embedder that retrieves, no torch.
 """
 
-import hashlib
 import shutil
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,25 +21,22 @@ from shammah_data.manifest import Evidence, Retrieval, Step
 from shammah_data.trust import CAUTIOUS, Record, fit_prior
 from shammah_runtime.engine.decoder import Decoder
 from shammah_runtime.engine.evidence import likelihood, sure
+from shammah_trainer.again import asked_again, imputed
 from shammah_trainer.calibrate import CERTAIN, NOTHING
 from shammah_trainer.dataset import Dataset, Example
 from shammah_trainer.earlier import Earlier
 from shammah_trainer.evaluate import Kind, Report
-from shammah_trainer.logistic import Prior, fit_logistic
 from shammah_trainer.lookups import Lookup, Priors, Tried, look_up
-from shammah_trainer.unlogged import Unlogged, as_repeated
+from shammah_trainer.unlogged import Unlogged
 
-# Few labels must not make the curve a step: weights are drawn towards what tuned small models show.
-_PRIOR = Prior(
-    weights={"similarity": 8.0, "gap": 6.0, "share": 1.0, "mean": 1.0, "least": 0.1, "opening": 0.3, "lift": 0.3},
-    widths={"similarity": 8.0, "gap": 6.0, "share": 2.0, "mean": 1.0, "least": 0.3, "opening": 0.5, "lift": 0.5},
-    # Where nothing was seen, an answer is right when its query is nearly the same.
-    intercept=-8.0,
-)
-_FOLDS = 10
-# How often a threshold that is not certified may be worse than promised. Stricter than for the model's own answers: these are
-# tried on what it is not sure of, and a question that was never logged has near neighbours all the same.
-_PROBABLE = 0.25
+# The log-odds that an earlier answer is right, fitted to 1,800 questions to three tuned small models (all-MiniLM-L6-v2,
+# `scripts/bench thresholds --curve`): one log has too few labels for it.
+CURVE = {"similarity": 6.7, "gap": 2.5, "share": 2.6, "opening": 0.6, "lift": 2.1}
+INTERCEPT = -6.3
+# Where the threshold lies, the log's labels decide together with what the curve itself promises, which counts as so many.
+_PROMISES = 300.0
+# Of the wrong answers that the target allows: the model's own have some, too, and labels that are in part imputed flatter.
+_WRONG = 0.4
 # However well it did on what was held out, an answer that is more likely wrong than right is not given.
 _LEAST_THRESHOLD = 0.5
 # Answers, the newest, whose likelihood after no question is measured at night; of others it is when they are first needed.
@@ -74,20 +69,20 @@ def build_index(
     """Write the learned index into `staging` and measure the evidence on the held-out `questions`; None without an embedder.
 
     `graph` is the path that the manifest names the decoder's graph by. `earlier` has looked the questions up. `given`: of each
-    question, and then of each `unlogged` one, whether the model's own answer is given, for every target that the version may
-    be held to.
+    question whether the model's own answer is given, for every target that the version may be held to.
     """
-    reader, known = earlier.reader, earlier.known
-    if reader is None or earlier.vectors_NH is None:
+    if earlier.reader is None or earlier.vectors_NH is None:
         return None
-    held_out = [one for one in (*dataset.heldout_phrasings, *dataset.heldout_groups) if not one.context]
-    vectors_NH = np.concatenate([earlier.vectors_NH, reader.embed([example.query for example in held_out])])
+    held_out = (*dataset.heldout_phrasings, *dataset.heldout_groups)
+    whole = Earlier(replace(dataset, train=(*dataset.train, *held_out)), embedder)
+    assert whole.reader is not None
+    assert whole.vectors_NH is not None
     priors = Priors(decoder)
     lookups = look_up(decoder, earlier, questions, report, priors)
-    own = given.get(target_precision, ())
-    evidence = fit_evidence([*lookups, *as_repeated(unlogged, lookups, seed)], target_precision, own, given)
+    beside = imputed(asked_again(whole, seed), unlogged, lookups, seed)
+    evidence = fit_evidence(lookups, beside, target_precision, given)
     records = _records(lookups, evidence)
-    texts = list(dict.fromkeys(example.target for example in (*known, *held_out)))
+    texts = list(dict.fromkeys(example.target for example in whole.known))
     answers = []
     for place, text in enumerate(texts):
         record = records.get(normalize(text), Record())
@@ -95,103 +90,84 @@ def build_index(
         answers.append(LearnedAnswer(text, prior, int(record.right), int(record.wrong)))
         report(place + 1, len(texts))
     place_of = {text: place for place, text in enumerate(texts)}
-    exchanges = [LearnedExchange(one.id, one.query, place_of[one.target]) for one in (*known, *held_out)]
+    exchanges = [LearnedExchange(one.id, one.query, place_of[one.target]) for one in whole.known]
     folder = staging / FOLDER
     folder.mkdir()
-    Learned(tuple(answers), tuple(exchanges), vectors_NH.astype(np.float16)).save(folder)
+    Learned(tuple(answers), tuple(exchanges), whole.vectors_NH.astype(np.float16)).save(folder)
     for name in (card.NAME, card.GRAPH, card.TOKENIZER):
         shutil.copyfile(embedder / name, folder / name)
-    retrieval = Retrieval(FOLDER, len(exchanges), vectors_NH.shape[1], reader.card.digest)
-    return Retrieved(retrieval, evidence, {"evidence": asdict(evidence), "heldout": _counts(lookups, evidence, own)})
+    retrieval = Retrieval(FOLDER, len(exchanges), whole.vectors_NH.shape[1], whole.reader.card.digest)
+    figures = {
+        "evidence": asdict(evidence),
+        "labels": {"asked": len(lookups), "imputed": len(beside)},
+        "heldout": _counts(lookups, evidence, given.get(target_precision, ())),
+    }
+    return Retrieved(retrieval, evidence, figures)
 
 
 def fit_evidence(
-    lookups: Sequence[Lookup],
-    target_precision: float,
-    given: Sequence[bool] = (),
-    others: Mapping[float, Sequence[bool]] = MappingProxyType({}),
+    asked: Sequence[Lookup], beside: Sequence[Lookup], target_precision: float, targets: Iterable[float] = ()
 ) -> Evidence:
-    """Weights by Newton's method on the penalized likelihood, and a threshold from answers that were not fitted to.
+    """The curve that all versions share, and thresholds for the target of the night and for other `targets`.
 
-    An earlier answer is only tried where the model's own is not given (`given`, see `build_index`), and those are the harder
-    questions: the threshold is chosen on them, for the precision of what is given there. The rule is that of the model's own
-    answers (`shammah_trainer.calibrate`), only stricter while there are few labels: on out-of-fold chances, whose folds do not
-    divide a group, the most answers whose precision is at least the target with 95% confidence; failing that, with 75%; failing
-    that, the surer half of the answers surer than every wrong one. `others`: `given` for each target of the ladder, whose
-    thresholds are chosen alike; at a higher target more questions are left, and easier ones.
+    A threshold is the lowest from which on the answers given, the first of each lookup that reaches it, hold the target by the
+    labels, those of the held-out questions that were `asked` and those made up `beside` them, and with something to spare by
+    the mean of the labels and what the curve promises for the same answers. What is counted, and certified (a lower bound of
+    95% confidence), rests on what was asked.
     """
-    weights, intercept = fit(lookups)
-    apart: list[list[tuple[float, bool]]] = [[] for _ in lookups]
-    folds = {group: n % _FOLDS for n, group in enumerate(sorted({one.group for one in lookups}, key=_order))}
-    for fold in sorted(set(folds.values())):
-        curve = _evidence(*fit([one for one in lookups if folds[one.group] != fold]), target_precision)
-        for n, lookup in enumerate(lookups):
-            if folds[lookup.group] == fold:
-                apart[n] = _scored([lookup], curve)[0]
-    curve_of_all = _evidence(weights, intercept, target_precision)
+    curve = Evidence(CURVE, INTERCEPT, NOTHING, target_precision, len(asked), 0, 0, False, *CAUTIOUS)
+    scored = [[(sure(likelihood(curve, one.features)), one.right) for one in lookup.tried] for lookup in (*asked, *beside)]
+    levels = _levels(scored)
 
-    def step(target: float, given: Sequence[bool]) -> Step:
-        left = [n for n in range(len(lookups)) if not (given and given[n])]
-        accepted, right, certified = _accepted([apart[n] for n in left], target)
-        # The curve fitted to all has a scale of its own: on it, too, as many answers are given.
-        scored = _scored([lookups[n] for n in left], curve_of_all)
-        threshold = next((chance for chance, found in _steps(scored) if len(found) >= accepted > 0), NOTHING)
-        return Step(target, threshold, accepted, right, certified)
+    def step(target: float) -> Step:
+        wanted = 1.0 - _WRONG * (1.0 - target)
+        good = [level for level, given, right, expected in levels if right >= target * given and expected >= wanted * given]
+        threshold = good[-1] if good else NOTHING
+        counted = [right for tried in scored[: len(asked)] for _, right in _given(tried, threshold)]
+        certified = bool(counted) and lower_bound(sum(counted), len(counted), CERTAIN) >= target
+        return Step(target, threshold, len(counted), sum(counted), certified)
 
-    own = step(target_precision, given)
-    ladder = tuple(own if target == target_precision else step(target, others[target]) for target in sorted(others))
+    own = step(target_precision)
     found = replace(
-        curve_of_all,
+        curve,
         threshold=own.threshold,
-        examples=len(lookups),
         accepted=own.accepted,
         accepted_right=own.accepted_right,
         certified=own.certified,
-        ladder=ladder,
+        ladder=tuple(step(target) for target in sorted({target_precision, *targets})) if targets else (),
     )
-    prior_right, prior_wrong = fit_prior(_records(lookups, found).values())
+    prior_right, prior_wrong = fit_prior(_records(asked, found).values())
     return replace(found, prior_right=prior_right, prior_wrong=prior_wrong)
 
 
-def _scored(lookups: Sequence[Lookup], curve: Evidence) -> list[list[tuple[float, bool]]]:
-    return [[(sure(likelihood(curve, one.features)), one.right) for one in lookup.tried] for lookup in lookups]
+_Scored = Sequence[tuple[float, bool]]
 
 
-def _order(group: str) -> bytes:
-    """A place that does not follow the order in which groups are numbered, the same in every process."""
-    return hashlib.sha256(group.encode("utf-8", "replace")).digest()
+def _levels(scored: Sequence[_Scored]) -> list[tuple[float, int, int, float]]:
+    """Every threshold worth having, the highest first: how many answers are given at it, how many of these are right by their
+    labels, and how many by labels and promises together.
+    """
+    promises = _PROMISES / max(1, len(scored))
+    changes: dict[float, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
+    for tried in scored:
+        before = (0.0, 0.0, 0.0)
+        for level in sorted({chance for chance, _ in tried if chance >= _LEAST_THRESHOLD}, reverse=True):
+            ((chance, label),) = _given(tried, level)
+            now = (1.0, float(label), (label + promises * chance) / (1.0 + promises))
+            for place in range(3):
+                changes[level][place] += now[place] - before[place]
+            before = now
+    found = []
+    total = [0.0, 0.0, 0.0]
+    for level in sorted(changes, reverse=True):
+        total = [sum(pair) for pair in zip(total, changes[level], strict=True)]
+        found.append((level, round(total[0]), round(total[1]), total[2]))
+    return found
 
 
-def _evidence(weights: dict[str, float], intercept: float, target: float) -> Evidence:
-    """A curve that accepts nothing."""
-    return Evidence(weights, intercept, NOTHING, target, 0, 0, 0, False, *CAUTIOUS)
-
-
-def _accepted(scored: Sequence[Sequence[tuple[float, bool]]], target: float) -> tuple[int, int, bool]:
-    """How many answers are given, how many of them are right, and whether the bound holds at the higher confidence."""
-    steps = [given for _, given in _steps(scored)]
-    for error in (CERTAIN, _PROBABLE):
-        good = [given for given in steps if lower_bound(sum(given), len(given), error) >= target]
-        if good:
-            return len(good[-1]), sum(good[-1]), error == CERTAIN
-    faultless = max((len(given) for given in steps if all(given)), default=0)
-    return (faultless + 1) // 2, (faultless + 1) // 2, False
-
-
-def _steps(scored: Sequence[Sequence[tuple[float, bool]]]) -> Iterator[tuple[float, list[bool]]]:
-    """Every threshold worth having, the highest first, and for the answers given at it whether they are right."""
-    for step in sorted({chance for tried in scored for chance, _ in tried if chance >= _LEAST_THRESHOLD}, reverse=True):
-        yield step, [one for tried in scored if (one := _given(tried, step)) is not None]
-
-
-def _given(tried: Sequence[tuple[float, bool]], threshold: float) -> bool | None:
-    return next((right for chance, right in tried if chance >= threshold), None)
-
-
-def fit(lookups: Sequence[Lookup]) -> tuple[dict[str, float], float]:
-    """Weights and intercept; a weight that comes out negative is left out, so that more evidence never counts against."""
-    rows = [one for lookup in lookups for one in lookup.tried]
-    return fit_logistic([row.features for row in rows], [row.right for row in rows], _PRIOR)
+def _given(tried: _Scored, threshold: float) -> list[tuple[float, bool]]:
+    """The first answer that reaches the threshold, or none."""
+    return [one for one in tried if one[0] >= threshold][:1]
 
 
 def repeated(lookup: Lookup, evidence: Evidence) -> Tried | None:

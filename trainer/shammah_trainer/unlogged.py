@@ -16,7 +16,6 @@ from shammah_runtime.engine.evidence import Features, candidates
 from shammah_trainer.dataset import Example
 from shammah_trainer.earlier import Earlier
 from shammah_trainer.evaluate import Outcome
-from shammah_trainer.lookups import Lookup, Tried
 
 # Of so many exchanges what is near is looked at.
 _LOOKED_AT = 200
@@ -84,18 +83,6 @@ def as_answered(found: Sequence[Unlogged], outcomes: Sequence[Outcome], seed: in
         for n, one in enumerate(found if sure else ())
         for model in [sure[n % len(sure)]]
     ]
-
-
-def as_repeated(found: Sequence[Unlogged], lookups: Sequence[Lookup], seed: int) -> list[Lookup]:
-    """The earlier answers, each with the log-probabilities of one of the right ones of `lookups`."""
-    sure = sorted((one for lookup in lookups for one in lookup.tried if one.right), key=lambda one: _draw(seed, one.answer))
-    made = []
-    for n, one in enumerate(found):
-        tried: tuple[Tried, ...] = ()
-        if sure and one.retrieved is not None:
-            tried = (Tried(one.answer, sure[n % len(sure)].features | one.retrieved, right=False),)
-        made.append(Lookup("group", str(one.group), tried))
-    return made
 
 
 def _draw(seed: int, text: str) -> bytes:

@@ -30,7 +30,8 @@ _NO_RIVAL = 0.0
 # share: of the neighbours, the nearer ones weighing more, those with this answer.
 # mean, least, opening: of the log-probabilities of the answer's first tokens after the query, in nats.
 # lift: their mean less the mean after no question at all: an answer that is likely anyway proves little.
-NAMES = ("similarity", "gap", "share", "mean", "least", "opening", "lift")
+LIKELIHOODS = ("mean", "least", "opening", "lift")
+NAMES = ("similarity", "gap", "share", *LIKELIHOODS)
 Features = dict[str, float]
 
 
@@ -90,14 +91,17 @@ def _says(group: Sequence[Neighbour], answer: str) -> bool:
     return any(same_facts(known, answer) for known in dict.fromkeys(one.answer for one in group))
 
 
+def retrieved(candidate: Candidate) -> Features:
+    """What its neighbours say for a candidate."""
+    similarity = (candidate.agreeing or candidate.nearest).similarity
+    return {"similarity": similarity, "gap": candidate.gap, "share": candidate.share}
+
+
 def features(candidate: Candidate, logprobs: Sequence[float], prior: float) -> Features:
     """What speaks for a candidate. `logprobs`: of its first tokens; `prior`: their mean after no question."""
     mean = sum(logprobs) / len(logprobs)
     opening = logprobs[:_OPENING]
-    return {
-        "similarity": (candidate.agreeing or candidate.nearest).similarity,
-        "gap": candidate.gap,
-        "share": candidate.share,
+    return retrieved(candidate) | {
         "mean": max(mean, LOWEST),
         "least": max(min(logprobs), LOWEST),
         "opening": max(sum(opening) / len(opening), LOWEST),
