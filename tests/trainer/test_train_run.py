@@ -135,15 +135,23 @@ def test_a_question_never_trained_on_is_not_answered(night: Night) -> None:
     assert heldout["group"]["accepted"] <= 1
 
 
-def test_curves_are_fitted_to_imagined_questions_too(night: Night) -> None:
+def test_the_models_own_curve_is_fitted_to_imagined_questions_too(night: Night) -> None:
     (run,) = records(night.home)
     heldout = run["figures"]["heldout"]
     imagined = round(heldout["phrasing"]["asked"] / 8)
     assert imagined > 0
     (graph,) = ModelStore(night.home.root / "models").verify("v0001").graphs
+    asked = sum(kind["asked"] for kind in heldout.values())
+    assert graph.calibration.examples == asked + imagined
+
+
+def test_the_threshold_of_earlier_answers_rests_on_the_whole_log(night: Night) -> None:
+    (run,) = records(night.home)
+    (graph,) = ModelStore(night.home.root / "models").verify("v0001").graphs
     assert graph.evidence is not None
-    for curve in (graph.calibration, graph.evidence):
-        assert curve.examples == sum(kind["asked"] for kind in heldout.values()) + imagined
+    labels = run["figures"]["retrieved"]["labels"]
+    assert graph.evidence.examples == labels["asked"] == sum(kind["asked"] for kind in run["figures"]["heldout"].values())
+    assert labels["imputed"] > graph.evidence.accepted
 
 
 def test_nothing_is_left_behind(night: Night) -> None:
