@@ -3,10 +3,11 @@
 import importlib
 import json
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,22 @@ def test_what_was_asked_is_read_again(bench: Any, tmp_path: Path) -> None:
     told = subprocess.run([*command, "--labels", "60", "--splits", "4"], capture_output=True, text=True, check=True).stdout
     assert f"120 questions, 120 other phrasings, {right / 120:.0%} of them right" in told
     assert told.count("below ") == 2
+
+
+def test_the_curve_of_earlier_answers_is_fitted_to_all_of_it(bench: Any, tmp_path: Path) -> None:
+    names = ("similarity", "gap", "share", "mean", "least", "opening", "lift")
+    some = labels(bench, 300, lambda sure, rng: True)
+    for n, label in enumerate(some):
+        near = n / len(some)
+        tried = bench.Tried("A.", dict.fromkeys(names, 0.0) | {"similarity": near}, near > 0.6)
+        some[n] = replace(label, earlier=(tried,))
+    (tmp_path / "asked.json").write_text(json.dumps([asdict(bench.Asked(some))]))
+    command = [sys.executable, str(SCRIPTS / "bench_thresholds.py"), "--asked", str(tmp_path / "asked.json"), "--curve"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
+    found = {name: float(number) for name, number in re.findall(r"(\w+) (-?[0-9.]+)", told)}
+    assert told.endswith("; 300 questions")
+    # As likely right as wrong where it turns.
+    assert -found["intercept"] / found["similarity"] == pytest.approx(0.6, abs=0.03)
 
 
 @pytest.mark.parametrize(
