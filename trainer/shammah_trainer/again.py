@@ -6,14 +6,13 @@ likely the model would find that answer can not, since it was trained on it. So 
 imputation): of a right answer from such as found a right one first, of a wrong one from such as found a wrong one.
 """
 
-import hashlib
 from collections.abc import Sequence
 
 from shammah_data.judge import judge
 from shammah_runtime.engine.evidence import LIKELIHOODS, Features, candidates, retrieved
 from shammah_trainer.earlier import Earlier
 from shammah_trainer.lookups import Lookup, Tried
-from shammah_trainer.unlogged import Unlogged, spaced
+from shammah_trainer.unlogged import Unlogged, draw, spaced
 
 # Of so many exchanges, drawn, it is told: more would change the thresholds little and cost time.
 _LOOKED_AT = 1000
@@ -25,7 +24,7 @@ def asked_again(earlier: Earlier, seed: int) -> list[Lookup]:
     None without an embedder.
     """
     found = []
-    for example in sorted(earlier.known, key=lambda one: _draw(seed, one.query))[:_LOOKED_AT]:
+    for example in sorted(earlier.known, key=lambda one: draw(seed, one.query))[:_LOOKED_AT]:
         tried = []
         for one in candidates(example.query, earlier.without(example)):
             if one.agreeing is None:
@@ -45,7 +44,7 @@ def imputed(again: Sequence[Lookup], unlogged: Sequence[Unlogged], lookups: Sequ
     An answer to what was never logged gets those of a right one, the worst that can be. Empty where no held-out question found
     a right answer first, or none a wrong one.
     """
-    asked = sorted((one for one in lookups if one.tried), key=lambda one: _draw(seed, repr(one.tried)))
+    asked = sorted((one for one in lookups if one.tried), key=lambda one: draw(seed, repr(one.tried)))
     firsts = [one.tried[0] for one in asked]
     of = {
         right: [{name: one.features[name] for name in LIKELIHOODS} for one in firsts if one.right is right]
@@ -73,7 +72,3 @@ def imputed(again: Sequence[Lookup], unlogged: Sequence[Unlogged], lookups: Sequ
             tried = Tried(new.answer, new.retrieved | drawn(True, n), right=False)
             made.append(Lookup("group", str(new.group), (tried,)))
     return made
-
-
-def _draw(seed: int, text: str) -> bytes:
-    return hashlib.sha256(f"{seed}\n{text}".encode("utf-8", "replace")).digest()

@@ -132,9 +132,7 @@ def assess(
     outcomes = answer_all(decoder, questions, earlier.backing, most, reporter.counter("answer"), likely=earlier.likely)
     reporter.end()
     imagined = unlogged(earlier, train.seed)
-    new = spaced(imagined, len(dataset.heldout_phrasings))
-    judged_by = [*outcomes, *as_answered(new, outcomes, train.seed)]
-    new = new[: len(judged_by) - len(outcomes)]
+    judged_by = [*outcomes, *as_answered(spaced(imagined, len(dataset.heldout_phrasings)), outcomes, train.seed)]
     # Every unanswerable question stands alone; numbers below zero are no group's.
     groups = [-1 - n if outcome.kind == "outside" else outcome.example.group for n, outcome in enumerate(judged_by)]
     labels = [(outcome.features, outcome.right) for outcome in judged_by]

@@ -57,7 +57,7 @@ def unlogged(earlier: Earlier, seed: int) -> list[Unlogged]:
 
 def looked_at(known: Sequence[Example], seed: int) -> list[Example]:
     """The exchanges that stand for questions never logged, drawn."""
-    return sorted(known, key=lambda one: _draw(seed, one.query))[:_LOOKED_AT]
+    return sorted(known, key=lambda one: draw(seed, one.query))[:_LOOKED_AT]
 
 
 def spaced(found: Sequence[_Question], phrasings: int) -> list[_Question]:
@@ -68,7 +68,7 @@ def spaced(found: Sequence[_Question], phrasings: int) -> list[_Question]:
 
 def as_answered(found: Sequence[Unlogged], outcomes: Sequence[Outcome], seed: int) -> list[Outcome]:
     """The model's own answers, each with the log-probabilities of one of the right `outcomes`; none where there is none."""
-    sure = sorted((one for one in outcomes if one.right), key=lambda one: _draw(seed, one.example.query))
+    sure = sorted((one for one in outcomes if one.right), key=lambda one: draw(seed, one.example.query))
     return [
         replace(
             model,
@@ -85,5 +85,6 @@ def as_answered(found: Sequence[Unlogged], outcomes: Sequence[Outcome], seed: in
     ]
 
 
-def _draw(seed: int, text: str) -> bytes:
+def draw(seed: int, text: str) -> bytes:
+    """A key that the text alone decides: what is sorted by it is in an order as good as drawn."""
     return hashlib.sha256(f"{seed}\n{text}".encode("utf-8", "replace")).digest()
