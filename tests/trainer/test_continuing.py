@@ -11,8 +11,8 @@ from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_data.store import ModelStore
 from shammah_trainer.continuing import (
-    Earlier,
     Lineage,
+    Predecessor,
     begin,
     champion,
     lineage_after,
@@ -26,13 +26,13 @@ from shammah_trainer.dataset import Dataset, Example
 LEARNED = [Example(str(n), f"what is thing number {n}", f"answer {n}", group=n // 4) for n in range(400)]
 NEW = [Example(f"n{n}", f"how about thing number {n}", f"answer {n}", group=n // 4) for n in range(50)]
 LINEAGE = lineage_after(None, LEARNED, 400)
-EARLIER = Earlier(Path("merged"), "run/merged", "base", LINEAGE, saw_forgotten=False)
+CHAMPION = Predecessor(Path("merged"), "run/merged", "base", LINEAGE, saw_forgotten=False)
 ROWS = {example.id for example in (*LEARNED, *NEW)}
 
 
-def reason(start: Any = "auto", base: str = "base", found: Any = EARLIER, rows: Any = ROWS, nights: int = 7) -> str:
+def reason(start: Any = "auto", base: str = "base", found: Any = CHAMPION, rows: Any = ROWS, nights: int = 7) -> str:
     beginning = begin(start, base, found, rows, nights)
-    return "continues" if beginning.earlier else beginning.reason
+    return "continues" if beginning.predecessor else beginning.reason
 
 
 def test_it_continues_where_nothing_speaks_against_it() -> None:
@@ -49,14 +49,14 @@ def test_it_never_continues_from_what_is_not_a_prefix_of_today(start: str) -> No
     forgotten = "what the champion learned was forgotten or rated bad since"
     assert reason(start, found="there is no champion") == "there is no champion"
     assert reason(start, base="other") == "the base is another one"
-    assert reason(start, found=replace(EARLIER, saw_forgotten=True)) == forgotten
+    assert reason(start, found=replace(CHAMPION, saw_forgotten=True)) == forgotten
     assert reason(start, rows=ROWS - {"7"}) == forgotten
 
 
 def test_every_so_many_nights_it_starts_from_the_base() -> None:
-    old = replace(EARLIER, lineage=replace(LINEAGE, nights=7))
+    old = replace(CHAMPION, lineage=replace(LINEAGE, nights=7))
     assert reason(found=old) == "7 nights were built upon one another"
-    assert reason(found=replace(EARLIER, lineage=replace(LINEAGE, nights=6))) == "continues"
+    assert reason(found=replace(CHAMPION, lineage=replace(LINEAGE, nights=6))) == "continues"
     assert reason("champion", found=old) == "continues"
 
 
@@ -68,7 +68,7 @@ def test_a_log_that_has_grown_by_half_is_learned_from_the_base() -> None:
 
 
 def test_a_lineage_grows_and_is_read_back(tmp_path: Path) -> None:
-    second = lineage_after(EARLIER, NEW, 450)
+    second = lineage_after(CHAMPION, NEW, 450)
     assert second.learned.keys() == ROWS
     assert (second.nights, second.rows) == (2, 400)
     second.write(tmp_path)

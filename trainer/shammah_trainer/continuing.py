@@ -58,7 +58,7 @@ class Lineage:
 
 
 @dataclass(frozen=True)
-class Earlier:
+class Predecessor:
     """The champion as something to start from. `folder` holds its float weights; `name` tells them from all others."""
 
     folder: Path
@@ -70,13 +70,13 @@ class Earlier:
 
 @dataclass(frozen=True)
 class Beginning:
-    """The decision. `earlier` is None where the night starts from the base; `reason` is one line."""
+    """The decision. `predecessor` is None where the night starts from the base; `reason` is one line."""
 
-    earlier: Earlier | None
+    predecessor: Predecessor | None
     reason: str
 
 
-def champion(store: ModelStore, runs: Path, stale: Collection[str]) -> Earlier | str:
+def champion(store: ModelStore, runs: Path, stale: Collection[str]) -> Predecessor | str:
     """The champion and its weights, or why there is nothing to continue from. `stale`: versions that saw what was forgotten."""
     try:
         version = store.pointer().champion
@@ -90,7 +90,7 @@ def champion(store: ModelStore, runs: Path, stale: Collection[str]) -> Earlier |
     lineage = Lineage.read(run)
     if folder is None or lineage is None:
         return f"the weights of {version} are no longer there"
-    return Earlier(folder, f"{manifest.run}/{folder.name}", manifest.base_sha256, lineage, version in stale)
+    return Predecessor(folder, f"{manifest.run}/{folder.name}", manifest.base_sha256, lineage, version in stale)
 
 
 def runs_that_serve(store: ModelStore) -> set[str]:
@@ -105,7 +105,7 @@ def runs_that_serve(store: ModelStore) -> set[str]:
     return found
 
 
-def begin(start: Start, base_sha256: str, found: Earlier | str, rows: Collection[str], nights: int) -> Beginning:
+def begin(start: Start, base_sha256: str, found: Predecessor | str, rows: Collection[str], nights: int) -> Beginning:
     """Whether to continue. `rows`: ids of today's snapshot; `nights`: after how many a night starts from the base again.
 
     What was forgotten is never continued from, whatever `start` says, nor are weights of another base.
@@ -177,12 +177,12 @@ def tonight(train: Sequence[Example], learned: Mapping[str, str], seed: int) -> 
     return (*new, *sample), len(sample)
 
 
-def lineage_after(earlier: Earlier | None, examples: Sequence[Example], rows: int) -> Lineage:
+def lineage_after(predecessor: Predecessor | None, examples: Sequence[Example], rows: int) -> Lineage:
     """What the weights will have learned: `examples`, those replayed left out, and what they knew; `rows` of a snapshot."""
     fresh = {example.id: _digest(example) for example in examples}
-    if earlier is None:
+    if predecessor is None:
         return Lineage(fresh, 1, rows)
-    before = earlier.lineage
+    before = predecessor.lineage
     return Lineage(before.learned | fresh, before.nights + 1, before.rows)
 
 
@@ -192,9 +192,9 @@ def _digest(example: Example) -> str:
 
 def figures(beginning: Beginning, lineage: Lineage, new: int, older: int) -> dict[str, Any]:
     """For the run's record."""
-    earlier = beginning.earlier
+    predecessor = beginning.predecessor
     return {
-        "from": earlier.name if earlier else "base",
+        "from": predecessor.name if predecessor else "base",
         "reason": beginning.reason,
         "nights": lineage.nights,
         "rows_at_base": lineage.rows,

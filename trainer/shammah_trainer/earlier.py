@@ -20,6 +20,8 @@ from shammah_runtime.engine.evidence import NEIGHBOURS, candidates
 from shammah_trainer.dataset import Dataset, Example
 from shammah_trainer.likeness import nearest
 
+_Vector = npt.NDArray[np.floating]
+
 
 class Earlier:
     """What was trained on, by the words of the queries and, where there is an embedder, by their meaning.
@@ -27,9 +29,12 @@ class Earlier:
     Legend: N exchanges that stand alone, H dimensions of the embedder.
     """
 
-    def __init__(self, dataset: Dataset, embedder: Path) -> None:
-        """`embedder`: its folder; without one in it nothing is found by meaning. Raises ArtifactError for a damaged one."""
+    def __init__(self, dataset: Dataset, embedder: Path, after: "Earlier | None" = None) -> None:
+        """`embedder`: its folder; without one in it nothing is found by meaning. What the one `after` which this comes has
+        embedded is not embedded again. Raises ArtifactError for a damaged embedder.
+        """
         self.reader = Embedder(embedder) if (embedder / card.NAME).exists() else None
+        self._vector_of: dict[str, _Vector] = after._vector_of if after else {}
         self._train = dataset.train
         # An answer to a follow-up means nothing without what it follows.
         self.known = [example for example in dataset.train if not example.context]
@@ -45,7 +50,7 @@ class Earlier:
         self._like: dict[str, str] = {}
         self.vectors_NH: npt.NDArray[np.floating] | None = None
         if self.reader is not None and self.known:
-            self.vectors_NH = self.reader.embed([example.query for example in self.known])
+            self.vectors_NH = np.stack(self._embedded(self.reader, [example.query for example in self.known]))
             self._index = Nearest(self.vectors_NH.shape[1])
             self._index.add([example.id for example in self.known], self.vectors_NH)
 
@@ -56,7 +61,7 @@ class Earlier:
         self._like = {query: self._train[place].target for query, place in like.items()}
         if self.reader is None or self.vectors_NH is None:
             return
-        for query, vector_H in zip(queries, self.reader.embed(queries), strict=True):
+        for query, vector_H in zip(queries, self._embedded(self.reader, queries), strict=True):
             self._near[query] = [self._neighbour(*one) for one in self._index.nearest(vector_H, NEIGHBOURS)]
 
     def neighbours(self, query: str) -> list[Neighbour]:
@@ -90,6 +95,12 @@ class Earlier:
         """Answers that the model may well give to a query that was looked up, as they are found when it serves."""
         found = [one.answer for one in candidates(query, self.neighbours(query))]
         return found or ([self._like[query]] if query in self._like else [])
+
+    def _embedded(self, reader: Embedder, texts: Sequence[str]) -> list[_Vector]:
+        new = [text for text in dict.fromkeys(texts) if text not in self._vector_of]
+        if new:
+            self._vector_of.update(zip(new, reader.embed(new), strict=True))
+        return [self._vector_of[text] for text in texts]
 
     def _neighbour(self, identity: str, cosine: float) -> Neighbour:
         known = self.known[self._place[identity]]

@@ -74,7 +74,7 @@ def build_index(
     if earlier.reader is None or earlier.vectors_NH is None:
         return None
     held_out = (*dataset.heldout_phrasings, *dataset.heldout_groups)
-    whole = Earlier(replace(dataset, train=(*dataset.train, *held_out)), embedder)
+    whole = Earlier(replace(dataset, train=(*dataset.train, *held_out)), embedder, earlier)
     assert whole.reader is not None
     assert whole.vectors_NH is not None
     priors = Priors(decoder)

@@ -213,9 +213,9 @@ class _Run:
         """Decide what to start from; what the champion was trained on is not held out."""
         found = champion(self._store, self._home.runs, stale)
         beginning = begin(self._train.start, base.sha256, found, self._trained_on, self._train.restart_nights)
-        if beginning.earlier is None:
+        if beginning.predecessor is None:
             return dataset, beginning
-        learned = beginning.earlier.lineage.learned
+        learned = beginning.predecessor.lineage.learned
         narrowed = without_known(dataset, learned)
         if narrowed is None:
             return dataset, Beginning(None, "the champion was trained on too much of what is held out today")
@@ -229,17 +229,17 @@ class _Run:
         from shammah_trainer.preferences import pairs
         from shammah_trainer.tune import Task, prepare, tune
 
-        earlier = beginning.earlier
-        examples, older = tonight(dataset.train, earlier.lineage.learned if earlier else {}, self._train.seed)
-        lineage = lineage_after(earlier, examples, len(self._trained_on))
+        predecessor = beginning.predecessor
+        examples, older = tonight(dataset.train, predecessor.lineage.learned if predecessor else {}, self._train.seed)
+        lineage = lineage_after(predecessor, examples, len(self._trained_on))
         lineage.write(self._folder)
         self.figures["start"] = start_figures(beginning, lineage, len(examples) - older, older)
         self._reporter.say(
-            f"starting from {earlier.name if earlier else 'the base'} ({beginning.reason}): {len(examples) - older} exchanges "
-            f"are new, {older} older"
+            f"starting from {predecessor.name if predecessor else 'the base'} ({beginning.reason}): {len(examples) - older} "
+            f"exchanges are new, {older} older"
         )
         heldout = (*dataset.heldout_phrasings, *dataset.heldout_groups)
-        start, name = (earlier.folder, earlier.name) if earlier else (base.folder, base.sha256)
+        start, name = (predecessor.folder, predecessor.name) if predecessor else (base.folder, base.sha256)
         given = pairs(self._log.rejected(), dataset.train)
         task = Task(base, start, name, (*examples, *replay), heldout, dataset.heldout_phrasings, given)
         order, figures = prepare(task, self._folder, self._train, self._processes.count, serving_busy, self._reporter)
