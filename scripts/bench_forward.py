@@ -366,7 +366,7 @@ def tell(found: dict[str, Any]) -> None:
         told = (f"{kind} {counts['accepted']} of {counts['asked']}" for kind, counts in one["kinds"].items())
         print(f"    answered: {', '.join(told)}")
     error = found["calibration"]
-    print(f"  calibration error {error['plain']:.3f}, debiased {error['debiased']:.3f} ({error['questions']} questions)")
+    print(f"  {_calibrated(error)}")
     sys.stdout.flush()
 
 
@@ -379,8 +379,14 @@ def together(runs: Sequence[dict[str, Any]]) -> None:
             if values := [value for value in values if value == value]:
                 print(f"  {name:<18} {measure:<20} {sum(values) / len(values):6.3f}  ({min(values):.3f} to {max(values):.3f})")
     pooled = [(one.confidence, one.right) for found in runs for one in found["asked"][_OURS]]
-    error = calibration_error(pooled)
-    print(f"calibration error {error['plain']:.3f}, debiased {error['debiased']:.3f} ({error['questions']} questions)")
+    print(_calibrated(calibration_error(pooled)))
+
+
+def _calibrated(error: dict[str, float]) -> str:
+    return (
+        f"calibration error {error['plain']:.3f}, debiased {error['debiased']:.3f}, root mean square {error['rms']:.3f} "
+        f"({error['questions']} questions)"
+    )
 
 
 if __name__ == "__main__":

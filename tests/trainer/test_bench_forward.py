@@ -1,6 +1,7 @@
 """scripts/bench forward: its figures, its peers, and what it says of arguments that cannot be."""
 
 import importlib
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -29,11 +30,16 @@ def test_a_confidence_that_keeps_its_word_has_no_error(scripts: Any) -> None:
     bold = [(0.9, n % 2 == 0) for n in range(600)]
     assert figures.calibration_error(bold)["plain"] == pytest.approx(0.4, abs=0.01)
     assert figures.calibration_error(bold)["debiased"] == pytest.approx(0.4, abs=0.01)
+    assert figures.calibration_error(bold)["rms"] == pytest.approx(0.4, abs=0.01)
 
 
 def test_noise_of_small_bins_is_taken_off(scripts: Any) -> None:
-    found = scripts("forward_figures").calibration_error([(0.5, n % 2 == 0) for n in range(30)])
-    assert found["debiased"] <= found["plain"] + 1e-9
+    draw = random.Random(0).random
+    kept = [(sure, draw() < sure) for sure in (draw() for _ in range(300))]
+    found = scripts("forward_figures").calibration_error(kept)
+    assert found["plain"] > 0.05
+    assert found["debiased"] < 0.9 * found["plain"]
+    assert found["rms"] < found["plain"]
 
 
 def asked(scripts: Any, *said: tuple[float, bool]) -> list[Any]:
