@@ -43,16 +43,19 @@ from shammah_data.home import Home
 from shammah_data.judge import judge, normalize
 from shammah_data.log import ExchangeLog, read_snapshot
 from shammah_data.settings import Settings
+from shammah_runtime.engine.confidence import logistic
 from shammah_runtime.learned import Known, LearnedIndex
 from shammah_runtime.prices import PRICES, cost_usd
 from shammah_trainer.calibrate import NOTHING, chosen
 from shammah_trainer.dataset import Example
+from shammah_trainer.logistic import Prior, fit_logistic
 from shammah_trainer.unlogged import looked_at, spaced
 
 DRAWS = 1000
 # The base answers at length, and nearly always wrongly: a part of the questions tells enough.
 _UNTUNED = 150
 _UNTUNED_TOKENS = 48
+_CACHE_PRIOR = Prior(weights={"similarity": 10.0}, widths={"similarity": 10.0}, intercept=-7.0)
 _OURS, _ALONE = "cascade", "the model alone"
 
 
@@ -190,11 +193,21 @@ def _caches(serving: Serving, home: Home) -> dict[str, Cache]:
         new = sorted(_as_if_new(make, taught, train.seed))
         scored += [(sure, False) for sure in spaced(new, len(dataset.heldout_phrasings))]
         scored.sort(key=lambda pair: (-pair[0], pair[1]))
-        accepted, _ = chosen(scored, train.target_precision)
+        accepted, _ = chosen(_promised(scored), train.target_precision)
         cache.threshold = scored[accepted - 1][0] if accepted else NOTHING
         for one in held:
             cache.learn(_known(one))
     return caches
+
+
+def _promised(scored: Sequence[tuple[float, bool]]) -> list[tuple[float, bool]]:
+    """The same with the chance that an answer found at such a similarity is right, by a curve of the cache's own."""
+    rows, right = [{"similarity": sure} for sure, _ in scored], [label for _, label in scored]
+    weights, intercept = fit_logistic(rows, right, _CACHE_PRIOR)
+    return [
+        (logistic(intercept + sum(weight * row[name] for name, weight in weights.items())), label)
+        for row, label in zip(rows, right, strict=True)
+    ]
 
 
 def _taught(make: Callable[[], Cache], examples: Sequence[Example]) -> Cache:

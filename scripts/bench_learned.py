@@ -7,8 +7,9 @@
   answer, "other" must never. Given by
     nearest   the nearest query's answer from --similarity on: a cache of embeddings
     guarded   the same, where nothing speaks against it
-    version   the learned tier of the version that serves in --home, trained or not on what the log holds
+    version   the learned tier of the version that serves in --home, which was trained on something else
     cascade   that, and else the version's own answer
+  With --night DIR that log is trained on first, in a home of its own there, and the version that this gives is asked.
 - latency (--home): the held-out phrasings of the last run, whose answers were logged before: retrieve, compare, prefill,
   verify and decide, beside the model's answer decoded without a draft, and the same words found again.
 
@@ -21,19 +22,24 @@ import os
 import platform
 import statistics
 import time
+import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import streams
 
+from shammah_data.exchange import Exchange
 from shammah_data.guards import conflict
 from shammah_data.home import Home
 from shammah_data.judge import same_facts
+from shammah_data.log import ExchangeLog
 from shammah_data.nearest import Nearest
+from shammah_data.settings import Settings
 from shammah_data.store import ModelStore
 from shammah_runtime.engine.backing import Backing, Neighbour, backing
 from shammah_runtime.engine.choice import Wanted
@@ -61,17 +67,25 @@ def main() -> int:
     parser.add_argument("--stream", type=int, default=0, help="other phrasings of each question in the log")
     parser.add_argument("--similarity", type=float, default=0.8)
     parser.add_argument("--home", type=Path, help="home whose version is measured; its embedder serves without one, too")
+    parser.add_argument(
+        "--night", type=Path, metavar="DIR", help="train on the log of the pairs there, unless that was done before"
+    )
     parser.add_argument("--questions", type=int, default=60)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
+    if given.night and (given.home or not given.data):
+        parser.error("--night goes with --data, and makes a home of its own: not with --home")
     figures: dict[str, Any] = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "versions": {name: metadata.version(name) for name in ("shammah", "numpy", "onnxruntime")},
     }
     print(figures["machine"], figures["versions"])
     figures["look-up"] = look_up(given.rows, given.lookups)
-    home = Home(given.home) if given.home else Home.find()
+    if given.night:
+        home = night(given.night, read_pairs(given.data, given.split, given.stream)[1], given.threads)
+    else:
+        home = Home(given.home) if given.home else Home.find()
     keeper = ModelKeeper(ModelStore(home.models), Wanted(threads=given.threads))
     keeper.look()
     model = keeper.serving()
@@ -148,8 +162,8 @@ def pairs(
     listed, logged = read_pairs(data, split, stream)
     index = LearnedIndex()
     retrieval = Retrieval(index)
-    for n, (query, answer) in enumerate(logged.items()):
-        index.add(Known(f"log-{n}", query, answer))
+    for query, answer in logged.items():
+        index.add(Known(_identity(query), query, answer))
     known = index.all()
     near = Nearest(384)
     near.add([one.id for one in known], embedder.embed([one.query for one in known]))
@@ -176,8 +190,9 @@ def pairs(
         verified = VerifiedTier(keeper, index, retrieval, lambda: _MOST_TOKENS)
         retrieval.attach(model.memory)
         index.logged(one.id for one in known)
+        ours = {one.id for one in known}
         for one in index.all():
-            if not one.id.startswith("log-"):
+            if one.id not in ours:
                 index.remove(one.id)
         retrieval.catch_up(model.memory)
 
@@ -209,6 +224,29 @@ def pairs(
         for kind, counts in figures[way].items():
             show(way, f"{kind:<32} {counts['twin']:4} of {counts['pairs']:4} got the twin's answer, {counts['answered']:4} any")
     return figures
+
+
+def night(folder: Path, logged: dict[str, str], threads: int) -> Home:
+    """A home whose log is that of the pairs, and a version trained on it; what is there already is kept."""
+    from shammah_trainer.progress import Reporter
+    from shammah_trainer.run import train_once
+
+    if ModelStore(Home(folder).models).pointer().champion is not None:
+        return Home(folder)
+    if folder.exists():
+        raise SystemExit(f"{folder} is there, and nothing was published in it: name another folder, or delete it")
+    home = streams.home_with_base(folder)
+    ExchangeLog(home).add_many(
+        [Exchange(query, answer, "teacher", id=_identity(query), source="bench") for query, answer in logged.items()]
+    )
+    train = replace(Settings().train, threads=threads)
+    result = train_once(home, replace(Settings(), train=train), Reporter(), force=True)
+    show("night", f"{result.status}: {result.reason}")
+    return home
+
+
+def _identity(query: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, query))
 
 
 def _counted(listed: Sequence[Pair], given: dict[str, str | None], totals: Counter[tuple[str, bool]]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from shammah_data.binomial import lower_bound
 from shammah_data.manifest import Step
 from shammah_runtime.engine.backing import Backing
 from shammah_runtime.engine.confidence import Features, confidence, features, logistic
-from shammah_trainer.calibrate import CERTAIN, NOTHING, PROBABLE, TARGETS, accepts, calibrate, fit
+from shammah_trainer.calibrate import CERTAIN, NOTHING, PROBABLE, TARGETS, accepts, calibrate, chosen, fit
 
 Label = tuple[Features, bool]
 
@@ -97,18 +97,33 @@ def test_what_is_claimed_reaches_the_target(labels: list[Label], target: float) 
     if calibration.certified:
         assert lower_bound(*claimed, CERTAIN) >= target
     elif calibration.accepted:
-        assert lower_bound(*claimed, PROBABLE) >= target - 1e-9 or calibration.accepted_right == calibration.accepted
+        assert calibration.accepted_right >= target * calibration.accepted or lower_bound(*claimed, PROBABLE) >= target - 1e-9
     else:
         assert calibration.threshold == NOTHING
 
 
-def test_while_labels_are_few_only_the_surer_half_above_every_wrong_answer_passes() -> None:
-    right = [(flat(-0.01 * n), True) for n in range(1, 9)]
-    wrong = [(flat(-0.055), False), *((flat(-2.0 - n / 10), False) for n in range(10))]
-    calibration, _ = calibrate(right + wrong, 0.95)
-    assert not calibration.certified
-    assert 1 <= calibration.accepted == calibration.accepted_right <= 3
-    assert [right for found, right in right + wrong if accepts(calibration, found)] == [True] * calibration.accepted
+def test_while_labels_are_few_they_and_the_curve_decide_together() -> None:
+    sure = [(0.97, True)] * 6
+    # Six faultless ones do not hold 95% as likely as not; that the curve is sure of them, too, does.
+    assert chosen([*sure, (0.6, False)], 0.95) == (6, False)
+    assert chosen([(0.8, True)] * 6 + [(0.6, False)], 0.95) == (3, False)
+    # The curve is sure of all, and a label says that it is wrong.
+    assert chosen([*sure, (0.96, False), (0.96, True)], 0.95) == (6, False)
+    assert chosen([(0.99, False), *sure], 0.95) == (0, False)
+    # One wrong answer among many does not cost the others.
+    assert chosen([(0.99, True)] * 10 + [(0.98, False)] + [(0.97, True)] * 20, 0.95) == (31, False)
+    # Nor need the curve be sure where the labels say so by themselves.
+    assert chosen([(0.8, True)] * 14 + [(0.6, False)], 0.95) == (14, False)
+
+
+def test_a_threshold_never_parts_equals() -> None:
+    assert chosen([(0.97, True)] * 5 + [(0.96, False)] + [(0.96, True)] * 30, 0.95) == (36, False)
+    assert chosen([(0.97, True)] * 5 + [(0.96, False)] * 2 + [(0.96, True)] * 30, 0.95) == (5, False)
+
+
+def test_what_is_more_likely_wrong_than_right_is_not_accepted() -> None:
+    assert chosen([(0.99, True)] * 20 + [(0.01, False)], 0.9) == (20, False)
+    assert chosen([(0.99, True)] * 200 + [(0.01, True)] * 10, 0.9) == (200, True)
 
 
 @settings(max_examples=60, deadline=None)

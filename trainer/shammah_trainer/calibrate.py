@@ -23,6 +23,8 @@ _PRIOR = Prior(
 # What a user may want instead of the target of the night.
 TARGETS = (0.80, 0.90, 0.95, 0.98, 0.99)
 _FOLDS = 10
+# However well it did on what was held out, an answer that is more likely wrong than right is not given.
+LEAST = 0.5
 # How often a threshold may be worse than promised: certified, and while the labels are too few for that.
 CERTAIN = 0.05
 PROBABLE = 0.5
@@ -37,10 +39,11 @@ def calibrate(
 
     `groups` names the group of each label; answers of one group never judge the curve that they were fitted to. The
     threshold is chosen on the pooled out-of-fold confidences: it accepts the most answers whose precision is at least the
-    target with 95% confidence (`certified`); failing that, the most that reach it as likely as not; failing that, the surer
-    half of the answers surer than every wrong one. The other TARGETS get a threshold each by the same rule. Beside the
-    calibration it returns the place of each answer, the surest first, by the curves that were fitted without their groups:
-    those whose place is below `accepted` are accepted.
+    target with 95% confidence (`certified`); failing that, the most that reach it as likely as not, or hold it both by their
+    labels and by the mean of these and of the confidences, for few labels alone say little; failing that, the surer half of the
+    answers surer than every wrong one. None below LEAST is accepted. The other TARGETS get a threshold each by the same rule.
+    Beside the calibration it returns the place of each answer, the surest first, by the curves that were fitted without their
+    groups: those whose place is below `accepted` are accepted.
     """
     weights, intercept = fit(labels)
     curve = Calibration(weights, intercept, NOTHING, target_precision, len(labels), 0, 0, certified=False)
@@ -95,12 +98,27 @@ def chosen(scored: Sequence[tuple[float, bool]], target_precision: float) -> tup
 
     `scored`: (confidence, right), the surest first and of equals the wrong ones first.
     """
+    scored = [one for one in scored if one[0] >= LEAST]
     if accepted := most_accepted(scored, target_precision, CERTAIN):
         return accepted, True
-    if accepted := most_accepted(scored, target_precision, PROBABLE):
+    if accepted := max(most_accepted(scored, target_precision, PROBABLE), _promised(scored, target_precision)):
         return accepted, False
     faultless = next((count for count, (_, right) in enumerate(scored) if not right), len(scored))
     return (faultless + 1) // 2, False
+
+
+def _promised(scored: Sequence[tuple[float, bool]], target_precision: float) -> int:
+    """How many of the surest hold the target by their labels, and by the mean of these and of the confidences."""
+    accepted = right = 0
+    promised = 0.0
+    for count, (sure, is_right) in enumerate(scored, 1):
+        right += is_right
+        promised += sure
+        # A threshold cannot part answers of the same confidence.
+        parted = count == len(scored) or scored[count][0] < sure
+        if parted and right >= target_precision * count and (right + promised) / 2.0 >= target_precision * count:
+            accepted = count
+    return accepted
 
 
 def out_of_fold(labels: Sequence[Label], groups: Sequence[int]) -> list[float]:

@@ -22,7 +22,7 @@ from shammah_data.trust import CAUTIOUS, Record, fit_prior
 from shammah_runtime.engine.decoder import Decoder
 from shammah_runtime.engine.evidence import likelihood, sure
 from shammah_trainer.again import asked_again, imputed
-from shammah_trainer.calibrate import CERTAIN, NOTHING
+from shammah_trainer.calibrate import CERTAIN, LEAST, NOTHING
 from shammah_trainer.dataset import Dataset, Example
 from shammah_trainer.earlier import Earlier
 from shammah_trainer.evaluate import Kind, Report
@@ -37,8 +37,6 @@ INTERCEPT = -6.3
 _PROMISES = 300.0
 # Of the wrong answers that the target allows: the model's own have some, too, and labels that are in part imputed flatter.
 _WRONG = 0.4
-# However well it did on what was held out, an answer that is more likely wrong than right is not given.
-_LEAST_THRESHOLD = 0.5
 # Answers, the newest, whose likelihood after no question is measured at night; of others it is when they are first needed.
 _MOST_PRIORS = 1000
 
@@ -151,7 +149,7 @@ def _levels(scored: Sequence[_Scored]) -> list[tuple[float, int, int, float]]:
     changes: dict[float, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
     for tried in scored:
         before = (0.0, 0.0, 0.0)
-        for level in sorted({chance for chance, _ in tried if chance >= _LEAST_THRESHOLD}, reverse=True):
+        for level in sorted({chance for chance, _ in tried if chance >= LEAST}, reverse=True):
             ((chance, label),) = _given(tried, level)
             now = (1.0, float(label), (label + promises * chance) / (1.0 + promises))
             for place in range(3):
