@@ -25,55 +25,30 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import streams
+from forward_caches import Cache, caches
 from forward_figures import calibration_error, risk_coverage
 from forward_plots import page
 from night_figures import MEASURES, Asked, figures
 from serving import Serving
 
-from shammah_data.exclusions import left_out_of
 from shammah_data.home import Home
-from shammah_data.judge import judge, normalize
-from shammah_data.log import ExchangeLog, read_snapshot
+from shammah_data.judge import normalize
+from shammah_data.log import ExchangeLog
 from shammah_data.settings import Settings
-from shammah_runtime.engine.confidence import logistic
-from shammah_runtime.learned import Known, LearnedIndex
+from shammah_runtime.learned import Known
 from shammah_runtime.prices import PRICES, cost_usd
-from shammah_trainer.calibrate import NOTHING, chosen
-from shammah_trainer.dataset import Example
-from shammah_trainer.logistic import Prior, fit_logistic
-from shammah_trainer.unlogged import looked_at, spaced
+from shammah_trainer.calibrate import NOTHING
 
 DRAWS = 1000
 # The base answers at length, and nearly always wrongly: a part of the questions tells enough.
 _UNTUNED = 150
 _UNTUNED_TOKENS = 48
-_CACHE_PRIOR = Prior(weights={"similarity": 10.0}, widths={"similarity": 10.0}, intercept=-7.0)
 _OURS, _ALONE = "cascade", "the model alone"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a contestant would say, and how sure it is: any number that rises with it."""
-
-    text: str = ""
-    sure: float = 0.0
-
-
-@dataclass
-class Cache:
-    """A peer that repeats earlier answers: `find` gives the answer to a query; `threshold` from where it is given."""
-
-    find: Callable[[str], Answer]
-    learn: Callable[[Known], None]
-    threshold: float = NOTHING
 
 
 def main() -> int:
@@ -120,13 +95,13 @@ def run(given: argparse.Namespace, seed: int) -> dict[str, Any]:
         home = _home(given, seed, events[: given.trained], Path(folder) / "home")
         serving = Serving(home, given.threads, streams.ANSWER_TOKENS)
         facts = {row["cluster_id"]: tuple(row.get("facts", ())) for row in streams.rows(given.data / "faq_answers.jsonl")}
-        caches = _caches(serving, home)
+        peers = caches(serving, home)
         began = time.monotonic()
-        served = _serve(serving, caches, events[given.trained :], facts, seed)
+        served = _serve(serving, peers, events[given.trained :], facts, seed)
         logged = events[: given.trained] + [event for event in events[given.trained :] if event["answer"] is not None]
         counts = given.heldout, given.reserved, given.outside
         questions = streams.questions(given.data, given.sources, logged, *counts, seed)
-        asked = _ask(serving, caches, questions)
+        asked = _ask(serving, peers, questions)
         asked["untuned model"] = _untuned(home, given.threads, questions)
         asked["oracle"] = [_asked(one, "", one.kind == "heldout", float(one.kind == "heldout"), 1.0) for one in questions]
         asked["always Claude"] = [_asked(one, "", False, 0.0, 1.0) for one in questions]
@@ -159,122 +134,6 @@ def _home(given: argparse.Namespace, seed: int, events: Sequence[streams.Event],
     if result.status != "published":
         raise SystemExit(f"seed {seed}: nothing was published: {result.reason}")
     return home
-
-
-def _caches(serving: Serving, home: Home) -> dict[str, Cache]:
-    """The peers that repeat earlier answers, with thresholds from the night's held-out questions and the rest as their log."""
-    from shammah_trainer.assess import questions_of
-    from shammah_trainer.dataset import build_dataset
-    from shammah_trainer.likeness import likeness_of
-
-    manifest = serving.model.manifest
-    log, until = ExchangeLog(home), datetime.fromisoformat(manifest.snapshot_until)
-    left_out = log.read(lambda session: left_out_of(session, until))
-    found = read_snapshot(home.runs / manifest.run / "snapshot.parquet")
-    train = Settings().train
-    dataset = build_dataset(found, train.seed, likeness_of(home, 1, print), left_out)
-    taught = [one for one in dataset.train if not one.context]
-    held = [one for one in (*dataset.heldout_phrasings, *dataset.heldout_groups) if not one.context]
-    labels = questions_of(dataset, train.seed)
-    vectors: dict[str, Any] = {}
-    kinds: dict[str, Callable[[], Cache]] = {
-        "exact cache": _exact,
-        "nearest words": _words,
-        "nearest embedding": lambda: _embedding(serving, vectors),
-    }
-    caches = {}
-    for name, make in kinds.items():
-        cache = caches[name] = _taught(make, taught)
-        said = [cache.find(one.query) for _, one in labels]
-        right = [
-            kind != "outside" and bool(judge(one.target, answer.text)) for (kind, one), answer in zip(labels, said, strict=True)
-        ]
-        scored = list(zip((one.sure for one in said), right, strict=True))
-        new = sorted(_as_if_new(make, taught, train.seed))
-        scored += [(sure, False) for sure in spaced(new, len(dataset.heldout_phrasings))]
-        scored.sort(key=lambda pair: (-pair[0], pair[1]))
-        accepted, _ = chosen(_promised(scored), train.target_precision)
-        cache.threshold = scored[accepted - 1][0] if accepted else NOTHING
-        for one in held:
-            cache.learn(_known(one))
-    return caches
-
-
-def _promised(scored: Sequence[tuple[float, bool]]) -> list[tuple[float, bool]]:
-    """The same with the chance that an answer found at such a similarity is right, by a curve of the cache's own."""
-    rows, right = [{"similarity": sure} for sure, _ in scored], [label for _, label in scored]
-    weights, intercept = fit_logistic(rows, right, _CACHE_PRIOR)
-    return [
-        (logistic(intercept + sum(weight * row[name] for name, weight in weights.items())), label)
-        for row, label in zip(rows, right, strict=True)
-    ]
-
-
-def _taught(make: Callable[[], Cache], examples: Sequence[Example]) -> Cache:
-    cache = make()
-    for example in examples:
-        cache.learn(_known(example))
-    return cache
-
-
-def _known(example: Example) -> Known:
-    return Known(example.id, example.query, example.given or example.target)
-
-
-def _as_if_new(make: Callable[[], Cache], taught: Sequence[Example], seed: int) -> Iterator[float]:
-    """How sure a cache is of a wrong answer to each of many questions of which nothing had been logged."""
-    for example in looked_at(taught, seed):
-        # Another group's answer may say the same all the same.
-        others = [one for one in taught if one.group != example.group]
-        while others and (found := _taught(make, others).find(example.query)).text:
-            if not judge(example.target, found.text):
-                yield found.sure
-                break
-            others = [one for one in others if _known(one).answer != found.text]
-
-
-def _exact() -> Cache:
-    known: dict[str, str] = {}
-    return Cache(
-        lambda query: Answer(known[normalize(query)], 1.0) if normalize(query) in known else Answer(),
-        lambda one: known.update({normalize(one.query): one.answer}),
-    )
-
-
-def _words() -> Cache:
-    index = LearnedIndex()
-
-    def find(query: str) -> Answer:
-        match = index.nearest(query)
-        return Answer(match.known.answer, match.similarity) if match else Answer()
-
-    return Cache(find, index.add)
-
-
-def _embedding(serving: Serving, embedded: dict[str, Any]) -> Cache:
-    """`embedded`: the vectors of queries seen before."""
-    memory = serving.model.memory
-    assert memory is not None, "the version brings no embedder"
-    vectors: list[Any] = []
-    answers: list[str] = []
-
-    def vector(text: str) -> Any:
-        if text not in embedded:
-            embedded[text] = memory.embedder.embed([text])[0]
-        return embedded[text]
-
-    def find(query: str) -> Answer:
-        if not vectors:
-            return Answer()
-        cosines = np.stack(vectors) @ vector(query)
-        best = int(np.argmax(cosines))
-        return Answer(answers[best], float(cosines[best]))
-
-    def learn(one: Known) -> None:
-        vectors.append(vector(one.query))
-        answers.append(one.answer)
-
-    return Cache(find, learn)
 
 
 def _serve(

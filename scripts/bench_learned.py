@@ -7,7 +7,7 @@
   answer, "other" must never. Given by
     nearest   the nearest query's answer from --similarity on: a cache of embeddings
     guarded   the same, where nothing speaks against it
-    version   the learned tier of the version that serves in --home, which was trained on something else
+    version   the learned tier of the version that serves in --home, trained or not on what the log holds
     cascade   that, and else the version's own answer
   With --night DIR that log is trained on first, in a home of its own there, and the version that this gives is asked.
 - latency (--home): the held-out phrasings of the last run, whose answers were logged before: retrieve, compare, prefill,
@@ -76,6 +76,8 @@ def main() -> int:
     given = parser.parse_args()
     if given.night and (given.home or not given.data):
         parser.error("--night goes with --data, and makes a home of its own: not with --home")
+    if given.night and given.night.exists() and ModelStore(Home(given.night).models).pointer().champion is None:
+        parser.error(f"{given.night} is there, and nothing was published in it: name another folder, or delete it")
     figures: dict[str, Any] = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "versions": {name: metadata.version(name) for name in ("shammah", "numpy", "onnxruntime")},
@@ -233,8 +235,6 @@ def night(folder: Path, logged: dict[str, str], threads: int) -> Home:
 
     if ModelStore(Home(folder).models).pointer().champion is not None:
         return Home(folder)
-    if folder.exists():
-        raise SystemExit(f"{folder} is there, and nothing was published in it: name another folder, or delete it")
     home = streams.home_with_base(folder)
     ExchangeLog(home).add_many(
         [Exchange(query, answer, "teacher", id=_identity(query), source="bench") for query, answer in logged.items()]

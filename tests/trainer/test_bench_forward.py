@@ -68,8 +68,8 @@ def test_the_page_draws_every_contestant_that_ranks(scripts: Any) -> None:
 
 
 def test_the_peers_repeat_what_they_learned(scripts: Any) -> None:
-    bench = scripts("bench_forward")
-    exact, words = bench._exact(), bench._words()
+    bench = scripts("forward_caches")
+    exact, words = bench.exact(), bench.words()
     for cache in (exact, words):
         assert cache.find("When does it open?").text == ""
         cache.learn(Known("1", "When does it open?", "At 9."))
@@ -83,7 +83,7 @@ def test_the_peers_repeat_what_they_learned(scripts: Any) -> None:
 
 
 def test_peers_too_are_held_against_questions_as_if_never_logged(scripts: Any) -> None:
-    bench = scripts("bench_forward")
+    bench = scripts("forward_caches")
     taught = [
         Example("1", "when does the shop open", "The shop opens at 9.", group=1),
         Example("2", "when does the shop open today", "The shop opens at 9.", group=1),
@@ -102,8 +102,19 @@ def test_peers_too_are_held_against_questions_as_if_never_logged(scripts: Any) -
         return bench.Cache(find, known.append)
 
     # What the fourth says is right for the first two, and the other way round: the bar's is their one wrong answer.
-    assert sorted(bench._as_if_new(shared_words, taught, seed=0)) == [1, 4, 4, 4]
-    assert list(bench._as_if_new(bench._exact, taught, seed=0)) == []
+    assert sorted(bench.as_if_new(shared_words, taught, seed=0)) == [1, 4, 4, 4]
+    assert list(bench.as_if_new(bench.exact, taught, seed=0)) == []
+
+
+def test_a_cache_is_as_sure_as_its_answers_were_right(scripts: Any) -> None:
+    promised = scripts("forward_caches").promised
+    scored = [(0.9, n % 10 != 0) for n in range(200)] + [(0.6, n % 2 == 0) for n in range(200)]
+    chances = dict(zip((sure for sure, _ in scored), (chance for chance, _ in promised(scored)), strict=True))
+    assert chances[0.9] == pytest.approx(0.9, abs=0.03)
+    assert chances[0.6] == pytest.approx(0.5, abs=0.03)
+    assert [right for _, right in promised(scored)] == [right for _, right in scored]
+    # An exact cache that never found anything is sure of nothing.
+    assert all(chance < 0.5 for chance, _ in promised([(0.0, False)] * 20))
 
 
 @pytest.mark.parametrize(
