@@ -32,8 +32,6 @@ CANCEL = "Ctrl-C until the answer has ended"
 # In every round.
 CANCELS = 12
 COLD = "command to first token"
-# Those whose speed differs in nothing but the load.
-PACKED = ", packed"
 
 
 class Contestant:
@@ -167,9 +165,7 @@ def cold_starts(
     found: dict[str, list[float]] = {}
     for _ in range(rounds):
         for name, home in homes.items():
-            for packed in (False, True):
-                taken = engine_command.ask(home, QUESTION, packed)
-                found.setdefault(f"{name} ask{PACKED if packed else ''}", []).append(taken)
+            found.setdefault(f"{name} ask", []).append(engine_command.ask(home, QUESTION))
         for name, command in commands.items():
             if not name.startswith("shammah"):
                 found.setdefault(f"{name} binding", []).append(engine_command.binding(command, ids))
@@ -186,9 +182,8 @@ def cold_bars(cold: dict[str, list[float]]) -> list[tuple[str, list[float], floa
         theirs = [values for name, values in cold.items() if name in (f"{kind} binding", f"{kind} command")]
         if theirs:
             best = [min(round_) for round_ in zip(*theirs, strict=True)]
-            for name in (f"{mine} ask", f"{mine} ask{PACKED}"):
-                ratios = [other / one for other, one in zip(best, cold[name], strict=True)]
-                rows.append((f"{COLD}, {name} against {kind}", ratios, 0.0 if name.endswith(PACKED) else 1.0))
+            ratios = [other / one for other, one in zip(best, cold[f"{mine} ask"], strict=True)]
+            rows.append((f"{COLD}, {mine} ask against {kind}", ratios, 1.0))
     return rows
 
 
@@ -256,7 +251,6 @@ def main() -> None:
             export(chosen.base, precision, folder, chosen.version)
             publish(base, precision, folder, Home(homes[f"shammah {precision}"]).create())
             commands[f"shammah {precision}"] = [sys.executable, worker, "shammah", str(folder)]
-            commands[f"shammah {precision}{PACKED}"] = [sys.executable, worker, "packed", str(folder)]
         if chosen.peers:
             commands |= peers_commands(Peers(chosen.peers), chosen.base, chosen.gguf, Path(made))
         # Started again each time: what one process reads from the disk is in memory for the next.
@@ -269,7 +263,7 @@ def main() -> None:
                 starts.setdefault(name, []).append(once.start["first_token"])
                 peaks[name] = max(peaks.get(name, 0.0), once.start["peak"])
         cold = cold_starts(homes, commands, chosen.llama, (prompt, as_text), chosen.rounds)
-        contestants = [Contestant(name, command) for name, command in commands.items() if not name.endswith(PACKED)]
+        contestants = [Contestant(name, command) for name, command in commands.items()]
         found = run(contestants, chosen.rounds, prompt)
         for contestant in contestants:
             contestant.close()

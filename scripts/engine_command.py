@@ -34,9 +34,8 @@ main()
 """
 
 
-def ask(home: Path, question: str, packed: bool) -> float:
-    """Seconds of `shammah-serve ask`, with or without what was packed for this machine."""
-    (home / "config.toml").write_text(f"[serve]\npacked = {str(packed).lower()}\n", encoding="utf-8")
+def ask(home: Path, question: str) -> float:
+    """Seconds of `shammah-serve ask`."""
     command = [sys.executable, "-c", FIRST_TOKEN, "ask", "--offline", "--no-log", question]
     began = time.monotonic()
     done = subprocess.run(command, env={**os.environ, "SHAMMAH_HOME": str(home)}, capture_output=True, text=True, check=False)

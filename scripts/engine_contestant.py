@@ -1,8 +1,8 @@
 """One engine in a process of its own, for scripts/bench engine: reads orders as JSON lines, answers with figures.
 
-engine_contestant.py KIND FILE [IDS], where KIND is shammah or packed (a graph folder, and what was packed of it), llama (a
-GGUF file), genai (its model folder) or openvino (a GGUF file), and IDS the JSON list of tokens to begin with. Only what is
-asked for is imported, so that a peer's environment can run it.
+engine_contestant.py KIND FILE [IDS], where KIND is shammah (a graph folder), llama (a GGUF file), genai (its model folder) or
+openvino (a GGUF file), and IDS the JSON list of tokens to begin with. Only what is asked for is imported, so that a peer's
+environment can run it.
 """
 
 import json
@@ -34,14 +34,13 @@ class Engine(Protocol):
 class Shammah:
     """The engine of this project."""
 
-    def __init__(self, folder: str, packed: bool = False) -> None:
+    def __init__(self, folder: str) -> None:
         from shammah_data.manifest import CacheShape
         from shammah_runtime.engine.session import GraphSession
 
         shape = CacheShape(**json.loads((Path(folder) / "shape.json").read_text(encoding="utf-8")))
         self._folder = Path(folder)
-        packed_graph = self._folder / "packed" / "model.onnx" if packed else None
-        self.session = GraphSession(self._folder / "model.onnx", shape, "cpu", THREADS, packed_graph)
+        self.session = GraphSession(self._folder / "model.onnx", shape, "cpu", THREADS)
         self._cache = self.session.new_cache()
         self._decoder: Any = None
 
@@ -161,8 +160,8 @@ class Llama:
 
 def open_engine(kind: str, file: str) -> Any:
     """The engine of that kind."""
-    if kind in ("shammah", "packed"):
-        return Shammah(file, kind == "packed")
+    if kind == "shammah":
+        return Shammah(file)
     if kind == "llama":
         return Llama(file)
     import engine_peers

@@ -78,10 +78,9 @@ class Peers:
 
 
 def export(base: Path, precision: Any, folder: Path, version: Path | None = None) -> None:
-    """Write the graph as a night would, or take that of a published version; and what is packed of it for this machine."""
+    """Write the graph as a night would, or take that of a published version."""
     from shammah_data.manifest import Manifest
     from shammah_export.export import export_model
-    from shammah_runtime.engine.packing import write_packed
 
     manifest = Manifest.load(version) if version else None
     graphs = [graph for graph in manifest.graphs if graph.precision == precision] if manifest else []
@@ -93,15 +92,12 @@ def export(base: Path, precision: Any, folder: Path, version: Path | None = None
         shape = export_model(base, folder, precision, context=2048).shape
     sizes = {key: asdict(shape)[key] for key in ("layers", "kv_heads", "head_dim", "vocab", "context")}
     (folder / "shape.json").write_text(json.dumps(sizes), encoding="utf-8")
-    (folder / "packed").mkdir()
-    write_packed(folder / "model.onnx", folder / "packed")
 
 
 def publish(base: Any, precision: Any, folder: Path, home: Any) -> None:
-    """Publish an exported graph as a night would, but for what it knows: whatever it says is accepted. Pack it as well."""
+    """Publish an exported graph as a night would, but for what it knows: whatever it says is accepted."""
     from shammah_data.manifest import CacheShape, Calibration, FileEntry, Golden, GraphEntry, Manifest
     from shammah_data.store import ModelStore
-    from shammah_runtime.engine.packing import pack
 
     shape = CacheShape(**json.loads((folder / "shape.json").read_text(encoding="utf-8")))
     store = ModelStore(home.models)
@@ -121,9 +117,7 @@ def publish(base: Any, precision: Any, folder: Path, home: Any) -> None:
             *(shape, base.chat, base.stop_ids, (graph,), files, {}, "0.1.0"),
         )
 
-    version = store.publish(staging, describe)
-    store.promote(version)
-    pack(store, version, graph.path)
+    store.promote(store.publish(staging, describe))
 
 
 def _greedy(folder: Path, shape: Any, prompt: list[int]) -> tuple[int, ...]:

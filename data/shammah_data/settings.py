@@ -37,8 +37,6 @@ class ServeSettings:
     precision: which of a version's graphs answers; `auto` takes a CUDA graph where CUDA can be used, else the first CPU graph
         that fits into memory.
     threads: so many for the model on the CPU.
-    packed: keep weights packed for this machine beside the store. The next load is faster and takes less private memory, with
-        a somewhat higher peak and some 300 MB of disk.
     max_tokens: most tokens of an answer; one that did not end by then is declined.
     temperature: 0 takes the likeliest token; above, one is drawn at random, more evenly the higher.
     top_k: draw among so many likeliest tokens; 0: all.
@@ -60,7 +58,6 @@ class ServeSettings:
     provider: Provider = "auto"
     precision: WantedPrecision = "auto"
     threads: int = field(default=2, metadata={"least": 1, "most": 256})
-    packed: bool = False
     max_tokens: int = field(default=256, metadata={"least": 1, "most": 8192})
     temperature: float = field(default=0.0, metadata={"least": 0.0, "most": 5.0})
     top_k: int = field(default=0, metadata={"least": 0, "most": 1_000_000})

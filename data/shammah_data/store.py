@@ -24,12 +24,6 @@ from shammah_data.manifest import NAME, FileEntry, Manifest
 
 _VERSION = re.compile(r"v\d{4,}")
 _LOCK_SECONDS = 10.0
-_PACKED = ".packed"
-
-
-def packed_folder(version: Path) -> Path:
-    """Where the runtime keeps what it made of a version for this machine, by the version's own folder."""
-    return version.parent / _PACKED / version.name
 
 
 @dataclass(frozen=True)
@@ -255,7 +249,6 @@ class ModelStore:
             present = [name for name in doomed if name != champion and self.folder(name).is_dir()]
             for name in present:
                 self._delete(name)
-            self._sweep_packed(self.versions())
         return present
 
     def _delete(self, name: str) -> None:
@@ -273,51 +266,6 @@ class ModelStore:
         """The versions that a living process has leased."""
         return leased(self._root)
 
-    @contextlib.contextmanager
-    def packing(self) -> Iterator[Path | None]:
-        """A private folder in which a version can be packed for this machine; None while another process does so.
-
-        It goes with the block; where the process was killed, with the next such folder or the next deletion of versions.
-        """
-        root = private_folder(private_folder(self._root) / _PACKED)
-        lock = FileLock(root / ".lock", timeout=0, mode=PRIVATE_FILE)
-        try:
-            lock.acquire()
-        except Timeout:
-            yield None
-            return
-        for leftover in root.glob(".making-*"):
-            shutil.rmtree(leftover)
-        folder = private_folder(root / f".making-{uuid.uuid4().hex}")
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            lock.release()
-
-    def keep_packed(self, made: Path, target: Path) -> None:
-        """Put a folder made by `packing` in its place below `packed_folder`; that of other versions in no use goes.
-
-        Raises ArtifactError when the version was deleted meanwhile.
-        """
-        version = target.parent.name
-        with self._lock():
-            pointer = self.pointer()
-            if not self.folder(version).is_dir():
-                raise ArtifactError(f"{version} is gone: nothing of it is kept")
-            self._sweep_packed([made.name, *(name for name in (version, pointer.champion, pointer.candidate) if name)])
-            private_folder(target.parent)
-            for former in target.parent.glob(f"{target.name.rpartition('-')[0]}-*"):
-                shutil.rmtree(former)
-            made.rename(target)
-            fsync_folder(target.parent)
-
-    def _sweep_packed(self, keep: Sequence[str]) -> None:
-        """Delete what was packed of other versions, and what killed runs left; who still makes one fails, and may try again."""
-        for entry in (self._root / _PACKED).glob("*"):
-            if entry.is_dir() and entry.name not in keep:
-                shutil.rmtree(entry, ignore_errors=True)
-
     def collect(self, keep: int) -> list[str]:
         """Delete all but the newest `keep` versions; never one that the pointer names or a process uses.
 
@@ -330,7 +278,6 @@ class ModelStore:
             doomed = [name for name in versions[: max(0, len(versions) - keep)] if name not in kept]
             for name in doomed:
                 self._delete(name)
-            self._sweep_packed(self.versions())
             self._sweep_leftovers()
         return doomed
 
@@ -343,7 +290,8 @@ class ModelStore:
             self._sweep_leftovers()
 
     def _sweep_leftovers(self) -> None:
-        for pattern in (".staging-*", ".deleted-*"):
+        # The last is of earlier releases, which kept weights there as one machine's kernels read them.
+        for pattern in (".staging-*", ".deleted-*", ".packed"):
             for leftover in self._root.glob(pattern):
                 shutil.rmtree(leftover)
         for leftover in self._root.glob(f".{self._pointer.name}.*"):

@@ -26,7 +26,6 @@ from shammah_runtime.engine import memory
 from shammah_runtime.engine.backing import Backing, backing
 from shammah_runtime.engine.choice import Wanted
 from shammah_runtime.engine.decoding import Decoding
-from shammah_runtime.engine.packing import Packer
 from shammah_runtime.hiring import make_teacher
 from shammah_runtime.learned import LearnedIndex, LearnedTier
 from shammah_runtime.loading import LOADING, WhenLoaded, until
@@ -83,12 +82,9 @@ class Appliance:
         self.home = home
         self.store = ModelStore(home.models)
         self.log: ExchangeLog = ExchangeLog(home, settings)
-        self.wanted = Wanted(
-            options.provider or serve.provider, options.precision or serve.precision, serve.threads, serve.packed
-        )
+        self.wanted = Wanted(options.provider or serve.provider, options.precision or serve.precision, serve.threads)
         session = str(uuid.uuid4())
-        packer = Packer(self.store) if serve.packed else None
-        self.models = ModelKeeper(self.store, self.wanted, session=session, packer=packer)
+        self.models = ModelKeeper(self.store, self.wanted, session=session)
         self.index = LearnedIndex()
         self.context_turns = serve.context_turns
         self.retrieval = Retrieval(self.index)

@@ -1,7 +1,6 @@
 """Checks of an installation, one line each, with what to do. Reads; repairs nothing."""
 
 import base64
-import contextlib
 import os
 from dataclasses import dataclass
 from importlib import metadata
@@ -82,11 +81,24 @@ def _providers() -> list[Check]:
         if not _installed():
             return []  # said already
         return [Check("fail", "providers", f"ONNX Runtime cannot be imported ({error})", "install it again")]
-    checks = [Check("ok" if usable else "fail", "providers", ", ".join(usable) or "none is usable")]
+    checks = [Check("ok" if usable else "fail", "providers", ", ".join(usable) or "none is usable"), _kernels()]
     if "CUDAExecutionProvider" in broken:
         todo = "install the CUDA and cuDNN versions that this onnxruntime-gpu names, or use --provider cpu"
         checks.append(Check("warn", "providers", "CUDA is installed but cannot be used", todo))
     return checks
+
+
+def _kernels() -> Check:
+    from shammah_runtime.engine import kernels
+
+    if kernels.library() is not None:
+        return Check("ok", "kernels", "Shammah's own")
+    if os.environ.get(kernels.VARIABLE) == "none":
+        return Check("ok", "kernels", f"ONNX Runtime's, as {kernels.VARIABLE} says")
+    if not kernels.LIBRARY.exists():
+        told = "ONNX Runtime's, which are slower: Shammah's own were not compiled when it was installed"
+        return Check("ok", "kernels", told, "with a C compiler, install Shammah again (x86-64 Linux or macOS)")
+    return Check("ok", "kernels", "ONNX Runtime's: this processor has neither AVX2 nor AVX-512 as Shammah's own need it")
 
 
 def _home(home: Home) -> Check:
@@ -146,8 +158,7 @@ def _model(home: Home) -> list[Check]:
             return [
                 Check("warn", "model", "none has been published", "run shammah-train once there are exchanges to learn from")
             ]
-        manifest = store.verify(pointer.champion)
-        checks = [*_version("model", manifest, home), _packed(manifest, home)]
+        checks = _version("model", store.verify(pointer.champion), home)
     except ShammahError as error:
         return [Check("fail", "model", str(error))]
     if pointer.candidate is not None:
@@ -189,32 +200,6 @@ def _promise(calibration: Calibration, target: float) -> Check:
     if (reason := targets.beyond(calibration, target)) is not None:
         return Check("warn", "precision", f"no answers: {reason}", "lower it in config.toml")
     return Check("ok", "precision", targets.told(targets.held_to(calibration, target)))
-
-
-def _packed(manifest: Manifest, home: Home) -> Check:
-    """What was packed of the champion for this machine, and the room that it takes."""
-    from shammah_data.store import ModelStore, packed_folder
-    from shammah_runtime.engine.packed import Packed, packed_bytes
-    from shammah_runtime.engine.packing import worth_packing
-
-    folder = ModelStore(home.models).folder(manifest.version)
-    with contextlib.suppress(SettingsError):  # reported already
-        if not Settings.load(home.settings).serve.packed:
-            return Check("ok", "packed", "off; [serve] packed = true opens a version in less time")
-    told: list[str] = []
-    level: Level = "ok"
-    size = packed_bytes(folder) / 1e6
-    for graph in manifest.graphs:
-        state, reason = Packed.of(folder, manifest, graph).state()
-        if state == "refused":
-            level = "warn"
-            told.append(f"{graph.precision} is not used: {reason}")
-        elif state == "ready":
-            told.append(f"{graph.precision} ready, {size:.0f} MB")
-        elif worth_packing(manifest, graph):
-            told.append(f"{graph.precision} none yet; a session makes it, if it stays open for a moment")
-    todo = f"it loads as published; remove {packed_folder(folder)} to try again" if level == "warn" else ""
-    return Check(level, "packed", ", ".join(told) or "not needed for a model this small", todo)
 
 
 def _key(home: Home) -> Check:

@@ -15,7 +15,6 @@ from shammah_data.store import ModelStore, Pointer
 from shammah_runtime.engine import memory
 from shammah_runtime.engine.choice import Wanted, choices
 from shammah_runtime.engine.model import Model, cuda_usable, open_model
-from shammah_runtime.engine.packing import Packer
 
 # Where memory allows one engine only, the candidate has the first part of each such period.
 TURNS_SECONDS = 600.0
@@ -55,12 +54,10 @@ class ModelKeeper:
         session: str = "",
         available: Callable[[], int | None] = memory.available,
         clock: Callable[[], float] = time.time,
-        packer: Packer | None = None,
     ) -> None:
         """`session`: whose query it is where `start` is told that there is only one.
 
         `available` gives the bytes of memory that can still be taken, or None; `clock` gives seconds, the same to all.
-        `packer` has what serves packed for this machine meanwhile; the next load finds it.
         """
         self._store = store
         self._wanted = wanted
@@ -69,7 +66,6 @@ class ModelKeeper:
         self._session = session
         self._available = available
         self._clock = clock
-        self._packer = packer
         self._notes: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._reason = "no model has been trained yet: run shammah-train"
         self._stop = threading.Event()
@@ -105,8 +101,6 @@ class ModelKeeper:
         self._stop.set()
         if self._thread:
             self._thread.join(timeout=10.0)
-        if self._packer:
-            self._packer.close()
 
     def current(self, session: str = "") -> Model | None:
         """The version for the next query of a session, or None.
@@ -197,9 +191,6 @@ class ModelKeeper:
                 self._settled = True
                 self._changed.notify_all()
         self._tidy()
-        model = self._loaded.get(self._serving) if self._serving else None
-        if self._packer and model and not self._one_query and not model.decoder.session.packed:
-            self._packer.look(model.manifest, model.graph)
 
     def _run(self, watch: bool) -> None:
         while True:

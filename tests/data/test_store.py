@@ -332,6 +332,7 @@ def test_collect_removes_what_killed_runs_left(store: ModelStore, publish: Publi
     models = store.folder(name).parent
     (store.staging() / "half").write_text("written")
     private_folder(models / ".deleted-1" / "inside")
+    private_folder(models / ".packed" / name)
     (models / ".pointer.json.0123").write_text("{")
     store.collect(3)
     assert sorted(os.listdir(models)) == [".lock", "pointer.json", name]

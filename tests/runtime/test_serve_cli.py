@@ -285,8 +285,10 @@ def test_the_doctor_as_a_command(home: Home) -> None:
     done = serve("doctor")
     assert (done.returncode, done.stderr) == (0, b"")
     lines = done.stdout.decode().splitlines()
-    assert [line.split()[1] for line in lines] == ["runtime", "providers", "home", "settings", "log", "base", "model", "key"]
+    names = ["runtime", "providers", "kernels", "home", "settings", "log", "base", "model", "key"]
+    assert [line.split()[1] for line in lines] == names
     assert "CPUExecutionProvider" in lines[1]
+    assert lines[2].split(maxsplit=2)[2].startswith(("Shammah's own", "ONNX Runtime's"))
 
 
 def test_the_doctor_finds_a_healthy_home_healthy(

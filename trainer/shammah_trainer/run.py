@@ -28,7 +28,6 @@ from shammah_data.manifest import CacheShape, FileEntry, GraphEntry, Manifest, R
 from shammah_data.settings import Settings, TrainSettings
 from shammah_data.store import ModelStore
 from shammah_data.tombstones import tombstones, versions_that_saw
-from shammah_runtime.engine.packing import pack_apart
 from shammah_trainer import checkpoints
 from shammah_trainer.base import DEFAULT, Base, make_base
 from shammah_trainer.before import recipe_of, settle, state_of
@@ -118,8 +117,6 @@ def _locked(home: Home, settings: Settings, reporter: Reporter, force: bool, sta
     finally:
         checkpoints.sweep(home.runs, interrupted)
         _sweep(home.runs, settings.train.keep_versions, ModelStore(home.models))
-    if result.version is not None and settings.serve.packed:
-        pack_apart(ModelStore(home.models), result.version)
     return result
 
 

@@ -15,8 +15,6 @@ class Wanted:
     provider: Provider = "auto"
     precision: WantedPrecision = "auto"
     threads: int = 2
-    # Whether weights that were packed for this machine may be used.
-    packed: bool = False
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from shammah_runtime.engine.choice import Choice, Wanted, choices
 from shammah_runtime.engine.decoder import Decoder
 from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.engine.embedder import Embedder
-from shammah_runtime.engine.packed import Packed
 from shammah_runtime.engine.session import GraphSession, import_onnxruntime
 
 
@@ -87,11 +86,11 @@ def open_model(folder: Path, manifest: Manifest, wanted: Wanted = Wanted(), avai
     decoder = Decoder(session, chat, manifest.stop_ids)
     try:
         _self_test(decoder, manifest, choice)
-    except ArtifactError as error:
-        if not session.packed:
+    except ArtifactError:
+        if not session.own_kernels:
             raise
-        Packed.of(folder, manifest, choice.graph).refuse(str(error))
-        decoder = Decoder(_open_plainly(folder, manifest, choice, wanted), chat, manifest.stop_ids)
+        # By ONNX Runtime's kernels, which the answers may be from.
+        decoder = Decoder(_open_session(folder, manifest, choice, wanted, own_kernels=False), chat, manifest.stop_ids)
         _self_test(decoder, manifest, choice)
     return Model(manifest, choice, decoder, memory)
 
@@ -129,7 +128,7 @@ def _open_graph(folder: Path, manifest: Manifest, wanted: Wanted, available: int
         if reason is not None and graph.provider == "cpu":
             choice = Choice(graph, f"{choice.why}; {reason}")
         try:
-            return choice, _open_packed(folder, manifest, choice, wanted) or _open_plainly(folder, manifest, choice, wanted)
+            return choice, _open_session(folder, manifest, choice, wanted)
         except ArtifactError as error:
             if graph.provider == "cpu":
                 # A damaged graph is no reason to serve with another one of the same version.
@@ -139,23 +138,9 @@ def _open_graph(folder: Path, manifest: Manifest, wanted: Wanted, available: int
     raise reason
 
 
-def _open_plainly(folder: Path, manifest: Manifest, choice: Choice, wanted: Wanted) -> GraphSession:
-    return GraphSession(folder / choice.graph.path, manifest.shape, choice.graph.provider, wanted.threads)
-
-
-def _open_packed(folder: Path, manifest: Manifest, choice: Choice, wanted: Wanted) -> GraphSession | None:
-    """A session of what was packed of the graph for this machine; None where there is nothing, or nothing of use."""
-    if not wanted.packed or choice.graph.provider != "cpu":
-        return None
-    packed = Packed.of(folder, manifest, choice.graph)
-    path = packed.graph()
-    if path is None:
-        return None
-    try:
-        return GraphSession(folder / choice.graph.path, manifest.shape, "cpu", wanted.threads, path)
-    except ArtifactError as error:
-        packed.refuse(str(error))
-        return None
+def _open_session(folder: Path, manifest: Manifest, choice: Choice, wanted: Wanted, own_kernels: bool = True) -> GraphSession:
+    path, provider = folder / choice.graph.path, choice.graph.provider
+    return GraphSession(path, manifest.shape, provider, wanted.threads, own_kernels=own_kernels)
 
 
 def _runtime_version() -> str:

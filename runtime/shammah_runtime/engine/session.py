@@ -16,7 +16,7 @@ import numpy.typing as npt
 from shammah_data.errors import ArtifactError, InputError
 from shammah_data.manifest import CacheShape
 from shammah_data.token_table import TABLE_KEY, TokenTable
-from shammah_runtime.engine import memory
+from shammah_runtime.engine import kernels, memory
 from shammah_runtime.engine.elements import Copier, element_of
 
 Floats = npt.NDArray[np.float32]
@@ -107,31 +107,32 @@ class KVCache:
 
 
 class GraphSession:
-    """An ONNX Runtime session of an exported graph, or of what was packed of it for this machine.
+    """An ONNX Runtime session of an exported graph.
+
+    With `own_kernels` a quantized graph is run by our own kernels where they can be used, which the attribute says.
 
     Raises ArtifactError when ONNX Runtime is not installed, refuses the graph, or cannot use the device.
     """
 
     def __init__(
-        self, graph: Path, shape: CacheShape, device: Device = "cpu", threads: int = 2, packed: Path | None = None
+        self, graph: Path, shape: CacheShape, device: Device = "cpu", threads: int = 2, own_kernels: bool = True
     ) -> None:
         ort = import_onnxruntime()
         options = session_options(ort, threads)
-        if packed is not None:
-            # It is as the optimizer left it.
-            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        opened = packed or graph
+        source: str | bytes = str(graph)
+        if device == "cpu" and own_kernels and (found := _with_own_kernels(graph, shape.head_dim, options)):
+            source = found
+        self.own_kernels = isinstance(source, bytes)
         providers = [_PROVIDERS[device]] if device == "cpu" else [_PROVIDERS[device], _PROVIDERS["cpu"]]
         try:
-            self._session: Any = ort.InferenceSession(str(opened), options, providers=providers)
+            self._session: Any = ort.InferenceSession(source, options, providers=providers)
         except Exception as error:  # onnxruntime's exceptions share no base class
-            raise ArtifactError(f"{opened}: ONNX Runtime refuses it: {_first_line(error)}") from error
+            raise ArtifactError(f"{graph}: ONNX Runtime refuses it: {_first_line(error)}") from error
         if _PROVIDERS[device] not in self._session.get_providers():
             raise ArtifactError(f"{_PROVIDERS[device]} cannot be used here: see `shammah-serve doctor`")
         # What packing took for a moment is given back before the first pass takes its own.
         memory.release()
         self.device = device
-        self.packed = packed is not None
         self.shape = shape
         self.ort = ort
         self._copier: Copier | None = None
@@ -245,11 +246,13 @@ class GraphSession:
     def one_path(self) -> bool:
         """Whether several tokens in one pass give, to the last bit, the logits that they give one by one; found out once.
 
-        Where the processor has AVX-512 all precisions do (docs/decisions/0005-one-kernel-path.md). On others the kernels are
-        other ones, so that it is tried there. Raises what `feed` raises.
+        Our own kernels are made so, and where the processor has AVX-512 ONNX Runtime's are too, for all precisions
+        (docs/decisions/0005-one-kernel-path.md). On others those are other ones, so that it is tried there. Raises what `feed`
+        raises.
         """
         if self._one_path is None:
-            self._one_path = (self.device == "cpu" and has_avx512()) or self._tried_path()
+            known = self.device == "cpu" and (self.own_kernels or has_avx512())
+            self._one_path = known or self._tried_path()
         return self._one_path
 
     def _tried_path(self) -> bool:
@@ -276,6 +279,23 @@ class GraphSession:
         cache.ids.extend(ids)
         size = self.shape.vocab
         return self._logits[: len(rows) * size].reshape(len(rows), size)
+
+
+def _with_own_kernels(graph: Path, head_dim: int, options: Any) -> bytes | None:
+    """The graph as it uses our own kernels, and options that find them; None where they cannot be used."""
+    library = kernels.library()
+    if library is None:
+        return None
+    try:
+        model = kernels.with_own_kernels(graph.read_bytes(), head_dim)
+    except OSError:
+        # The session says so in its own words.
+        return None
+    if model is not None:
+        options.register_custom_ops_library(str(library))
+        # A model from memory has no folder of its own.
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(graph.parent))
+    return model
 
 
 def session_options(ort: Any, threads: int) -> Any:

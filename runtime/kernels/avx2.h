@@ -1,0 +1,160 @@
+/* Vectors of 8 for AVX2 with FMA. */
+
+#include <immintrin.h>
+#include <string.h>
+
+#define LANES 8
+#define VI __m256i
+#define VF __m256
+/* What codes are above their value: those of 8 bits are made signed, for the product of unsigned and signed bytes saturates. */
+#define ZERO(bits) ((bits) == 4 ? 8 : 0)
+
+static inline VI integers(int32_t value) { return _mm256_set1_epi32(value); }
+static inline VI plus(VI a, VI b) { return _mm256_add_epi32(a, b); }
+static inline VF floats(float value) { return _mm256_set1_ps(value); }
+static inline VF load(const float *from) { return _mm256_loadu_ps(from); }
+static inline void save(float *to, VF values) { _mm256_storeu_ps(to, values); }
+static inline VF times(VF a, VF b) { return _mm256_mul_ps(a, b); }
+static inline VF sum_of(VF a, VF b) { return _mm256_add_ps(a, b); }
+static inline VF times_plus(VF a, VF b, VF c) { return _mm256_fmadd_ps(a, b, c); }
+static inline VF larger(VF a, VF b) { return _mm256_max_ps(a, b); }
+static inline VF to_floats(VI whole) { return _mm256_cvtepi32_ps(whole); }
+static inline VI to_integers(VF values) { return _mm256_cvtps_epi32(values); }
+static inline VF quotient(VF a, VF b) { return _mm256_div_ps(a, b); }
+
+/* values * 2 ** power */
+static inline VF scaled(VF values, VI power) {
+    return _mm256_mul_ps(values, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(power, integers(127)), 23)));
+}
+
+/* Of the values at places first, first + 1 ...: those at places from `low` to `high`, others replaced. */
+static inline VF between(VF values, VF others, int32_t first, int32_t low, int32_t high) {
+    const VI at = _mm256_add_epi32(integers(first), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+    const VI outside = _mm256_or_si256(_mm256_cmpgt_epi32(integers(low), at), _mm256_cmpgt_epi32(at, integers(high)));
+    return _mm256_blendv_ps(values, others, _mm256_castsi256_ps(outside));
+}
+
+static inline VI dot(VI sum, VI codes, int32_t four) {
+    /* |codes| is at most 128, and two products of 128 and 127 fit into 16 bits. */
+    const VI pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(integers(four), codes));
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+
+static inline void turn(VI *to, const VI *from) {
+    VI pairs[8], fours[8];
+    for (int i = 0; i < 8; i += 2) {
+        pairs[i] = _mm256_unpacklo_epi32(from[i], from[i + 1]);
+        pairs[i + 1] = _mm256_unpackhi_epi32(from[i], from[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4) {
+        fours[i] = _mm256_unpacklo_epi64(pairs[i], pairs[i + 2]);
+        fours[i + 1] = _mm256_unpackhi_epi64(pairs[i], pairs[i + 2]);
+        fours[i + 2] = _mm256_unpacklo_epi64(pairs[i + 1], pairs[i + 3]);
+        fours[i + 3] = _mm256_unpackhi_epi64(pairs[i + 1], pairs[i + 3]);
+    }
+    for (int i = 0; i < 4; i++) {
+        to[i] = _mm256_permute2x128_si256(fours[i], fours[i + 4], 0x20);
+        to[i + 4] = _mm256_permute2x128_si256(fours[i], fours[i + 4], 0x31);
+    }
+}
+
+/* The sums of LANES vectors, a lane each. */
+static inline VF sums_of(const VF *from) {
+    VF pairs[4], fours[2];
+    for (int i = 0; i < 4; i++)
+        pairs[i] = _mm256_add_ps(_mm256_unpacklo_ps(from[2 * i], from[2 * i + 1]),
+                                 _mm256_unpackhi_ps(from[2 * i], from[2 * i + 1]));
+    for (int i = 0; i < 2; i++)
+        fours[i] = _mm256_add_ps(_mm256_shuffle_ps(pairs[2 * i], pairs[2 * i + 1], 0x44),
+                                 _mm256_shuffle_ps(pairs[2 * i], pairs[2 * i + 1], 0xee));
+    return _mm256_add_ps(_mm256_permute2f128_ps(fours[0], fours[1], 0x20), _mm256_permute2f128_ps(fours[0], fours[1], 0x31));
+}
+
+/* Four bytes of each of `outputs` rows to a vector, for the first `bytes` of 64. */
+static inline void transpose(VI *to, const uint8_t *from, int64_t stride, int64_t bytes, int64_t outputs) {
+    for (int half = 0; half < 2; half++) {
+        VI rows[8];
+        for (int i = 0; i < 8; i++) {
+            const uint8_t *row = from + (i < outputs ? i : 0) * stride + 32 * half;
+            if (bytes >= 32 * half + 32) {
+                rows[i] = _mm256_loadu_si256((const VI *)row);
+            } else {
+                uint8_t part[32] = {0};
+                if (bytes > 32 * half)
+                    memcpy(part, row, (size_t)(bytes - 32 * half));
+                rows[i] = _mm256_loadu_si256((const VI *)part);
+            }
+        }
+        turn(to + 8 * half, rows);
+    }
+}
+
+/* 16 vectors of bytes to as many codes of 8 bits, or twice as many of 4. */
+static inline void spread(VI *codes, int bits) {
+    for (int i = 0; i < 16; i++) {
+        if (bits == 4) {
+            codes[16 + i] = _mm256_and_si256(_mm256_srli_epi16(codes[i], 4), _mm256_set1_epi8(15));
+            codes[i] = _mm256_and_si256(codes[i], _mm256_set1_epi8(15));
+        } else {
+            codes[i] = _mm256_xor_si256(codes[i], _mm256_set1_epi8((char)0x80));
+        }
+    }
+}
+
+/* The first `count` of 16 scales of each of `outputs` rows, a vector for each. */
+static inline void scales_of(VF *to, const float *from, int64_t stride, int64_t count, int64_t outputs) {
+    for (int64_t half = 0; half < count; half += 8) {
+        VI rows[8], turned[8];
+        for (int i = 0; i < 8; i++) {
+            float part[8] = {0};
+            memcpy(part, from + (i < outputs ? i : 0) * stride + half, (size_t)(count - half < 8 ? count - half : 8) * 4);
+            rows[i] = _mm256_loadu_si256((const VI *)part);
+        }
+        turn(turned, rows);
+        for (int i = 0; i < 8; i++)
+            to[half + i] = _mm256_castsi256_ps(turned[i]);
+    }
+}
+
+static inline void store(float *to, const float *bias, VF values, int64_t outputs) {
+    float part[LANES];
+    save(part, values);
+    for (int64_t i = 0; i < outputs; i++)
+        to[i] = part[i] + (bias ? bias[i] : 0.0f);
+}
+
+/* The products of the first `bytes` of 64 of each row with one row of activations, as the sums of four pieces of 16 bytes. */
+static inline __attribute__((always_inline)) void
+single(VI *to, const uint8_t *from, int64_t stride, int64_t bytes, int64_t outputs, int bits, const int8_t *even,
+       const int8_t *odd) {
+    for (int half = 0; half < 2; half++) {
+        VI sums[8], pairs[4], fours[2];
+        for (int i = 0; i < 8; i++) {
+            const uint8_t *row = from + (i < outputs ? i : 0) * stride + 32 * half;
+            VI codes = _mm256_setzero_si256(), both;
+            if (bytes >= 32 * half + 32)
+                codes = _mm256_loadu_si256((const VI *)row);
+            else if (bytes > 32 * half)
+                codes = _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)row));
+            const VI first = _mm256_loadu_si256((const VI *)(even + 32 * half));
+            if (bits == 4) {
+                const VI second = _mm256_loadu_si256((const VI *)(odd + 32 * half));
+                both = _mm256_add_epi16(
+                    _mm256_maddubs_epi16(_mm256_and_si256(codes, _mm256_set1_epi8(15)), first),
+                    _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(codes, 4), _mm256_set1_epi8(15)), second));
+            } else {
+                codes = _mm256_xor_si256(codes, _mm256_set1_epi8((char)0x80));
+                both = _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(first, codes));
+            }
+            sums[i] = _mm256_madd_epi16(both, _mm256_set1_epi16(1));
+        }
+        for (int i = 0; i < 4; i++)
+            pairs[i] = plus(_mm256_unpacklo_epi32(sums[2 * i], sums[2 * i + 1]),
+                            _mm256_unpackhi_epi32(sums[2 * i], sums[2 * i + 1]));
+        for (int i = 0; i < 2; i++)
+            fours[i] = plus(_mm256_unpacklo_epi64(pairs[2 * i], pairs[2 * i + 1]),
+                            _mm256_unpackhi_epi64(pairs[2 * i], pairs[2 * i + 1]));
+        to[2 * half] = _mm256_permute2x128_si256(fours[0], fours[1], 0x20);
+        to[2 * half + 1] = _mm256_permute2x128_si256(fours[0], fours[1], 0x31);
+    }
+}
