@@ -29,9 +29,11 @@ def log_softmax(logits_V: Floats) -> Floats:
 def normalizer(logits_V: Floats, scratch_V: Floats) -> float:
     """What to take from a logit to get its log-probability, in nats; `scratch_V` is overwritten."""
     most = logits_V.max()
-    np.subtract(logits_V, most, out=scratch_V)
-    np.exp(scratch_V, out=scratch_V)
-    return float(most) + float(np.log(scratch_V.sum()))
+    # Damaged weights give logits without bounds; what is not a number then is refused by those who compare.
+    with np.errstate(over="ignore", invalid="ignore"):
+        np.subtract(logits_V, most, out=scratch_V)
+        np.exp(scratch_V, out=scratch_V)
+        return float(most) + float(np.log(scratch_V.sum()))
 
 
 def logprob(logits_V: Floats, token: int, scratch_V: Floats) -> float:
