@@ -73,7 +73,7 @@ static inline void transpose(VI *to, const uint8_t *from, int64_t stride, int64_
         const uint8_t *row = from + (i < outputs ? i : 0) * stride;
         rows[i] = _mm512_maskz_loadu_epi32(first_of(bytes / 4), row);
         /* The tile behind this one. */
-        _mm_prefetch((const char *)row + 16 * stride, _MM_HINT_T0);
+        _mm_prefetch((const char *)row + 16 * stride, _MM_HINT_T1);
     }
     turn(to, rows);
 }

@@ -75,12 +75,15 @@ class Options:
 class Appliance:
     """A running Shammah: models, tiers, log."""
 
-    def __init__(self, home: Home, settings: Settings, options: Options, warn: "Callable[[str], None]") -> None:
+    def __init__(
+        self, home: Home, settings: Settings, options: Options, warn: "Callable[[str], None]", store: ModelStore | None = None
+    ) -> None:
+        """`store`: that of the home, where it was opened before."""
         from shammah_data.log import ExchangeLog
 
         serve, section = settings.serve, settings.teacher
         self.home = home
-        self.store = ModelStore(home.models)
+        self.store = store or ModelStore(home.models)
         self.log: ExchangeLog = ExchangeLog(home, settings)
         self.wanted = Wanted(options.provider or serve.provider, options.precision or serve.precision, serve.threads)
         session = str(uuid.uuid4())

@@ -58,11 +58,23 @@ def _given(**options: Any) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items() if value is not None}
 
 
+def _store(home: Home) -> Any:
+    """The store of models, which verifies the one that serves while all else is imported."""
+    from shammah_data.store import ModelStore
+
+    # Between two pieces of a file the thread that reads it waits for its turn, by default 5 ms while another one imports.
+    sys.setswitchinterval(0.0005)
+    store = ModelStore(home.models)
+    store.verify_ahead()
+    return store
+
+
 def _appliance(**options: Any) -> Any:
+    home = Home.find().create()
+    settings, store = Settings.load(home.settings), _store(home)
     from shammah_runtime.appliance import Appliance, Options
 
-    home = Home.find().create()
-    appliance = Appliance(home, Settings.load(home.settings), Options(**options), _warn)
+    appliance = Appliance(home, settings, Options(**options), _warn, store)
     appliance.start()
     return appliance
 
@@ -104,18 +116,17 @@ def serve(
         if provider or precision or offline or no_log or decoding or resume or session is not None:
             raise InputError(f"give these options after the command: shammah-serve {context.invoked_subcommand} --offline ...")
         return
-    from shammah_runtime.repl import open_session
-
     if no_log and (resume or session is not None):
         raise InputError("--continue and --session go on with what is logged, and with --no-log nothing is")
     home = Home.find().create()
-    settings = Settings.load(home.settings)
+    settings, store = Settings.load(home.settings), _store(home)
+    from shammah_runtime.repl import open_session
 
     def make(warn: Callable[[str], None]) -> Any:
         from shammah_runtime.appliance import Appliance, Options
 
         options = Options(provider=provider, precision=precision, offline=offline, no_log=no_log, decoding=decoding)
-        appliance = Appliance(home, settings, options, warn)
+        appliance = Appliance(home, settings, options, warn, store)
         if resume or session is not None:
             warn(appliance.resume(session))
         appliance.start()
@@ -150,9 +161,6 @@ def ask(
     ] = None,
 ) -> None:
     """Answer one question."""
-    from shammah_runtime.repl import summary
-    from shammah_runtime.terminal import Terminal
-
     text = " ".join(question) if question else "" if sys.stdin.isatty() else sys.stdin.read()
     if not text.strip():
         raise InputError('no question: shammah-serve ask "What is ...?", or give it on standard input')
@@ -172,10 +180,12 @@ def ask(
         answers=answers,
         logprobs=logprobs,
     )
-    terminal = Terminal()
     appliance = _appliance(
         provider=provider, precision=precision, offline=offline, no_log=no_log, watch=False, decoding=decoding
     )
+    from shammah_runtime.terminal import Terminal
+
+    terminal = Terminal()
     reply = appliance.conversation.ask(text, (lambda _: None) if as_json else terminal.stream)
     if not as_json:
         terminal.end()
@@ -200,6 +210,8 @@ def ask(
             shown["others"] = list(proposal.others)
         print(json.dumps(shown, ensure_ascii=False))
     elif reply.error is None and sys.stderr.isatty():
+        from shammah_runtime.repl import summary
+
         Terminal(sys.stderr).remark(summary(reply))
     if reply.interrupted:
         sys.exit(130)

@@ -15,6 +15,7 @@ from shammah_data.store import ModelStore, Pointer
 from shammah_runtime.engine import memory
 from shammah_runtime.engine.choice import Wanted, choices
 from shammah_runtime.engine.model import Model, cuda_usable, open_model
+from shammah_runtime.engine.session import import_onnxruntime
 
 # Where memory allows one engine only, the candidate has the first part of each such period.
 TURNS_SECONDS = 600.0
@@ -287,6 +288,8 @@ class ModelKeeper:
         if version in self._loaded:
             return "loaded"
         try:
+            # Needed in any case, and imported while the first version is verified.
+            import_onnxruntime()
             manifest = self._store.verify(version)
             room = self._available()
             if self._loaded and room is not None:

@@ -119,6 +119,23 @@ def test_a_damaged_version_is_refused_and_never_promoted(
     assert store.pointer() == before
 
 
+def test_what_was_verified_ahead_is_found_once(store: ModelStore, publish: Publish) -> None:
+    store.verify_ahead()
+    store.promote(publish(b"first"))
+    weights = store.folder("v0001") / "int8" / "weights.bin"
+    store.verify_ahead()
+    assert store.verify("v0001").version == "v0001"
+    flip(weights)
+    with pytest.raises(ArtifactError, match="not the bytes that were published"):
+        store.verify("v0001")
+    store.verify_ahead()
+    for _ in range(2):
+        with pytest.raises(ArtifactError, match="not the bytes that were published"):
+            store.verify("v0001")
+    (store.root / "pointer.json").write_text("{")
+    store.verify_ahead()
+
+
 @pytest.mark.parametrize("name", ["../v0001", "v1", "", "v0001/..", "V0001"])
 def test_what_is_no_version_name_is_refused(store: ModelStore, name: str) -> None:
     with pytest.raises(ArtifactError, match="not a version name"):
