@@ -135,7 +135,7 @@ single(VI *to, const uint8_t *from, int64_t stride, int64_t bytes, int64_t outpu
             if (bytes >= 32 * half + 32)
                 codes = _mm256_loadu_si256((const VI *)row);
             else if (bytes > 32 * half)
-                codes = _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)row));
+                codes = _mm256_zextsi128_si256(_mm_loadu_si128((const __m128i *)row));
             const VI first = _mm256_loadu_si256((const VI *)(even + 32 * half));
             if (bits == 4) {
                 const VI second = _mm256_loadu_si256((const VI *)(odd + 32 * half));

@@ -407,19 +407,30 @@ static const Operator attention = OPERATOR(attention_input, attention_run);
 /* Whether this processor has what the operators need. */
 EXPORTED int shammah_usable(void) { return kernels() != NULL; }
 
-EXPORTED Status *RegisterCustomOps(void *options, const OrtBase *base) {
-    static void *domain; /* one for all sessions, which outlive their options */
-    ort = base->table(ORT_VERSION);
-    if (!domain) {
+/* One domain for all sessions, which outlive their options; made once, whoever comes first. */
+static Status *domain_of_all(void **domain) {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static void *made;
+    Status *status = NULL;
+    pthread_mutex_lock(&lock);
+    if (!made) {
         if (pthread_key_create(&rooms_key, leave_rooms))
-            return no_memory();
-        Status *status = ort_create_domain("shammah", &domain);
-        for (int i = 0; !status && i < 2; i++)
-            status = ort_domain_add(domain, &products[i]);
+            status = no_memory();
         if (!status)
-            status = ort_domain_add(domain, &attention);
-        if (status)
-            return status;
+            status = ort_create_domain("shammah", &made);
+        for (int i = 0; !status && i < 2; i++)
+            status = ort_domain_add(made, &products[i]);
+        if (!status)
+            status = ort_domain_add(made, &attention);
     }
-    return ort_add_domain(options, domain);
+    pthread_mutex_unlock(&lock);
+    *domain = made;
+    return status;
+}
+
+EXPORTED Status *RegisterCustomOps(void *options, const OrtBase *base) {
+    void *domain;
+    ort = base->table(ORT_VERSION);
+    Status *status = domain_of_all(&domain);
+    return status ? status : ort_add_domain(options, domain);
 }
