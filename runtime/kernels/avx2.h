@@ -40,6 +40,13 @@ static inline VI dot(VI sum, VI codes, int32_t four) {
     return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 
+/* The same for codes of 4 bits, which are not signed: the lower ones with `even`, the upper ones with `odd`. */
+static inline VI both_dots(VI sum, VI low, VI high, int32_t even, int32_t odd) {
+    const VI pairs =
+        _mm256_add_epi16(_mm256_maddubs_epi16(low, integers(even)), _mm256_maddubs_epi16(high, integers(odd)));
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+
 static inline void turn(VI *to, const VI *from) {
     VI pairs[8], fours[8];
     for (int i = 0; i < 8; i += 2) {
@@ -70,23 +77,23 @@ static inline VF sums_of(const VF *from) {
     return _mm256_add_ps(_mm256_permute2f128_ps(fours[0], fours[1], 0x20), _mm256_permute2f128_ps(fours[0], fours[1], 0x31));
 }
 
+/* The first `bytes` of 32, if more than none, and zeros. */
+static inline VI first_of(const void *from, int64_t bytes) {
+    const VI inside = _mm256_cmpgt_epi32(integers((int32_t)(bytes / 4)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+    return _mm256_maskload_epi32(from, inside);
+}
+
 /* Four bytes of each of `outputs` rows to a vector, for the first `bytes` of 64. */
 static inline void transpose(VI *to, const uint8_t *from, int64_t stride, int64_t bytes, int64_t outputs) {
-    for (int half = 0; half < 2; half++) {
-        VI rows[8];
-        for (int i = 0; i < 8; i++) {
-            const uint8_t *row = from + (i < outputs ? i : 0) * stride + 32 * half;
-            if (bytes >= 32 * half + 32) {
-                rows[i] = _mm256_loadu_si256((const VI *)row);
-            } else {
-                uint8_t part[32] = {0};
-                if (bytes > 32 * half)
-                    memcpy(part, row, (size_t)(bytes - 32 * half));
-                rows[i] = _mm256_loadu_si256((const VI *)part);
-            }
-        }
-        turn(to + 8 * half, rows);
+    VI rows[2][8];
+    for (int i = 0; i < 8; i++) {
+        const uint8_t *row = from + (i < outputs ? i : 0) * stride;
+        _mm_prefetch((const char *)row + 8 * stride, _MM_HINT_T1);
+        rows[0][i] = first_of(row, bytes);
+        rows[1][i] = first_of(row + 32, bytes - 32);
     }
+    turn(to, rows[0]);
+    turn(to + 8, rows[1]);
 }
 
 /* 16 vectors of bytes to as many codes of 8 bits, or twice as many of 4. */
@@ -106,9 +113,7 @@ static inline void scales_of(VF *to, const float *from, int64_t stride, int64_t 
     for (int64_t half = 0; half < count; half += 8) {
         VI rows[8], turned[8];
         for (int i = 0; i < 8; i++) {
-            float part[8] = {0};
-            memcpy(part, from + (i < outputs ? i : 0) * stride + half, (size_t)(count - half < 8 ? count - half : 8) * 4);
-            rows[i] = _mm256_loadu_si256((const VI *)part);
+            rows[i] = first_of(from + (i < outputs ? i : 0) * stride + half, 4 * (count - half));
         }
         turn(turned, rows);
         for (int i = 0; i < 8; i++)
@@ -123,38 +128,55 @@ static inline void store(float *to, const float *bias, VF values, int64_t output
         to[i] = part[i] + (bias ? bias[i] : 0.0f);
 }
 
-/* The products of the first `bytes` of 64 of each row with one row of activations, as the sums of four pieces of 16 bytes. */
-static inline __attribute__((always_inline)) void
-single(VI *to, const uint8_t *from, int64_t stride, int64_t bytes, int64_t outputs, int bits, const int8_t *even,
-       const int8_t *odd) {
-    for (int half = 0; half < 2; half++) {
-        VI sums[8], pairs[4], fours[2];
-        for (int i = 0; i < 8; i++) {
-            const uint8_t *row = from + (i < outputs ? i : 0) * stride + 32 * half;
-            VI codes = _mm256_setzero_si256(), both;
-            if (bytes >= 32 * half + 32)
-                codes = _mm256_loadu_si256((const VI *)row);
-            else if (bytes > 32 * half)
-                codes = _mm256_zextsi128_si256(_mm_loadu_si128((const __m128i *)row));
-            const VI first = _mm256_loadu_si256((const VI *)(even + 32 * half));
-            if (bits == 4) {
-                const VI second = _mm256_loadu_si256((const VI *)(odd + 32 * half));
-                both = _mm256_add_epi16(
-                    _mm256_maddubs_epi16(_mm256_and_si256(codes, _mm256_set1_epi8(15)), first),
-                    _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(codes, 4), _mm256_set1_epi8(15)), second));
-            } else {
-                codes = _mm256_xor_si256(codes, _mm256_set1_epi8((char)0x80));
-                both = _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(first, codes));
-            }
-            sums[i] = _mm256_madd_epi16(both, _mm256_set1_epi16(1));
-        }
-        for (int i = 0; i < 4; i++)
-            pairs[i] = plus(_mm256_unpacklo_epi32(sums[2 * i], sums[2 * i + 1]),
-                            _mm256_unpackhi_epi32(sums[2 * i], sums[2 * i + 1]));
-        for (int i = 0; i < 2; i++)
-            fours[i] = plus(_mm256_unpacklo_epi64(pairs[2 * i], pairs[2 * i + 1]),
-                            _mm256_unpackhi_epi64(pairs[2 * i], pairs[2 * i + 1]));
-        to[2 * half] = _mm256_permute2x128_si256(fours[0], fours[1], 0x20);
-        to[2 * half + 1] = _mm256_permute2x128_si256(fours[0], fours[1], 0x31);
+/* The products of 32 bytes of codes with one row of activations, in 8 sums of four. */
+static inline __attribute__((always_inline)) VI products_of(VI codes, int bits, const int8_t *even, const int8_t *odd) {
+    const VI first = _mm256_loadu_si256((const VI *)even), low = _mm256_set1_epi8(15);
+    VI both;
+    if (bits == 4) {
+        const VI second = _mm256_loadu_si256((const VI *)odd);
+        both = _mm256_add_epi16(_mm256_maddubs_epi16(_mm256_and_si256(codes, low), first),
+                                _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(codes, 4), low), second));
+    } else {
+        codes = _mm256_xor_si256(codes, _mm256_set1_epi8((char)0x80));
+        both = _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(first, codes));
     }
+    return _mm256_madd_epi16(both, _mm256_set1_epi16(1));
+}
+
+/* The sums of eight rows' pieces of 16 bytes, of which a vector has two. */
+static inline void pieces_of(VI *to, const VI *sums) {
+    VI pairs[4], fours[2];
+    for (int i = 0; i < 4; i++)
+        pairs[i] = plus(_mm256_unpacklo_epi32(sums[2 * i], sums[2 * i + 1]), _mm256_unpackhi_epi32(sums[2 * i], sums[2 * i + 1]));
+    for (int i = 0; i < 2; i++)
+        fours[i] =
+            plus(_mm256_unpacklo_epi64(pairs[2 * i], pairs[2 * i + 1]), _mm256_unpackhi_epi64(pairs[2 * i], pairs[2 * i + 1]));
+    to[0] = _mm256_permute2x128_si256(fours[0], fours[1], 0x20);
+    to[1] = _mm256_permute2x128_si256(fours[0], fours[1], 0x31);
+}
+
+/* What the blocks of `together` pieces of 16 bytes add up to, in the first `bytes` of 64 of each row: a vector a block. */
+static inline __attribute__((always_inline)) void
+single(VI *to, const uint8_t *from, int64_t stride, int64_t bytes, int64_t outputs, int bits, int together, const int8_t *even,
+       const int8_t *odd) {
+    VI sums[2][8], pieces[4];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) {
+        const uint8_t *row = from + (i < outputs ? i : 0) * stride;
+        /* The tile behind this one. */
+        _mm_prefetch((const char *)row + 8 * stride, _MM_HINT_T0);
+        sums[0][i] = products_of(first_of(row, bytes), bits, even, odd);
+        sums[1][i] = products_of(first_of(row + 32, bytes - 32), bits, even + 32, odd + 32);
+    }
+    if (together == 4) {
+        for (int i = 0; i < 8; i++)
+            sums[0][i] = plus(sums[0][i], sums[1][i]);
+        pieces_of(pieces, sums[0]);
+        to[0] = plus(pieces[0], pieces[1]);
+        return;
+    }
+    pieces_of(pieces, sums[0]);
+    pieces_of(pieces + 2, sums[1]);
+    for (int block = 0; block < 4 / together; block++)
+        to[block] = together == 2 ? plus(pieces[2 * block], pieces[2 * block + 1]) : pieces[block];
 }

@@ -28,6 +28,10 @@ static inline VF between(VF values, VF others, int32_t first, int32_t low, int32
 
 static inline VI dot(VI sum, VI codes, int32_t four) { return _mm512_dpbusd_epi32(sum, codes, integers(four)); }
 
+static inline VI both_dots(VI sum, VI low, VI high, int32_t even, int32_t odd) {
+    return dot(dot(sum, low, even), high, odd);
+}
+
 static inline void turn(VI *to, const VI *from) {
     VI pairs[16], fours[16];
     for (int i = 0; i < 16; i += 2) {
@@ -102,7 +106,7 @@ static inline void store(float *to, const float *bias, VF values, int64_t output
 }
 
 static inline __attribute__((always_inline)) void
-single(VI *to, const uint8_t *from, int64_t stride, int64_t bytes, int64_t outputs, int bits, const int8_t *even,
+single(VI *to, const uint8_t *from, int64_t stride, int64_t bytes, int64_t outputs, int bits, int together, const int8_t *even,
        const int8_t *odd) {
     const __mmask16 inside = first_of(bytes / 4);
     const VI first = _mm512_loadu_si512(even), second = bits == 4 ? _mm512_loadu_si512(odd) : first;
@@ -125,8 +129,13 @@ single(VI *to, const uint8_t *from, int64_t stride, int64_t bytes, int64_t outpu
             plus(_mm512_unpacklo_epi64(pairs[2 * i], pairs[2 * i + 1]), _mm512_unpackhi_epi64(pairs[2 * i], pairs[2 * i + 1]));
     const VI a = _mm512_shuffle_i32x4(fours[0], fours[1], 0x88), b = _mm512_shuffle_i32x4(fours[0], fours[1], 0xdd);
     const VI c = _mm512_shuffle_i32x4(fours[2], fours[3], 0x88), d = _mm512_shuffle_i32x4(fours[2], fours[3], 0xdd);
-    to[0] = _mm512_shuffle_i32x4(a, c, 0x88);
-    to[1] = _mm512_shuffle_i32x4(b, d, 0x88);
-    to[2] = _mm512_shuffle_i32x4(a, c, 0xdd);
-    to[3] = _mm512_shuffle_i32x4(b, d, 0xdd);
+    if (together == 4) {
+        const VI low = plus(a, b), high = plus(c, d);
+        to[0] = plus(_mm512_shuffle_i32x4(low, high, 0x88), _mm512_shuffle_i32x4(low, high, 0xdd));
+        return;
+    }
+    const VI pieces[4] = {_mm512_shuffle_i32x4(a, c, 0x88), _mm512_shuffle_i32x4(b, d, 0x88),
+                          _mm512_shuffle_i32x4(a, c, 0xdd), _mm512_shuffle_i32x4(b, d, 0xdd)};
+    for (int block = 0; block < 4 / together; block++)
+        to[block] = together == 2 ? plus(pieces[2 * block], pieces[2 * block + 1]) : pieces[block];
 }

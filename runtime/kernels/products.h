@@ -16,21 +16,19 @@ static inline VF block_added(VF sum, VI whole, VF scale, float scale_of_row) {
 static inline __attribute__((always_inline)) void
 one_row(const Product *p, int64_t first, int64_t outputs, int bits, int block_bytes) {
     VF sum = floats(0), scales[16];
-    VI pieces[4];
+    VI wholes[4];
     const int64_t row_bytes = p->blocks * block_bytes;
-    const int chunk_blocks = 64 / block_bytes, together = block_bytes / 16;
+    const int chunk_blocks = 64 / block_bytes;
     const uint8_t *from = p->codes + first * row_bytes;
     for (int64_t block = 0; block < p->blocks; block += chunk_blocks) {
         const int64_t left = p->blocks - block, at = block * block_bytes;
         const int blocks = (int)(left < chunk_blocks ? left : chunk_blocks);
         if (block % 16 == 0)
             scales_of(scales, p->scales + first * p->blocks + block, p->blocks, left < 16 ? left : 16, outputs);
-        single(pieces, from + at, row_bytes, blocks * block_bytes, outputs, bits, p->activations + at,
+        single(wholes, from + at, row_bytes, blocks * block_bytes, outputs, bits, block_bytes / 16, p->activations + at,
                p->activations + p->K / 2 + at);
         for (int b = 0; b < blocks; b++) {
-            VI whole = integers(-ZERO(bits) * p->totals[block + b]);
-            for (int i = 0; i < together; i++)
-                whole = plus(whole, pieces[b * together + i]);
+            const VI whole = plus(wholes[b], integers(-ZERO(bits) * p->totals[block + b]));
             sum = block_added(sum, whole, scales[(block + b) % 16], p->scales_of_rows[block + b]);
         }
     }
@@ -58,11 +56,11 @@ some_rows(const Product *p, VF *sums, const VI *codes, const VF *scales, int64_t
 #pragma GCC unroll 16
         for (int g = 0; g < groups; g++) {
             const int at = b * groups + g;
-            for (int r = 0; r < count; r++)
-                whole[r] = dot(whole[r], codes[at], four_from(activations[r] + 4 * at));
-            if (bits == 4)
-                for (int r = 0; r < count; r++)
-                    whole[r] = dot(whole[r], codes[16 + at], four_from(activations[r] + odd + 4 * at));
+            for (int r = 0; r < count; r++) {
+                const int32_t even = four_from(activations[r] + 4 * at);
+                whole[r] = bits == 8 ? dot(whole[r], codes[at], even)
+                                     : both_dots(whole[r], codes[at], codes[16 + at], even, four_from(activations[r] + odd + 4 * at));
+            }
         }
         for (int r = 0; r < count; r++)
             sums[r] = block_added(sums[r], whole[r], scales[b], scales_of_rows[r][b]);
