@@ -147,7 +147,8 @@ static inline __attribute__((always_inline)) VI products_of(VI codes, int bits, 
 static inline void pieces_of(VI *to, const VI *sums) {
     VI pairs[4], fours[2];
     for (int i = 0; i < 4; i++)
-        pairs[i] = plus(_mm256_unpacklo_epi32(sums[2 * i], sums[2 * i + 1]), _mm256_unpackhi_epi32(sums[2 * i], sums[2 * i + 1]));
+        pairs[i] =
+            plus(_mm256_unpacklo_epi32(sums[2 * i], sums[2 * i + 1]), _mm256_unpackhi_epi32(sums[2 * i], sums[2 * i + 1]));
     for (int i = 0; i < 2; i++)
         fours[i] =
             plus(_mm256_unpacklo_epi64(pairs[2 * i], pairs[2 * i + 1]), _mm256_unpackhi_epi64(pairs[2 * i], pairs[2 * i + 1]));

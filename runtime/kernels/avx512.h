@@ -22,8 +22,8 @@ static inline VF scaled(VF values, VI power) { return _mm512_scalef_ps(values, _
 
 static inline VF between(VF values, VF others, int32_t first, int32_t low, int32_t high) {
     const VI at = plus(integers(first), _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
-    return _mm512_mask_blend_ps(_mm512_cmpge_epi32_mask(at, integers(low)) & _mm512_cmple_epi32_mask(at, integers(high)), others,
-                                values);
+    const __mmask16 inside = _mm512_cmpge_epi32_mask(at, integers(low)) & _mm512_cmple_epi32_mask(at, integers(high));
+    return _mm512_mask_blend_ps(inside, others, values);
 }
 
 static inline VI dot(VI sum, VI codes, int32_t four) { return _mm512_dpbusd_epi32(sum, codes, integers(four)); }
@@ -64,8 +64,11 @@ static inline VF sums_of(const VF *from) {
     for (int i = 0; i < 4; i++)
         fours[i] = _mm512_add_ps(_mm512_shuffle_ps(pairs[2 * i], pairs[2 * i + 1], 0x44),
                                  _mm512_shuffle_ps(pairs[2 * i], pairs[2 * i + 1], 0xee));
-    const VF low = _mm512_add_ps(_mm512_shuffle_f32x4(fours[0], fours[1], 0x88), _mm512_shuffle_f32x4(fours[0], fours[1], 0xdd));
-    const VF high = _mm512_add_ps(_mm512_shuffle_f32x4(fours[2], fours[3], 0x88), _mm512_shuffle_f32x4(fours[2], fours[3], 0xdd));
+    VF halves[2];
+    for (int i = 0; i < 2; i++)
+        halves[i] = _mm512_add_ps(_mm512_shuffle_f32x4(fours[2 * i], fours[2 * i + 1], 0x88),
+                                  _mm512_shuffle_f32x4(fours[2 * i], fours[2 * i + 1], 0xdd));
+    const VF low = halves[0], high = halves[1];
     return _mm512_add_ps(_mm512_shuffle_f32x4(low, high, 0x88), _mm512_shuffle_f32x4(low, high, 0xdd));
 }
 
@@ -123,7 +126,8 @@ single(VI *to, const uint8_t *from, int64_t stride, int64_t bytes, int64_t outpu
             sums[i] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), codes, first);
     }
     for (int i = 0; i < 8; i++)
-        pairs[i] = plus(_mm512_unpacklo_epi32(sums[2 * i], sums[2 * i + 1]), _mm512_unpackhi_epi32(sums[2 * i], sums[2 * i + 1]));
+        pairs[i] =
+            plus(_mm512_unpacklo_epi32(sums[2 * i], sums[2 * i + 1]), _mm512_unpackhi_epi32(sums[2 * i], sums[2 * i + 1]));
     for (int i = 0; i < 4; i++)
         fours[i] =
             plus(_mm512_unpacklo_epi64(pairs[2 * i], pairs[2 * i + 1]), _mm512_unpackhi_epi64(pairs[2 * i], pairs[2 * i + 1]));

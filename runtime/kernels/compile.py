@@ -10,6 +10,7 @@ from pathlib import Path
 
 SOURCES = {
     "operators.c": (),
+    "rooms.c": (),
     "avx2.c": ("-mavx2", "-mfma"),
     "avx512.c": ("-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni"),
 }

@@ -25,9 +25,10 @@ typedef struct {
     int32_t *totals;
 } Product;
 
-/* Attention of `rows` new tokens behind `past` earlier ones, a query head after the other sharing `heads / kv_heads`-wise keys
-   and values [kv_heads, capacity, D], which already hold the new tokens; queries and y are [rows, heads, D]. A token
-   looks at itself and, with a window above 0, at that many tokens at most. What is computed for a row does not depend on others. */
+/* Attention of `rows` new tokens behind `past` earlier ones. queries and y are [rows, heads, D]; keys and values [kv_heads,
+   capacity, D] hold the new tokens already, and each of their heads serves heads / kv_heads neighbouring heads of queries.
+   A token looks back at the earlier ones and itself, with a window above 0 at so many at most. What is computed for a row
+   does not depend on others. */
 typedef struct {
     int64_t rows, past, heads, kv_heads, D, capacity, window;
     float scale;

@@ -14,6 +14,7 @@ What a row of a result is does not depend, to the last bit, on the other rows. *
 
 #include "kernels.h"
 #include "ort.h"
+#include "rooms.h"
 
 #define EXPORTED __attribute__((visibility("default")))
 /* In how many pieces the work of an operator is shared out among threads, at most. */
@@ -32,61 +33,6 @@ static const Kernels *kernels(void) {
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
         return &kernels_avx2;
     return NULL;
-}
-
-/* Memory of a thread, which grows as it is needed; what a thread leaves behind, the next new one takes up. */
-enum { ACTIVATIONS, SUMS, QUERIES, SCORES, ROOMS };
-
-typedef struct {
-    void *memory;
-    size_t size;
-} Room;
-
-typedef struct Rooms {
-    Room room[ROOMS];
-    struct Rooms *next;
-} Rooms;
-
-static pthread_key_t rooms_key;
-static pthread_mutex_t rooms_lock = PTHREAD_MUTEX_INITIALIZER;
-static Rooms *left_behind;
-
-static void leave_rooms(void *rooms) {
-    pthread_mutex_lock(&rooms_lock);
-    ((Rooms *)rooms)->next = left_behind;
-    left_behind = rooms;
-    pthread_mutex_unlock(&rooms_lock);
-}
-
-static Rooms *take_rooms(void) {
-    pthread_mutex_lock(&rooms_lock);
-    Rooms *rooms = left_behind;
-    if (rooms)
-        left_behind = rooms->next;
-    pthread_mutex_unlock(&rooms_lock);
-    if (!rooms)
-        rooms = calloc(1, sizeof *rooms);
-    if (rooms && pthread_setspecific(rooms_key, rooms)) {
-        leave_rooms(rooms);
-        return NULL;
-    }
-    return rooms;
-}
-
-/* Null where there is no memory. */
-static void *room_for(int which, size_t wanted) {
-    Rooms *rooms = pthread_getspecific(rooms_key);
-    if (!rooms && !(rooms = take_rooms()))
-        return NULL;
-    Room *room = &rooms->room[which];
-    if (room->size < wanted) {
-        free(room->memory);
-        room->size = (wanted + 4095) & ~(size_t)4095;
-        room->memory = aligned_alloc(64, room->size);
-        if (!room->memory)
-            room->size = 0;
-    }
-    return room->memory;
 }
 
 static Status *no_memory(void) { return ort_status(ORT_FAIL, "out of memory"); }
@@ -414,10 +360,7 @@ static Status *domain_of_all(void **domain) {
     Status *status = NULL;
     pthread_mutex_lock(&lock);
     if (!made) {
-        if (pthread_key_create(&rooms_key, leave_rooms))
-            status = no_memory();
-        if (!status)
-            status = ort_create_domain("shammah", &made);
+        status = open_rooms() ? ort_create_domain("shammah", &made) : no_memory();
         for (int i = 0; !status && i < 2; i++)
             status = ort_domain_add(made, &products[i]);
         if (!status)

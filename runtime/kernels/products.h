@@ -58,8 +58,11 @@ some_rows(const Product *p, VF *sums, const VI *codes, const VF *scales, int64_t
             const int at = b * groups + g;
             for (int r = 0; r < count; r++) {
                 const int32_t even = four_from(activations[r] + 4 * at);
-                whole[r] = bits == 8 ? dot(whole[r], codes[at], even)
-                                     : both_dots(whole[r], codes[at], codes[16 + at], even, four_from(activations[r] + odd + 4 * at));
+                if (bits == 8)
+                    whole[r] = dot(whole[r], codes[at], even);
+                else
+                    whole[r] =
+                        both_dots(whole[r], codes[at], codes[16 + at], even, four_from(activations[r] + odd + 4 * at));
             }
         }
         for (int r = 0; r < count; r++)
