@@ -51,7 +51,7 @@ class ModelStore:
         self._root = root
         self._pointer = root / "pointer.json"
         self._clock = clock
-        self._ahead: dict[str, Future[Manifest]] = {}
+        self._ahead: tuple[str, Future[Manifest]] | None = None
 
     @property
     def root(self) -> Path:
@@ -146,14 +146,15 @@ class ModelStore:
             atomic_write(folder / NAME, change(folder, Manifest.load(folder)).dump())
 
     def verify_ahead(self) -> None:
-        """Begin to verify the champion on a thread of its own: the first `verify` of it takes what that found."""
+        """Begin to verify the champion on a thread of its own; the next `verify`, if it is of that one, takes what is found."""
         try:
             champion = self.pointer().champion
         except ArtifactError:
             # Who asks for it is told.
             return
         if champion is not None:
-            found = self._ahead[champion] = Future()
+            found: Future[Manifest] = Future()
+            self._ahead = champion, found
             threading.Thread(target=_settle, args=(found, lambda: self._verify(champion)), daemon=True).start()
 
     def verify(self, version: str) -> Manifest:
@@ -161,8 +162,8 @@ class ModelStore:
 
         Raises ArtifactError naming the first file that is missing, not a plain file, or not what was published.
         """
-        ahead = self._ahead.pop(version, None)
-        return ahead.result() if ahead else self._verify(version)
+        ahead, self._ahead = self._ahead, None
+        return ahead[1].result() if ahead and ahead[0] == version else self._verify(version)
 
     def _verify(self, version: str) -> Manifest:
         folder = self.folder(version)

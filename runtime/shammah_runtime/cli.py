@@ -62,8 +62,6 @@ def _store(home: Home) -> Any:
     """The store of models, which verifies the one that serves while all else is imported."""
     from shammah_data.store import ModelStore
 
-    # Between two pieces of a file the thread that reads it waits for its turn, by default 5 ms while another one imports.
-    sys.setswitchinterval(0.0005)
     store = ModelStore(home.models)
     store.verify_ahead()
     return store

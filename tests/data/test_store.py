@@ -132,6 +132,13 @@ def test_what_was_verified_ahead_is_found_once(store: ModelStore, publish: Publi
     for _ in range(2):
         with pytest.raises(ArtifactError, match="not the bytes that were published"):
             store.verify("v0001")
+    flip(weights)
+    publish(b"second")
+    store.verify_ahead()
+    store.verify("v0002")
+    flip(weights)
+    with pytest.raises(ArtifactError, match="not the bytes that were published"):
+        store.verify("v0001")
     (store.root / "pointer.json").write_text("{")
     store.verify_ahead()
 

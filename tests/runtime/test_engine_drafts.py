@@ -19,7 +19,7 @@ from shammah_runtime.engine.decoder import Decoder, Generated
 from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.engine.drafts import Lookup, Pace
 from shammah_runtime.engine.sampling import Floats
-from shammah_runtime.engine.session import KVCache, has_avx512
+from shammah_runtime.engine.session import GraphSession, KVCache, has_avx512
 
 VOCABULARY = 384
 PROMPT = [int(token) for token in np.random.default_rng(2).integers(0, VOCABULARY, 30)]
@@ -220,9 +220,18 @@ def test_the_pace_follows_what_is_right_and_what_it_costs() -> None:
 def test_whether_all_passes_are_one_path_is_tried_where_nobody_knows(
     random_tiny: Tiny, precision: Precision, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    need_one_path(precision)
+    need_one_path(precision, own_kernels=False)
     monkeypatch.setattr("shammah_runtime.engine.session.has_avx512", lambda: False)
-    assert random_tiny.decoder(precision).session.one_path()
+    session = GraphSession(random_tiny.graph(precision), random_tiny.shape, own_kernels=False)
+    tried, feed = [], session.feed
+
+    def noted(cache: KVCache, ids: Sequence[int], rows: Sequence[int] | None = None) -> Floats:
+        tried.append(len(ids))
+        return feed(cache, ids, rows)
+
+    monkeypatch.setattr(session, "feed", noted)
+    assert session.one_path()
+    assert len(tried) > 1
 
 
 def test_where_many_tokens_at_once_are_another_path_nothing_is_drafted(

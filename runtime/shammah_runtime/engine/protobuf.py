@@ -7,7 +7,9 @@ bytes.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
+VARINT, LENGTH_DELIMITED = 0, 2
+# Wire types of so many bytes.
+_FIXED = {1: 8, 5: 4}
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,10 @@ def fields(message: bytes) -> Iterator[Field]:
         key, at = _varint(message, at)
         content, value = b"", 0
         match key & 7:
-            case 0:
+            case kind if kind == VARINT:
                 value, at = _varint(message, at)
-            case 1 | 2 | 5 as kind:
-                length = {1: 8, 5: 4}.get(kind, 0)
-                if kind == LENGTH_DELIMITED:
-                    length, at = _varint(message, at)
+            case kind if kind == LENGTH_DELIMITED or kind in _FIXED:
+                length, at = (_FIXED[kind], at) if kind in _FIXED else _varint(message, at)
                 content = message[at : at + length]
                 at += length
             case kind:
