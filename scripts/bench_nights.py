@@ -8,7 +8,8 @@ interval over groups. `--start base` measures the other policy.
 
 The data are no part of the project: a folder with make_stream.py (SEED EVENTS OUT SOURCES), faq_answers.jsonl and
 faq_queries.jsonl. The base comes from the home that SHAMMAH_HOME names, if it is there. With --work, what was stopped goes on
-behind its last finished night; the same command is needed.
+behind its last finished night; the same command is needed. What a night costs is told in seconds on the clock and in seconds of
+the processors, which other work on the machine does not add to.
 """
 
 import argparse
@@ -186,13 +187,14 @@ def _night(
     from shammah_trainer.run import train_once
 
     ExchangeLog(home).add_many(streams.exchanges(day, f"nights-{given.seed}"))
-    began = time.monotonic()
+    began, worked = time.monotonic(), _worked()
     result = train_once(home, settings, Reporter(), force=True)
     found: dict[str, Any] = {
         "night": number,
         "status": result.status,
         "reason": result.reason,
         "seconds": round(time.monotonic() - began, 1),
+        "cpu_seconds": round(_worked() - worked, 1),
         "train_seconds": result.figures.get("train_seconds"),
         "start": result.figures.get("start"),
         "steps": result.figures.get("steps"),
@@ -202,6 +204,12 @@ def _night(
     if champion is not None:
         found["asked"] = _ask(home, champion, questions, given.threads)
     return found
+
+
+def _worked() -> float:
+    """CPU seconds of this process and of those that it has waited for: what a night costs, whatever else the machine did."""
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
 
 
 def _ask(home: Home, version: str, questions: Sequence[streams.Question], threads: int) -> list[dict[str, Any]]:
@@ -244,9 +252,10 @@ def _tell(told: list[dict[str, Any]], first: int) -> None:
     """The last night on the terminal."""
     now = told[-1]
     start = now["start"] or {"from": "-", "new": 0, "older": 0}
+    base = "the base" if start["from"] == "base" else start["from"]
     line = (
-        f"night {now['night']}: {now['status']}, {now['seconds']:.0f} s (training {now['train_seconds'] or 0:.0f} s, "
-        f"{now['steps'] or 0} steps); from {'the base' if start['from'] == 'base' else start['from']}, {start['new']} new and "
+        f"night {now['night']}: {now['status']}, {now['seconds']:.0f} s, of the processors {now['cpu_seconds']:.0f} s "
+        f"(training {now['train_seconds'] or 0:.0f} s, {now['steps'] or 0} steps); from {base}, {start['new']} new and "
         f"{start['older']} older; first nights' groups right {_share(now['asked']):.1%}"
     )
     if len(told) > first and (change := difference(told[first - 1]["asked"], now["asked"], seed=0)):

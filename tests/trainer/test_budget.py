@@ -10,7 +10,7 @@ from shammah_trainer.budget import Sizes, Work, checkpoint_bytes, memory_needed,
 from shammah_trainer.finetune import load_model
 
 # SmolLM2-135M.
-SIZES = Sizes(134_515_008, 134_479_872, 134_515_008, 30, 576, 1536, 49_152)
+SIZES = Sizes(134_515_008, 134_479_872, 134_515_008, 30, 9, 576, 1536, 49_152)
 WORK = Work(longest=512, tokens_at_once=4096, mixed=True, rounded=False)
 GB = 10**9
 
@@ -65,7 +65,7 @@ def test_sizes_are_those_of_the_model(base: Base) -> None:
     model = load_model(base.folder)
     sizes = Sizes.of(base.folder, None)
     assert sizes.parameters == sizes.trained == sum(parameter.numel() for parameter in model.parameters())
-    assert (sizes.layers, sizes.hidden, sizes.intermediate, sizes.vocab) == (2, 64, 128, 512)
+    assert (sizes.layers, sizes.heads, sizes.hidden, sizes.intermediate, sizes.vocab) == (2, 4, 64, 128, 512)
     assert sizes.matrices == sum(parameter.numel() for parameter in model.parameters() if parameter.ndim == 2)
 
 

@@ -1,6 +1,6 @@
 """What a training takes of memory and disk, and what to do where there is less. Knows sizes, touches nothing.
 
-An estimate, on the safe side: for batches of 8 x 128 tokens of SmolLM2-135M it says 4.3 GB, where 3.9 were measured, and for a
+An estimate, on the safe side: for batches of 8 x 128 tokens of SmolLM2-135M it says 4.6 GB, where 3.9 were measured, and for a
 whole run in float32 with examples of up to 512 tokens 8.0 GB, where the process took 6.6 at its peak.
 """
 
@@ -12,6 +12,7 @@ from math import prod
 from pathlib import Path
 
 from shammah_data.errors import TrainingError
+from shammah_trainer.attention import LONGEST
 
 # Libraries, the tokenizer, the dataset.
 _FIXED = 500 * 2**20
@@ -28,6 +29,7 @@ class Sizes:
     matrices: int
     trained: int
     layers: int
+    heads: int
     hidden: int
     intermediate: int
     vocab: int
@@ -47,6 +49,7 @@ class Sizes:
                 sum(prod(shape) for shape in shapes.values() if len(shape) == 2),
                 parameters if lora_rank is None else lora_rank * sum(adapters),
                 config["num_hidden_layers"],
+                config["num_attention_heads"],
                 config["hidden_size"],
                 config["intermediate_size"],
                 config["vocab_size"],
@@ -108,7 +111,8 @@ def memory_needed(sizes: Sizes, work: Work, tokens: int, save_memory: bool) -> i
         state += 2 * sizes.parameters
     if work.rounded:
         state += 4 * sizes.matrices
-    layer = 26 * sizes.hidden + 12 * sizes.intermediate
+    # The scores of short attention are kept, in float32 and as the products take them.
+    layer = 26 * sizes.hidden + 12 * sizes.intermediate + 8 * sizes.heads * min(work.longest, LONGEST)
     if sizes.trained < sizes.parameters:
         # An adapter reads the input of its layer once more.
         layer += layer // 4

@@ -69,8 +69,10 @@ def load_model(folder: Path) -> Any:
     """The weights of a model folder as a float32 torch model. Raises TrainingError."""
     from transformers import AutoModelForCausalLM
 
+    from shammah_trainer.attention import register
+
     try:
-        return AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32)
+        return AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32, attn_implementation=register())
     except (OSError, ValueError, RuntimeError) as error:
         raise TrainingError(f"{folder}: cannot be loaded: {str(error).strip().splitlines()[0]}") from error
 
