@@ -19,6 +19,8 @@ FORMAT = 3
 # Format 2 is format 3 without what a version may do without: an index of what was learned, and evidence for its answers.
 READABLE = (2, 3)
 NAME = "manifest.json"
+# Beside every graph: its numbers.
+WEIGHTS = "weights.bin"
 
 
 @dataclass(frozen=True)

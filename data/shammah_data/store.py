@@ -9,10 +9,8 @@ import json
 import re
 import shutil
 import stat
-import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +20,8 @@ from filelock import FileLock, Timeout
 from shammah_data.durable import PRIVATE_FILE, PRIVATE_FOLDER, atomic_write, fsync_file, fsync_folder, private_folder, sha256
 from shammah_data.errors import ArtifactError
 from shammah_data.leases import Lease, leased
-from shammah_data.manifest import NAME, FileEntry, Manifest
+from shammah_data.manifest import NAME, WEIGHTS, FileEntry, Manifest
+from shammah_data.verification import Verification
 
 _VERSION = re.compile(r"v\d{4,}")
 _LOCK_SECONDS = 10.0
@@ -51,7 +50,7 @@ class ModelStore:
         self._root = root
         self._pointer = root / "pointer.json"
         self._clock = clock
-        self._ahead: tuple[str, Future[Manifest]] | None = None
+        self._ahead: tuple[str, Verification] | None = None
 
     @property
     def root(self) -> Path:
@@ -146,26 +145,29 @@ class ModelStore:
             atomic_write(folder / NAME, change(folder, Manifest.load(folder)).dump())
 
     def verify_ahead(self) -> None:
-        """Begin to verify the champion on a thread of its own; the next `verify`, if it is of that one, takes what is found."""
+        """Begin to verify the champion; the next `verification`, if it is of that one, takes what is found."""
         try:
             champion = self.pointer().champion
         except ArtifactError:
             # Who asks for it is told.
             return
         if champion is not None:
-            found: Future[Manifest] = Future()
-            self._ahead = champion, found
-            threading.Thread(target=_settle, args=(found, lambda: self._verify(champion)), daemon=True).start()
+            self._ahead = champion, Verification(self._verified(champion))
+
+    def verification(self, version: str) -> Verification:
+        """Begin to verify a version on a thread of its own, or take up what was begun."""
+        ahead, self._ahead = self._ahead, None
+        return ahead[1] if ahead and ahead[0] == version else Verification(self._verified(version))
 
     def verify(self, version: str) -> Manifest:
         """Check every listed byte of a version and return its manifest.
 
         Raises ArtifactError naming the first file that is missing, not a plain file, or not what was published.
         """
-        ahead, self._ahead = self._ahead, None
-        return ahead[1].result() if ahead and ahead[0] == version else self._verify(version)
+        return self.verification(version).whole()
 
-    def _verify(self, version: str) -> Manifest:
+    def _verified(self, version: str) -> Iterator[Manifest]:
+        """Give the manifest once everything but the weights is verified, and again when they are, too."""
         folder = self.folder(version)
         if folder.is_symlink() or (folder / NAME).is_symlink():
             raise ArtifactError(f"{folder}: not a plain folder: run `shammah-train rollback` or retrain")
@@ -179,9 +181,14 @@ class ModelStore:
             inside = path.relative_to(folder).parents
             if not stat.S_ISREG(status.st_mode) or any((folder / part).is_symlink() for part in inside):
                 raise ArtifactError(f"{path}: not a plain file: run `shammah-train rollback` or retrain")
-            if status.st_size != entry.bytes or sha256(path) != entry.sha256:
+            if status.st_size != entry.bytes:
                 raise ArtifactError(f"{path}: not the bytes that were published: run `shammah-train rollback` or retrain")
-        return manifest
+        for weights in (False, True):
+            for entry in manifest.files:
+                path = folder / entry.path
+                if (path.name == WEIGHTS) is weights and sha256(path) != entry.sha256:
+                    raise ArtifactError(f"{path}: not the bytes that were published: run `shammah-train rollback` or retrain")
+            yield manifest
 
     def promote(self, version: str, expected: Pointer | None = None) -> Pointer:
         """Make a verified version the champion; the champion so far becomes `previous`.
@@ -353,11 +360,3 @@ def _untried(pointer: Pointer) -> Pointer:
 def _unpinned(pointer: Pointer) -> None:
     if pointer.pinned:
         raise ArtifactError(f"{pointer.champion} is pinned: run `shammah-train unpin` first")
-
-
-def _settle(future: "Future[Manifest]", work: Callable[[], Manifest]) -> None:
-    """Give a future what the work gives or raises."""
-    try:
-        future.set_result(work())
-    except BaseException as error:  # noqa: BLE001 - whoever waits for it gets it
-        future.set_exception(error)

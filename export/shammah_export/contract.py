@@ -26,10 +26,10 @@ from typing import Any, get_args
 import onnx
 
 from shammah_data.errors import ExportError
+from shammah_data.manifest import WEIGHTS
 from shammah_export.halves import FLOAT, float_type
 from shammah_export.nodes import MICROSOFT
 from shammah_export.precision import BITS, GraphPrecision
-from shammah_export.sink import WEIGHTS_NAME
 
 PRECISION_KEY = "shammah.precision"
 OPSETS = {"": 21, MICROSOFT: 1}
@@ -64,8 +64,8 @@ def check_graph(model: Any) -> None:
     _check_signature(graph, float_type(precision))
     for tensor in graph.initializer:
         locations = [entry.value for entry in tensor.external_data if entry.key == "location"]
-        if locations not in ([], [WEIGHTS_NAME]):
-            raise ExportError(f"tensor {tensor.name} lies in {locations}; everything belongs into {WEIGHTS_NAME}")
+        if locations not in ([], [WEIGHTS]):
+            raise ExportError(f"tensor {tensor.name} lies in {locations}; everything belongs into {WEIGHTS}")
     if precision in BITS:
         check_quantized(
             graph, {name for node in graph.node if node.op_type == "GroupQueryAttention" for name in node.input[7:9]}

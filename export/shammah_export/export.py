@@ -11,12 +11,13 @@ import onnx
 
 from shammah_data.durable import atomic_write, fsync_file
 from shammah_data.errors import ExportError
+from shammah_data.manifest import WEIGHTS
 from shammah_export.checkpoint import Checkpoint, read_json
 from shammah_export.graph import build_graph
 from shammah_export.precision import GraphPrecision
 from shammah_export.runner import GRAPH_NAME
 from shammah_export.shape import ModelShape
-from shammah_export.sink import WEIGHTS_NAME, ExternalWeights
+from shammah_export.sink import ExternalWeights
 
 CONFIG_NAME = "config.json"
 
@@ -49,7 +50,7 @@ def export_model(
     start = time.perf_counter()
     shape = ModelShape.from_config(read_json(model_folder / CONFIG_NAME), context=context)
     checkpoint = Checkpoint(model_folder)
-    weights_path, graph_path = out_folder / WEIGHTS_NAME, out_folder / GRAPH_NAME
+    weights_path, graph_path = out_folder / WEIGHTS, out_folder / GRAPH_NAME
     try:
         out_folder.mkdir(parents=True, exist_ok=True)
         with _replacing(weights_path) as file:

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from shammah_data.errors import ExportError
+from shammah_data.manifest import WEIGHTS
 from shammah_data.token_table import TABLE_KEY, TokenTable
 from shammah_export.contract import cache_names
-from shammah_export.sink import WEIGHTS_NAME
 
 GRAPH_NAME = "model.onnx"
 
@@ -41,7 +41,7 @@ class GraphRunner:
         except Exception as error:
             raise ExportError(f"{path} cannot be run: {str(error).splitlines()[0]}") from error
         described = self._session.get_modelmeta().custom_metadata_map.get(TABLE_KEY)
-        self._table = TokenTable(graph_folder / WEIGHTS_NAME, described)
+        self._table = TokenTable(graph_folder / WEIGHTS, described)
         past = [value for value in self._session.get_inputs() if value.name.startswith("past_")]
         self._layers = len(past) // 2
         _, kv_heads, _, head_dim = past[0].shape

@@ -12,9 +12,8 @@ import numpy.typing as npt
 import onnx
 
 from shammah_data.errors import ExportError
+from shammah_data.manifest import WEIGHTS
 
-# The location is relative to the graph's folder: the pair can be moved together, and never points outside.
-WEIGHTS_NAME = "weights.bin"
 # Whole pages can be mapped instead of copied; what is smaller than a page stays inside the graph.
 PAGE = 4096
 
@@ -79,7 +78,8 @@ def _placed(name: str, kind: np.dtype[Any], dims: Sequence[int], offset: int) ->
         data_type=onnx.helper.np_dtype_to_tensor_dtype(kind),
         data_location=onnx.TensorProto.EXTERNAL,
     )
-    place = {"location": WEIGHTS_NAME, "offset": offset, "length": kind.itemsize * math.prod(dims)}
+    # Relative to the graph's folder: the pair can be moved together, and never points outside.
+    place = {"location": WEIGHTS, "offset": offset, "length": kind.itemsize * math.prod(dims)}
     for key, value in place.items():
         tensor.external_data.add(key=key, value=str(value))
     return tensor

@@ -290,16 +290,22 @@ class ModelKeeper:
         try:
             # Needed in any case, and imported while the first version is verified.
             import_onnxruntime()
-            manifest = self._store.verify(version)
+            verification = self._store.verification(version)
+            manifest = verification.manifest()
             room = self._available()
             if self._loaded and room is not None:
                 # The graph that is best alone, not a lesser one that has room beside what is about to leave.
                 alone = room + sum(memory.needed(model.manifest, model.graph) for model in self._loaded.values())
                 best = choices(manifest, self._wanted, cuda_usable(), alone)[0].graph
                 if best.provider == "cpu" and memory.needed(manifest, best) > room:
+                    verification.whole()
                     return self._load_instead(manifest) if instead else "no room"
                 room = alone
-            model = self._open(manifest, room)
+            # Its weights are verified meanwhile; until they are, it answers nobody.
+            try:
+                model = self._open(manifest, room)
+            finally:
+                verification.whole()
         except Exception as error:  # noqa: BLE001 - whatever a version does, queries must not wait for it for ever
             self._refuse(version, _reason(error))
             return "refused"

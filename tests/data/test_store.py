@@ -119,6 +119,29 @@ def test_a_damaged_version_is_refused_and_never_promoted(
     assert store.pointer() == before
 
 
+def test_all_but_the_weights_is_verified_before_the_manifest_is_given(store: ModelStore, publish: Publish) -> None:
+    weights = store.folder(publish(b"good")) / "int8" / "weights.bin"
+    assert store.verification("v0001").manifest() == store.verification("v0001").whole() == store.verify("v0001")
+    flip(weights)
+    begun = store.verification("v0001")
+    assert begun.manifest().version == "v0001"
+    with pytest.raises(ArtifactError, match=r"weights\.bin: not the bytes that were published"):
+        begun.whole()
+    flip(weights)
+    for damage, damaged in (
+        (cut, weights),
+        (flip, weights.with_name("model.onnx")),
+        (flip, weights.parent.parent / "tokenizer.json"),
+    ):
+        content = damaged.read_bytes()
+        damage(damaged)
+        begun = store.verification("v0001")
+        for told in (begun.manifest, begun.whole):
+            with pytest.raises(ArtifactError, match=f"{damaged.name}: not the bytes that were published"):
+                told()
+        damaged.write_bytes(content)
+
+
 def test_what_was_verified_ahead_is_found_once(store: ModelStore, publish: Publish) -> None:
     store.verify_ahead()
     store.promote(publish(b"first"))

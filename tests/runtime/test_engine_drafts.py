@@ -106,6 +106,47 @@ def test_an_end_token_inside_a_draft_ends_the_answer(tiny: Tiny) -> None:
     assert drafted.text == plain.text
 
 
+@pytest.mark.parametrize("one_path", [True, False])
+@pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
+def test_whether_an_answer_is_the_greedy_one_is_told_by_any_path(
+    decoders: dict[Precision, Decoder], precision: Precision, one_path: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if one_path:
+        need_one_path(precision)
+    decoder = decoders[precision]
+    greedy = decoder.generate(PROMPT, DECODINGS[0]).ids
+    passes, feed = [], decoder.session.feed
+
+    def counted(cache: KVCache, ids: Sequence[int], rows: Sequence[int] | None = None) -> Floats:
+        passes.append(len(ids))
+        return feed(cache, ids, rows)
+
+    monkeypatch.setattr(decoder.session, "feed", counted)
+    monkeypatch.setattr(decoder.session, "one_path", lambda: one_path)
+    for length in (1, 2, LENGTH):
+        assert decoder.says(PROMPT, greedy[:length])
+        for place in {0, length // 2, length - 1}:
+            other = [*greedy[:place], (greedy[place] + 1) % VOCABULARY, *greedy[place + 1 : length]]
+            assert not decoder.says(PROMPT, other)
+    assert len(passes) == 9 if one_path else len(passes) > LENGTH
+    assert not decoder.says(PROMPT, ())
+    assert decoder.generate(PROMPT, DECODINGS[0]).ids == greedy
+
+
+@pytest.mark.parametrize("one_path", [True, False])
+def test_an_end_token_ends_an_answer_however_it_is_told(tiny: Tiny, one_path: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if one_path:
+        need_one_path("int8")
+    prompt, decoder = tiny.chat.prompt("anything"), tiny.decoder()
+    monkeypatch.setattr(decoder.session, "one_path", lambda: one_path)
+    plain = decoder.generate(prompt, Decoding())
+    assert plain.finished
+    # Whatever the graph would say behind it.
+    after = decoder.session.feed(decoder.session.new_cache(), [*prompt, *plain.ids])[0].argmax()
+    assert decoder.says(prompt, plain.ids)
+    assert not decoder.says(prompt, (*plain.ids, int(after)))
+
+
 def test_what_an_answer_left_in_the_cache_does_not_reach_the_next(random_tiny: Tiny) -> None:
     """Each prompt on a decoder that answered others before, and on a new one."""
     used = random_tiny.decoder("int8", stop_ids=())

@@ -19,6 +19,7 @@ from shammah_data.exchange import Exchange
 from shammah_data.home import Home
 from shammah_data.manifest import Manifest
 from shammah_data.store import ModelStore
+from shammah_data.verification import Verification
 from shammah_runtime.appliance import Appliance, Options
 from shammah_runtime.engine.choice import Wanted
 from shammah_runtime.engine.decoding import Decoding
@@ -384,13 +385,46 @@ def test_the_first_query_waits_for_the_first_version(make_keeper: Callable[..., 
 
 def test_a_store_that_refuses_tells_why(make_keeper: Callable[..., ModelKeeper], tiny: Tiny, home: Home) -> None:
     class Locked(ModelStore):
-        def verify(self, version: str) -> Any:
+        def verification(self, version: str) -> Any:
             raise ArtifactError(f"{version}: no")
 
     tiny.publish(home)
     keeper = make_keeper(store=Locked(home.models))
     keeper.look()
     assert keeper.reason == "v0001 is refused: v0001: no"
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_nobody_is_answered_before_the_weights_are_verified(
+    make_keeper: Callable[..., ModelKeeper], tiny: Tiny, home: Home, whole: bool
+) -> None:
+    go_on, opened = threading.Event(), threading.Event()
+
+    class Slow(Verification):
+        def whole(self) -> Manifest:
+            assert go_on.wait(PATIENCE)
+            return super().whole()
+
+    class Slowly(ModelStore):
+        def verification(self, version: str) -> Verification:
+            return Slow(self._verified(version))
+
+    def opener(*given: Any) -> Model:
+        model = open_model(*given)
+        opened.set()
+        return model
+
+    tiny.publish(home)
+    if not whole:
+        damage(home, "v0001")
+    keeper = make_keeper(opener, Slowly(home.models))
+    keeper.start()
+    # Damaged weights may fail the golden prompts, too; what is said is what is the matter.
+    assert not whole or opened.wait(PATIENCE)
+    assert not keeper.wait(0.1)
+    go_on.set()
+    assert (keeper.current() is not None) is whole
+    assert whole or "weights.bin: not the bytes that were published" in keeper.reason
 
 
 # -- a candidate beside the champion ----------------------------------------------------------------------------------

@@ -247,6 +247,24 @@ class Decoder:
         if self._busy.locked():
             self.session.interrupt()
 
+    def says(self, prompt_ids: Sequence[int], answer_ids: Sequence[int]) -> bool:
+        """Whether the greedy answer to a prompt begins with exactly these tokens; an end token may only be the last.
+
+        In as few passes as hold them, where those are the same to the last bit as one by one.
+        """
+        if not answer_ids or not self._stops.isdisjoint(answer_ids[:-1]):
+            return False
+        if not self.session.one_path():
+            drawn = self.tokens(prompt_ids, Decoding(max_tokens=len(answer_ids)))
+            return tuple(token for token, _ in drawn) == tuple(answer_ids)
+        with self._busy:
+            self.session.resume()
+            cache = self._prefixes.take(prompt_ids)
+            fed = [*prompt_ids[cache.length :], *answer_ids[:-1]]
+            rows_MV = self.session.feed(cache, fed, range(len(fed) - len(answer_ids), len(fed)))
+            cache.rewind(len(prompt_ids))
+            return all(row_V.argmax() == token for row_V, token in zip(rows_MV, answer_ids, strict=True))
+
     def score(self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]) -> list[tuple[float, ...]]:
         """Log-probabilities of the tokens of each given response after one prompt, which is read only once.
 

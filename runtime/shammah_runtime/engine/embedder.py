@@ -26,8 +26,10 @@ _TEXTS_AT_ONCE = 64
 class Embedder:
     """The embedder of a folder that `shammah-train embedder` made."""
 
-    def __init__(self, folder: Path, threads: int = 2) -> None:
+    def __init__(self, folder: Path, threads: int = 2, verified: bool = False) -> None:
+        """`verified`: its bytes were checked with those of the version that it belongs to."""
         self._folder = folder
+        self._verified = verified
         self._threads = threads
         self._loading = threading.Lock()
         self._loaded: tuple[EmbedderCard, Tokenizer, Any] | None = None
@@ -69,7 +71,7 @@ class Embedder:
     def _load(self) -> tuple[EmbedderCard, Tokenizer, Any]:
         with self._loading:
             if self._loaded is None:
-                card = EmbedderCard.verify(self._folder)
+                card = EmbedderCard.load(self._folder) if self._verified else EmbedderCard.verify(self._folder)
                 self._loaded = card, self._open_tokenizer(), self._open_session(card)
             return self._loaded
 

@@ -12,7 +12,6 @@ from shammah_data.manifest import Manifest
 from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_runtime.engine.choice import Choice, Wanted, choices
 from shammah_runtime.engine.decoder import Decoder
-from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.engine.embedder import Embedder
 from shammah_runtime.engine.session import GraphSession, import_onnxruntime
 
@@ -69,18 +68,19 @@ class Model:
 
 
 def open_model(folder: Path, manifest: Manifest, wanted: Wanted = Wanted(), available: int | None = None) -> Model:
-    """Load a verified version: tokenizer beside the graph, best usable graph first, every golden prompt answered.
+    """Load a verified version: tokenizer, graph and index side by side, best usable graph first, every golden prompt answered.
 
     `available`: bytes of memory for it, None where nobody knows. Raises ArtifactError when no graph of the version can be
     used, or its greedy answer to a golden prompt is not, token for token, the one it was published with.
     """
     if _numbers(_runtime_version()) < _numbers(manifest.oldest_runtime):
         raise ArtifactError(f"{manifest.version} needs Shammah {manifest.oldest_runtime} or newer: upgrade this one")
-    with ThreadPoolExecutor(1) as pool:
-        tokenizer = pool.submit(ChatTokenizer, folder / "tokenizer.json", manifest.chat)
-        choice, session = _open_graph(folder, manifest, wanted, available)
-        chat = tokenizer.result()
-        memory = _open_memory(folder, manifest)
+    with ThreadPoolExecutor(2) as pool:
+        opening_memory = pool.submit(_open_memory, folder, manifest)
+        opening_graph = pool.submit(_open_graph, folder, manifest, wanted, available)
+        chat = ChatTokenizer(folder / "tokenizer.json", manifest.chat)
+        choice, session = opening_graph.result()
+        memory = opening_memory.result()
     if chat.vocab > manifest.shape.vocab:
         raise ArtifactError(f"{manifest.version}: its tokenizer has {chat.vocab} tokens, its graph {manifest.shape.vocab}")
     decoder = Decoder(session, chat, manifest.stop_ids)
@@ -97,8 +97,7 @@ def open_model(folder: Path, manifest: Manifest, wanted: Wanted = Wanted(), avai
 
 def _self_test(decoder: Decoder, manifest: Manifest, choice: Choice) -> None:
     for number, golden in enumerate(choice.graph.golden, start=1):
-        steps = decoder.tokens(golden.prompt_ids, Decoding(max_tokens=len(golden.answer_ids)))
-        if tuple(token for token, _ in steps) != golden.answer_ids:
+        if not decoder.says(golden.prompt_ids, golden.answer_ids):
             raise ArtifactError(
                 f"{manifest.version}: its answer to golden prompt {number} of {len(choice.graph.golden)} "
                 "is not the one it was published with"
@@ -110,7 +109,7 @@ def _open_memory(folder: Path, manifest: Manifest) -> Memory | None:
     if found is None:
         return None
     # One thread reads a short question fast enough, and none spins beside those of the graph afterwards.
-    embedder = Embedder(folder / found.folder, threads=1)
+    embedder = Embedder(folder / found.folder, threads=1, verified=True)
     if embedder.card.digest != found.embedder or embedder.card.dimensions != found.dimensions:
         raise ArtifactError(f"{manifest.version}: its embedder is not the one that its learned index was made with")
     return Memory(embedder, Learned.load(folder / found.folder, found), found.embedder)

@@ -14,15 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from shammah_data.errors import ArtifactError, InputError
-from shammah_data.manifest import CacheShape
+from shammah_data.manifest import WEIGHTS, CacheShape
 from shammah_data.token_table import TABLE_KEY, TokenTable
 from shammah_runtime.engine import kernels, memory
 from shammah_runtime.engine.elements import Copier, element_of
 
 Floats = npt.NDArray[np.float32]
 Device = Literal["cpu", "cuda"]
-# Beside every graph.
-_WEIGHTS = "weights.bin"
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 # Longer prompts are read in passes of this many tokens: measured faster than one pass, and a bound on what a pass allocates.
@@ -137,7 +135,7 @@ class GraphSession:
         self.ort = ort
         self._copier: Copier | None = None
         described = self._session.get_modelmeta().custom_metadata_map.get(TABLE_KEY)
-        self._table = TokenTable(graph.with_name(_WEIGHTS), described)
+        self._table = TokenTable(graph.with_name(WEIGHTS), described)
         self._one_path: bool | None = None
         self._check_signature()
         self._run_options = self._make_run_options()
