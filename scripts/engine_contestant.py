@@ -80,6 +80,8 @@ class Shammah:
 
         decoder = self._decoder = self._decoder or Decoder(self.session, _NoText(), ())  # type: ignore[arg-type]
         rng = np.random.default_rng(seed)
+        # A process that a script starts in the background ignores it, and so would wait for ever.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
         def request() -> Any:
             # Of other tokens each time, or the prefix cache would hold them.
