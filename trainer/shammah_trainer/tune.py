@@ -19,7 +19,6 @@ from shammah_data.durable import private_folder
 from shammah_data.settings import TrainSettings
 from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_runtime.engine.memory import available
-from shammah_trainer import heap
 from shammah_trainer.base import Base
 from shammah_trainer.batches import Encoder
 from shammah_trainer.budget import Sizes, Work, checkpoint_bytes, plan_disk, plan_memory
@@ -171,22 +170,21 @@ def tune(order: Order, reporter: Reporter, leads: bool) -> dict[str, Any]:
             _save(model, order.run / LEARNED, task.base)
 
     began = time.monotonic()
-    with heap.kept():
-        trained = finetune(
-            load_model(task.start),
-            encoder,
-            task.examples,
-            order.recipe,
-            pad,
-            reporter.training,
-            heldout=task.watched,
-            pairs=task.pairs,
-            checkpoints=checkpoints if order.checkpoints else None,
-            most_seconds=60 * train.max_minutes or None,
-            save_memory=manner.save_memory,
-            mixed=manner.mixed,
-            learned=keep_learned,
-        )
+    trained = finetune(
+        load_model(task.start),
+        encoder,
+        task.examples,
+        order.recipe,
+        pad,
+        reporter.training,
+        heldout=task.watched,
+        pairs=task.pairs,
+        checkpoints=checkpoints if order.checkpoints else None,
+        most_seconds=60 * train.max_minutes or None,
+        save_memory=manner.save_memory,
+        mixed=manner.mixed,
+        learned=keep_learned,
+    )
     reporter.end()
     if not leads:
         return {}
