@@ -39,8 +39,8 @@ def short_attention(
         return found
     value = value_BKTD.reshape(B * K, T, D)
     with torch.autocast(query_BHTD.device.type, enabled=False):
-        # In float32: rounded to bfloat16, a score of ten is wrong by up to three hundredths. A key head serves its G query heads
-        # in one product, without being repeated.
+        # In float32: rounded to bfloat16, a score of ten is wrong by up to three hundredths. A key head serves its G query
+        # heads in one product, without being repeated.
         query = (query_BHTD.float() * (D**-0.5 if scaling is None else scaling)).reshape(B * K, H // K * T, D)
         scores = torch.bmm(query, key_BKTD.float().reshape(B * K, T, D).transpose(1, 2)).view(B * K, H // K, T, T)
         future_TT = torch.ones(T, T, dtype=torch.bool, device=query.device).triu(1)
