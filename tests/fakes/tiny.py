@@ -34,6 +34,7 @@ _ANSWERS = {
     "mailroom": "Parcels wait under shelf 14.",
     "elevator": "Call Jonas if doors stay shut.",
 }
+KEYS = tuple(_ANSWERS)
 _PHRASINGS = (
     "How does the {} work?",
     "Tell me about the {}",

@@ -10,7 +10,7 @@ import torch
 
 from fakes.memories import make_embedder
 from fakes.nights import HOSTILE, a_month
-from fakes.tiny import Night, Said, TinyHome, exchanges, make_tiny_base
+from fakes.tiny import KEYS, Night, Said, TinyHome, exchanges, make_tiny_base
 from shammah_data.home import Home
 from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_trainer.base import Base, make_base
@@ -77,12 +77,12 @@ def embedder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def night(make_home: Callable[..., TinyHome], embedder_folder: Path) -> Night:
-    """A first run over all exchanges, in a process of its own; not to be changed."""
+def night(make_home: Callable[..., TinyHome], tmp_path_factory: pytest.TempPathFactory) -> Night:
+    """A first run over all exchanges, with an embedder that knows what they are about; not to be changed."""
     # Runs that are not killed in time may publish; nothing collected may be taken for something destroyed.
     home = make_home(keep_versions=100)
     home.import_(exchanges())
-    shutil.copytree(embedder_folder, home.root / "embedder")
+    shutil.move(make_embedder(tmp_path_factory.mktemp("told"), words=KEYS), home.root / "embedder")
     return Night(home, home.train())
 
 
