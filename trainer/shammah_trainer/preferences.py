@@ -151,7 +151,7 @@ class Preferring:
                     torch.autograd.backward(preference_loss(margin_B, before_B) + chosen)
                 torch.nn.utils.clip_grad_norm_(self._trained, 1.0)
                 optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
+                optimizer.zero_grad(set_to_none=False)
                 step += 1
 
     def _margin(self, part: Sequence[tuple[Encoded, Encoded]]) -> tuple[torch.Tensor, torch.Tensor]:
