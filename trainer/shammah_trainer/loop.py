@@ -201,7 +201,7 @@ class Loop:
             raise TrainingError(f"the loss became {value} at step {now.step}: lower train.learning_rate in config.toml")
         accelerator.clip_grad_norm_(self._parameters.values(), 1.0)
         self._optimizer.step()
-        # Kept and zeroed: to free and fault in half a gigabyte of gradients costs a fifth of each step where faults are dear.
+        # Kept and zeroed: to free and fault in half a gigabyte of gradients cost a fifth of each step.
         self._optimizer.zero_grad(set_to_none=False)
         now.losses.append(value)
         now.since_point.append(value)
