@@ -14,7 +14,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 NAME = "short"
-# From here on the scores would outweigh what a layer keeps anyway.
+# Up to here the scores add less than a third to what a layer of the default base keeps anyway.
 LONGEST = 128
 
 
