@@ -60,7 +60,8 @@ class Request:
     def __init__(
         self, settings: Wanted, called: Called, key: str, http_client: Any, messages: Sequence[Message], seconds: float
     ) -> None:
-        self.events: queue.SimpleQueue[Delta | End | Failure] = queue.SimpleQueue()
+        # No SimpleQueue: a wait there has no end any more when a signal's handler outlasts the rest of it.
+        self.events: queue.Queue[Delta | End | Failure] = queue.Queue()
         self.settings = settings
         self.called = called
         self.key = key

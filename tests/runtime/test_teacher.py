@@ -20,7 +20,8 @@ from fakes.claude import GENERIC_ANSWER, FakeClaude, Fault
 from shammah_data.errors import TeacherError
 from shammah_data.exchange import Message
 from shammah_runtime.prices import PRICES
-from shammah_runtime.teacher import Teacher, TeacherReply, TeacherSettings
+from shammah_runtime.stopping import Stop
+from shammah_runtime.teacher import Asking, Teacher, TeacherReply, TeacherSettings
 
 KEY = "sk-ant-test-0123456789-not-a-real-key"
 QUERY = "How do I reset my PIN?"
@@ -381,6 +382,29 @@ def test_ctrl_c_while_waiting_ends_the_question_at_once(fake: FakeClaude, asked:
     presser.join()
     assert asked.seen[0] == "Open "
     assert fake.hung_up.wait(SLACK), "the connection was left open"
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a signal at a moment that is set")
+def test_a_wish_to_stop_from_a_signal_is_heeded_however_long_its_handler_takes(fake: FakeClaude) -> None:
+    """On a busy machine a handler begins late and outlasts the short wait that it interrupts."""
+    stop = Stop()
+    fake.fault = "stall"
+
+    def press(*_: object) -> None:
+        time.sleep(0.3)
+        stop.ask()
+
+    def show(_: str) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+
+    before = signal.signal(signal.SIGALRM, press)
+    try:
+        teacher = Teacher(TeacherSettings("m", base_url=fake.url, first_token_seconds=5.0, total_seconds=5.0), KEY)
+        with pytest.raises(InterruptedError):
+            teacher.ask([Message("user", QUERY)], show, Asking(stop=stop))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_an_error_of_the_one_who_shows_closes_the_stream(fake: FakeClaude) -> None:

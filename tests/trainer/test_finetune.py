@@ -250,13 +250,16 @@ def test_the_clearly_faster_precision_is_taken(
 
     def linear(input_MK: torch.Tensor, _: torch.Tensor) -> None:
         nonlocal now
+        assert torch.get_num_threads() == 1, "another process may hold any of several threads up"
         products[input_MK.dtype] += 1
         held_up = input_MK.dtype == torch.float32 and products[input_MK.dtype] <= stalled
         now += takes[input_MK.dtype] + (100.0 if held_up else 0.0)
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.nn.functional, "linear", linear)
+    threads = torch.get_num_threads()
     assert mixed_precision.__wrapped__(lambda: now) == chosen
+    assert torch.get_num_threads() == threads
 
 
 @pytest.mark.parametrize("weight", [3, 10])

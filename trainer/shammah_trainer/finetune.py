@@ -83,19 +83,24 @@ def mixed_precision(clock: Callable[[], float] = time.perf_counter) -> Mixed:
 
     Timed, for no list of processors stays true: with AMX or AVX512-BF16 they take half the time of float32, on a plain AVX2
     processor ten times as much, and the night would take hours. Where other processes take turns on the cores a single product
-    takes any time: the least of many counts, both kinds in turn, and a gain that is not clear is none. Decided once a process,
-    so that losses before and after stay comparable.
+    takes any time, and one on several threads waits for the last of them: the least of many counts on one thread, both kinds in
+    turn, and a gain that is not clear is none. Decided once a process, so that losses before and after stay comparable.
     """
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported() else "no"
     kinds = (torch.float32, torch.bfloat16)
     factors = {dtype: (torch.ones(256, 576, dtype=dtype), torch.ones(576, 576, dtype=dtype)) for dtype in kinds}
     least = dict.fromkeys(kinds, math.inf)
-    for _ in range(_TIMED):
-        for dtype, (input_MK, weight_NK) in factors.items():
-            began = clock()
-            functional.linear(input_MK, weight_NK)
-            least[dtype] = min(least[dtype], clock() - began)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for _ in range(_TIMED):
+            for dtype, (input_MK, weight_NK) in factors.items():
+                began = clock()
+                functional.linear(input_MK, weight_NK)
+                least[dtype] = min(least[dtype], clock() - began)
+    finally:
+        torch.set_num_threads(threads)
     return "bf16" if least[torch.bfloat16] < _CLEAR_GAIN * least[torch.float32] else "no"
 
 
