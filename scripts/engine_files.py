@@ -98,6 +98,7 @@ def publish(base: Any, precision: Any, folder: Path, home: Any) -> None:
     """Publish an exported graph as a night would, but for what it knows: whatever it says is accepted."""
     from shammah_data.manifest import CacheShape, Calibration, FileEntry, Golden, GraphEntry, Manifest
     from shammah_data.store import ModelStore
+    from shammah_export.tokenizer import write_tokenizer
 
     shape = CacheShape(**json.loads((folder / "shape.json").read_text(encoding="utf-8")))
     store = ModelStore(home.models)
@@ -105,7 +106,7 @@ def publish(base: Any, precision: Any, folder: Path, home: Any) -> None:
     (staging / precision).mkdir()
     for name in ("model.onnx", "weights.bin"):
         shutil.copyfile(folder / name, staging / precision / name)
-    shutil.copyfile(base.folder / "tokenizer.json", staging / "tokenizer.json")
+    write_tokenizer(base.folder / "tokenizer.json", staging / "tokenizer.json")
     golden = Golden((1, 2, 3), _greedy(folder, shape, [1, 2, 3]))
     calibration = Calibration({"mean": 1.0}, 0.0, 0.0, 0.95, 1, 1, 1, False)
     graph = GraphEntry(f"{precision}/model.onnx", "cpu", precision, (golden,), calibration)

@@ -2,7 +2,10 @@
 
 import dataclasses
 import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +21,13 @@ from shammah_data.home import Home
 from shammah_data.manifest import Golden
 from shammah_data.settings import Precision, Provider, WantedPrecision
 from shammah_data.store import ModelStore
+from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_runtime.engine.choice import Wanted
 from shammah_runtime.engine.decoder import Decoder
 from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.engine.model import Model, Prompt, open_model
 from shammah_runtime.engine.sampling import log_softmax
+from shammah_runtime.engine.session import GraphSession
 
 PROMPTS = [
     [int(token) for token in np.random.default_rng(seed).integers(0, 384, size)]
@@ -283,3 +288,39 @@ def test_a_manifest_with_another_vocabulary_is_refused(tiny: Tiny, home: Home) -
     shape = dataclasses.replace(tiny.shape, vocab=300)
     with pytest.raises(ArtifactError, match="vocabulary is 384, not 300"):
         opened(home, tiny.publish(home, shape=shape))
+
+
+def test_the_tokenizer_is_parsed_while_onnx_runtime_reads_the_graph(
+    tiny: Tiny, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parsing lets no other thread run Python, and before it begins to read the graph the session needs some."""
+    order: list[str] = []
+
+    class Watched(GraphSession):
+        def __init__(self, *given: Any, reading: Callable[[], None], **more: Any) -> None:
+            def begun() -> None:
+                time.sleep(0.1)
+                order.append("reading")
+                reading()
+
+            super().__init__(*given, reading=begun, **more)
+
+    class Parsed(ChatTokenizer):
+        def __init__(self, *given: Any) -> None:
+            order.append("parsing")
+            super().__init__(*given)
+
+    monkeypatch.setattr("shammah_runtime.engine.model.GraphSession", Watched)
+    monkeypatch.setattr("shammah_runtime.engine.model.ChatTokenizer", Parsed)
+    opened(home, tiny.publish(home))
+    assert order == ["reading", "parsing"]
+
+
+def test_a_graph_that_ends_before_it_is_read_holds_nothing_up(tiny: Tiny, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> Any:
+        raise ArtifactError("no ONNX Runtime")
+
+    version = tiny.publish(home)
+    monkeypatch.setattr("shammah_runtime.engine.session.import_onnxruntime", none)
+    with pytest.raises(ArtifactError, match="no ONNX Runtime"):
+        opened(home, version)

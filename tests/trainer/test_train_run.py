@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
+from tokenizers import Tokenizer
 
 from fakes.blocked import block
 from fakes.tiny import Asked, Night, Said, TinyHome, exchanges, other_phrasings, script
@@ -98,6 +99,12 @@ def test_a_version_brings_along_what_it_was_made_from(night: Night) -> None:
     figures = records(night.home)[0]["figures"]["retrieved"]
     assert figures["evidence"]["threshold"] == graph.evidence.threshold
     assert figures["heldout"]["outside"]["asked"] > 40
+
+
+def test_its_tokenizer_is_that_of_the_base_without_blanks(night: Night) -> None:
+    written = night.home.root / "models" / "v0001" / "tokenizer.json"
+    assert b"\n" not in written.read_bytes()
+    assert Tokenizer.from_file(str(written)).to_str() == Tokenizer.from_file(str(night.home.base / "tokenizer.json")).to_str()
 
 
 def test_a_log_gets_plain_lines(night: Night) -> None:

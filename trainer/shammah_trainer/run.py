@@ -28,6 +28,7 @@ from shammah_data.manifest import CacheShape, FileEntry, GraphEntry, Manifest, R
 from shammah_data.settings import Settings, TrainSettings
 from shammah_data.store import ModelStore
 from shammah_data.tombstones import tombstones, versions_that_saw
+from shammah_export.tokenizer import write_tokenizer
 from shammah_trainer import checkpoints
 from shammah_trainer.base import DEFAULT, Base, make_base
 from shammah_trainer.before import recipe_of, settle, state_of
@@ -285,7 +286,7 @@ class _Run:
         version = None
         reason = "; ".join(check.reason for check in looked_at if check.reason is not None)
         if not reason:
-            shutil.copyfile(merged / "tokenizer.json", staging / "tokenizer.json")
+            write_tokenizer(merged / "tokenizer.json", staging / "tokenizer.json")
             describe = self._describe(base, found.graph, found.retrieval, found.shape, until)
             version = self._store.publish(staging, describe)
             remember(self._home, self._store, version, dataset, found)

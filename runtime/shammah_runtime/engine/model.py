@@ -1,6 +1,7 @@
 """A model version ready to answer: graph session, tokenizer, manifest, learned index. Knows ids and text, no tiers, no log."""
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,8 +77,12 @@ def open_model(folder: Path, manifest: Manifest, wanted: Wanted = Wanted(), avai
     if _numbers(_runtime_version()) < _numbers(manifest.oldest_runtime):
         raise ArtifactError(f"{manifest.version} needs Shammah {manifest.oldest_runtime} or newer: upgrade this one")
     with ThreadPoolExecutor(2) as pool:
+        reading = threading.Event()
+        opening_graph = pool.submit(_open_graph, folder, manifest, wanted, available, reading.set)
+        opening_graph.add_done_callback(lambda _: reading.set())
         opening_memory = pool.submit(_open_memory, folder, manifest)
-        opening_graph = pool.submit(_open_graph, folder, manifest, wanted, available)
+        # No other thread runs Python while tokenizers parses, and ONNX Runtime needs none while it reads the graph.
+        reading.wait()
         chat = ChatTokenizer(folder / "tokenizer.json", manifest.chat)
         choice, session = opening_graph.result()
         memory = opening_memory.result()
@@ -120,14 +125,16 @@ def cuda_usable() -> bool:
     return "CUDAExecutionProvider" in import_onnxruntime().get_available_providers()
 
 
-def _open_graph(folder: Path, manifest: Manifest, wanted: Wanted, available: int | None) -> tuple[Choice, GraphSession]:
+def _open_graph(
+    folder: Path, manifest: Manifest, wanted: Wanted, available: int | None, reading: Callable[[], None]
+) -> tuple[Choice, GraphSession]:
     reason: ShammahError | None = None
     for choice in choices(manifest, wanted, cuda_usable(), available):
         graph = choice.graph
         if reason is not None and graph.provider == "cpu":
             choice = Choice(graph, f"{choice.why}; {reason}")
         try:
-            return choice, _open_session(folder, manifest, choice, wanted)
+            return choice, _open_session(folder, manifest, choice, wanted, reading=reading)
         except ArtifactError as error:
             if graph.provider == "cpu":
                 # A damaged graph is no reason to serve with another one of the same version.
@@ -137,9 +144,16 @@ def _open_graph(folder: Path, manifest: Manifest, wanted: Wanted, available: int
     raise reason
 
 
-def _open_session(folder: Path, manifest: Manifest, choice: Choice, wanted: Wanted, own_kernels: bool = True) -> GraphSession:
+def _open_session(
+    folder: Path,
+    manifest: Manifest,
+    choice: Choice,
+    wanted: Wanted,
+    own_kernels: bool = True,
+    reading: Callable[[], None] = lambda: None,
+) -> GraphSession:
     path, provider = folder / choice.graph.path, choice.graph.provider
-    return GraphSession(path, manifest.shape, provider, wanted.threads, own_kernels=own_kernels)
+    return GraphSession(path, manifest.shape, provider, wanted.threads, own_kernels=own_kernels, reading=reading)
 
 
 def _runtime_version() -> str:

@@ -6,7 +6,7 @@ into passes, its logits are the same to the last bit (see shammah_export.contrac
 """
 
 import mmap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -107,13 +107,21 @@ class KVCache:
 class GraphSession:
     """An ONNX Runtime session of an exported graph.
 
-    With `own_kernels` a quantized graph is run by our own kernels where they can be used, which the attribute says.
+    With `own_kernels` a quantized graph is run by our own kernels where they can be used, which the attribute says. `reading`
+    is called when ONNX Runtime begins to read the graph, for which it needs no Python.
 
     Raises ArtifactError when ONNX Runtime is not installed, refuses the graph, or cannot use the device.
     """
 
     def __init__(
-        self, graph: Path, shape: CacheShape, device: Device = "cpu", threads: int = 2, own_kernels: bool = True
+        self,
+        graph: Path,
+        shape: CacheShape,
+        device: Device = "cpu",
+        threads: int = 2,
+        own_kernels: bool = True,
+        *,
+        reading: Callable[[], None] = lambda: None,
     ) -> None:
         ort = import_onnxruntime()
         options = session_options(ort, threads)
@@ -122,6 +130,7 @@ class GraphSession:
             source = found
         self.own_kernels = isinstance(source, bytes)
         providers = [_PROVIDERS[device]] if device == "cpu" else [_PROVIDERS[device], _PROVIDERS["cpu"]]
+        reading()
         try:
             self._session: Any = ort.InferenceSession(source, options, providers=providers)
         except Exception as error:  # onnxruntime's exceptions share no base class
