@@ -72,7 +72,8 @@ class Decoder:
         context is full. Raises InputError for a prompt that leaves no room for an answer, InterruptedError after `cancel`.
         """
         with self._busy:
-            rng = np.random.default_rng(decoding.seed)
+            # Importing numpy.random takes as long as a token.
+            rng = None if decoding.temperature == 0.0 else np.random.default_rng(decoding.seed)
             said = set(prompt_ids)
             session, context = self.session, self.session.shape.context
             session.resume()

@@ -59,8 +59,8 @@ def penalized(values_V: Floats, said: Collection[int], penalty: float) -> Floats
     return values_V
 
 
-def sample(logits_V: Floats, decoding: Decoding, rng: np.random.Generator, said: Collection[int] = ()) -> int:
-    """Draw one token id; the same generator state gives the same token.
+def sample(logits_V: Floats, decoding: Decoding, rng: "np.random.Generator | None", said: Collection[int] = ()) -> int:
+    """Draw one token id; the same generator state gives the same token, and at temperature 0 none is needed.
 
     Order: the penalty on tokens that were `said` before, temperature, the `top_k` most likely, the smallest set of at least
     `top_p` probability (Holtzman et al., "The Curious Case of Neural Text Degeneration", 2020), those at least `min_p` times
@@ -70,6 +70,7 @@ def sample(logits_V: Floats, decoding: Decoding, rng: np.random.Generator, said:
         logits_V = penalized(logits_V, said, decoding.repetition_penalty)
     if decoding.temperature == 0.0:
         return int(logits_V.argmax())
+    assert rng is not None
     tokens, weights = candidates(logits_V, decoding)
     place = _place(weights, rng.random())
     return place if tokens is None else int(tokens[place])
