@@ -46,9 +46,19 @@ from shammah_trainer.unlogged import Unlogged, spaced, unlogged
 
 _LIMIT = 0.05
 # Where few were asked, the curve stays near to what was assumed before any were.
+_ASSUMED = {
+    "similarity": (8.0, 8.0),
+    "gap": (6.0, 6.0),
+    "share": (1.0, 2.0),
+    "relevance": (6.0, 6.0),
+    "mean": (1.0, 1.0),
+    "least": (0.1, 0.3),
+    "opening": (0.3, 0.5),
+    "lift": (0.3, 0.5),
+}
 _PRIOR = Prior(
-    weights={"similarity": 8.0, "gap": 6.0, "share": 1.0, "mean": 1.0, "least": 0.1, "opening": 0.3, "lift": 0.3},
-    widths={"similarity": 8.0, "gap": 6.0, "share": 2.0, "mean": 1.0, "least": 0.3, "opening": 0.5, "lift": 0.5},
+    weights={name: weight for name, (weight, _) in _ASSUMED.items()},
+    widths={name: width for name, (_, width) in _ASSUMED.items()},
     intercept=-8.0,
 )
 _KINDS: dict[str, Kind] = {"heldout": "phrasing", "reserved": "group", "outside": "outside"}

@@ -1,9 +1,10 @@
 """The learned index of a version: the exchanges it was made from, and the vectors of their queries. Knows files, no model.
 
-In the folder that the manifest's `retrieval` names: learned.json, with each distinct answer once, and vectors.bin, float16
-[N, H] in the order of the exchanges; beside them lies the embedder that made the vectors.
+In the folder that the manifest's `retrieval` names: learned.json, with each distinct answer once, vectors.bin, float16 [N, H]
+in the order of the exchanges, and answers.bin, float16 [A, H] in the order of the answers; beside them lies the embedder that
+made the vectors. Older versions have no answers.bin.
 
-Legend: N exchanges, H dimensions.
+Legend: N exchanges, A answers, H dimensions.
 """
 
 import json
@@ -21,7 +22,8 @@ from shammah_data.manifest import Retrieval
 FOLDER = "retrieval"
 INDEX = "learned.json"
 VECTORS = "vectors.bin"
-FILES = (embedder.NAME, embedder.GRAPH, embedder.TOKENIZER, INDEX, VECTORS)
+ANSWERS = "answers.bin"
+EMBEDDER = (embedder.NAME, embedder.GRAPH, embedder.TOKENIZER)
 
 Halves = npt.NDArray[np.float16]
 
@@ -52,20 +54,23 @@ class LearnedExchange:
 
 @dataclass(frozen=True)
 class Learned:
-    """All of a version's index; `vectors` has a row for each exchange."""
+    """All of a version's index; `vectors` has a row for each exchange, `answer_vectors` for each answer, or is None."""
 
     answers: tuple[LearnedAnswer, ...]
     exchanges: tuple[LearnedExchange, ...]
     vectors: Halves
+    answer_vectors: Halves | None = None
 
     def save(self, folder: Path) -> None:
-        """Write both files to a staging folder; the store sees to it that they last."""
+        """Write its files to a staging folder; the store sees to it that they last."""
         text = {
             "answers": [[one.text, one.prior, one.right, one.wrong] for one in self.answers],
             "exchanges": [[one.id, one.query, one.answer] for one in self.exchanges],
         }
         (folder / INDEX).write_text(json.dumps(text, ensure_ascii=False), encoding="utf-8", errors="replace")
         (folder / VECTORS).write_bytes(np.ascontiguousarray(self.vectors, "<f2").tobytes())
+        if self.answer_vectors is not None:
+            (folder / ANSWERS).write_bytes(np.ascontiguousarray(self.answer_vectors, "<f2").tobytes())
 
     @classmethod
     def load(cls, folder: Path, wanted: Retrieval) -> "Learned":
@@ -76,13 +81,17 @@ class Learned:
             answers = tuple(_answer(*fields) for fields in raw["answers"])
             exchanges = tuple(_exchange(*fields) for fields in raw["exchanges"])
             flat = np.fromfile(folder / VECTORS, "<f2")
+            toward = np.fromfile(folder / ANSWERS, "<f2") if (folder / ANSWERS).exists() else None
         except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise ArtifactError(f"{path}: cannot be read: {error}") from error
         if len(exchanges) != wanted.rows or flat.size != wanted.rows * wanted.dimensions:
             raise ArtifactError(f"{path}: {len(exchanges)} exchanges and {flat.size} numbers are not what the manifest says")
         if any(not 0 <= one.answer < len(answers) for one in exchanges):
             raise ArtifactError(f"{path}: an exchange has no answer")
-        return cls(answers, exchanges, flat.reshape(wanted.rows, wanted.dimensions))
+        if toward is not None and toward.size != len(answers) * wanted.dimensions:
+            raise ArtifactError(f"{path}: {len(answers)} answers and {toward.size} numbers are not what the manifest says")
+        vectors_AH = None if toward is None else toward.reshape(len(answers), wanted.dimensions)
+        return cls(answers, exchanges, flat.reshape(wanted.rows, wanted.dimensions), vectors_AH)
 
 
 # Written out, for there may be a hundred thousand of them.

@@ -73,6 +73,12 @@ class Nearest:
             self._scale_N[place] = self._scale_N[len(self._ids)]
             self._signs_WN[:, place] = self._signs_WN[:, len(self._ids)]
 
+    def vector(self, identity: str) -> Floats:
+        """The vector [H] of an id, as it was kept. Raises KeyError for one that is not there."""
+        place = self._place[identity]
+        found: Floats = self._steps_NH[place].astype(np.float32) * self._scale_N[place]
+        return found
+
     def nearest(self, vector_H: Floats, count: int) -> list[tuple[str, float]]:
         """At most `count` ids and their cosines, from -1 to 1, the nearest first."""
         total = len(self._ids)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from shammah_data.durable import PRIVATE_FILE, fsync_file, fsync_folder, private_folder, sha256
-from shammah_data.learned import FILES, FOLDER, INDEX, VECTORS, Learned
+from shammah_data.learned import EMBEDDER, FOLDER, Learned
 from shammah_data.manifest import FileEntry, Manifest
 from shammah_data.store import ModelStore
 
@@ -44,19 +44,19 @@ def _without(folder: Path, manifest: Manifest, learned: Learned, kept: list[int]
         return dataclasses.replace(manifest, files=others, retrieval=None)
     name = next(name for n in range(len(learned.exchanges) + 2) if not (folder / (name := f"{FOLDER}-{n}")).exists())
     target = private_folder(folder / name)
-    for file in FILES:
-        if file not in (INDEX, VECTORS):
-            shutil.copyfile(folder / old / file, target / file)
+    for part in EMBEDDER:
+        shutil.copyfile(folder / old / part, target / part)
     used = sorted({learned.exchanges[row].answer for row in kept})
     place = {answer: n for n, answer in enumerate(used)}
     exchanges = tuple(dataclasses.replace(learned.exchanges[row], answer=place[learned.exchanges[row].answer]) for row in kept)
     answers = tuple(learned.answers[answer] for answer in used)
-    Learned(answers, exchanges, np.ascontiguousarray(learned.vectors[kept])).save(target)
+    toward = None if learned.answer_vectors is None else np.ascontiguousarray(learned.answer_vectors[used])
+    Learned(answers, exchanges, np.ascontiguousarray(learned.vectors[kept]), toward).save(target)
     entries = []
-    for file in FILES:
-        (target / file).chmod(PRIVATE_FILE)
-        fsync_file(target / file)
-        entries.append(FileEntry(f"{name}/{file}", (target / file).stat().st_size, sha256(target / file)))
+    for file in sorted(target.iterdir()):
+        file.chmod(PRIVATE_FILE)
+        fsync_file(file)
+        entries.append(FileEntry(f"{name}/{file.name}", file.stat().st_size, sha256(file)))
     fsync_folder(target)
     fsync_folder(folder)
     retrieval = dataclasses.replace(manifest.retrieval, folder=name, rows=len(kept))

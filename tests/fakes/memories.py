@@ -23,13 +23,17 @@ def evidence(threshold: float = 0.5, intercept: float = 0.0, **weights: float) -
 
 @dataclass(frozen=True)
 class Told:
-    """What a version brings along: `rows` are (id, query, answer); `priors` the likelihood of answers after no question."""
+    """What a version brings along: `rows` are (id, query, answer); `priors` the likelihood of answers after no question.
+
+    `older`: made before versions brought the vectors of answers.
+    """
 
     embedder: Path
     rows: Sequence[tuple[str, str, str]]
     prior: float = -3.0
     right: int = 0
     wrong: int = 0
+    older: bool = False
 
     def put(self, graph: str) -> Callable[[Path], None]:
         """Writes the index into a staging folder, for a graph of this path."""
@@ -42,8 +46,9 @@ class Told:
             texts = list(dict.fromkeys(answer for _, _, answer in self.rows))
             answers = tuple(LearnedAnswer(text, {graph: self.prior}, self.right, self.wrong) for text in texts)
             exchanges = tuple(LearnedExchange(one, query, texts.index(answer)) for one, query, answer in self.rows)
-            vectors = Embedder(self.embedder, threads=1).embed([query for _, query, _ in self.rows])
-            Learned(answers, exchanges, vectors.astype(np.float16)).save(folder)
+            embed = Embedder(self.embedder, threads=1).embed
+            vectors = embed([query for _, query, _ in self.rows]).astype(np.float16)
+            Learned(answers, exchanges, vectors, None if self.older else embed(texts).astype(np.float16)).save(folder)
 
         return prepare
 

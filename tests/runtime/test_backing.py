@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 
-from shammah_runtime.engine.backing import Backing, Neighbour, backing
+from shammah_runtime.engine.backing import LEAST_RELEVANCE, MOST_RELEVANCE, Backing, Neighbour, backing
 
 DAYS = "A refund takes 5 days; it goes to the card that was charged."
 REWORDED = "It goes to the card that was charged: a refund takes 5 days."
 OTHER = "Cards are sent by post and arrive within 2 weeks."
 
 
-def near(*rows: tuple[str, str, float]) -> list[Neighbour]:
+def near(*rows: tuple[Any, ...]) -> list[Neighbour]:
     return [Neighbour(str(n), *row) for n, row in enumerate(rows)]
 
 
@@ -45,3 +45,24 @@ def test_a_query_that_contradicts_does_not_back(asked: str) -> None:
 def test_an_answer_that_nobody_got_is_backed_by_nothing() -> None:
     found = backing("where is my card", "It was stolen by 9 pirates.", near(("where is my card", OTHER, 1.0)), 0.0)
     assert found == Backing(0.0, 0.0, -1.0)
+
+
+def test_relevance_is_the_mean_of_all_that_got_the_same_facts() -> None:
+    found = backing(
+        "how long does a refund take",
+        DAYS,
+        near(("when do i get a refund", REWORDED, 0.8, -0.3), ("where", OTHER, 0.7, 0.9), ("refund time", DAYS, 0.6, 0.1)),
+        0.0,
+    )
+    assert found.relevance == pytest.approx(-0.1)
+
+
+@pytest.mark.parametrize(("told", "counted"), [(0.7, MOST_RELEVANCE), (-0.9, LEAST_RELEVANCE), (-0.2, -0.2)])
+def test_relevance_has_bounds(told: float, counted: float) -> None:
+    assert backing("how long does a refund take", DAYS, near(("refund time", DAYS, 0.6, told)), 0.0).relevance == counted
+
+
+def test_what_does_not_back_is_not_relevant() -> None:
+    contradicted = backing("how long do 3 refunds take", DAYS, near(("how long does a refund take", DAYS, 0.95, 0.1)), 0.5)
+    assert (contradicted.near, contradicted.relevance) == (0.0, LEAST_RELEVANCE)
+    assert backing("where", "Nowhere.", near(("refund time", DAYS, 0.6, 0.1)), 0.0).relevance == LEAST_RELEVANCE

@@ -6,8 +6,8 @@ import pytest
 
 from fakes.memories import evidence
 from shammah_data.errors import ArtifactError
-from shammah_runtime.engine.backing import Neighbour
-from shammah_runtime.engine.evidence import MOST_ANSWERS, NAMES, candidates, features, likelihood, sure
+from shammah_runtime.engine.backing import MOST_RELEVANCE, Neighbour
+from shammah_runtime.engine.evidence import MOST_ANSWERS, NAMES, candidates, features, likelihood, retrieved, sure
 
 
 def near(*rows: tuple[str, str, float]) -> list[Neighbour]:
@@ -68,3 +68,13 @@ def test_log_odds_are_a_weighted_sum() -> None:
     assert sure(0.0) == 0.5
     with pytest.raises(ArtifactError, match="upgrade Shammah"):
         likelihood(evidence(taste=1.0), {"similarity": 1.0})
+
+
+def test_relevance_is_that_of_all_with_the_answer_in_any_wording() -> None:
+    rows = [
+        Neighbour("0", "where do I get a card", "A new card costs 5 euros.", 0.9, -0.1),
+        Neighbour("1", "how to close the account", "Write to Ann.", 0.7, 0.4),
+        Neighbour("2", "get me a card", "The new card costs 5 euros once, in all countries.", 0.6, 0.05),
+    ]
+    found = candidates("how do I get a card", rows)
+    assert [retrieved(one)["relevance"] for one in found] == pytest.approx([-0.025, MOST_RELEVANCE])

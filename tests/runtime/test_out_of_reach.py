@@ -14,7 +14,7 @@ from fakes.versions import ACCEPT_NOTHING, ANSWER, Tiny
 from shammah_data.home import Home
 from shammah_data.manifest import Calibration
 from shammah_runtime.appliance import Appliance, Options
-from shammah_runtime.engine.backing import FULL, Backing, Neighbour, at_most, backing
+from shammah_runtime.engine.backing import FULL, MOST_RELEVANCE, Backing, Neighbour, at_most, backing
 from shammah_runtime.engine.confidence import NAMES, ceiling, confidence, features
 from shammah_runtime.engine.decoder import Decoder
 
@@ -24,25 +24,29 @@ SHARE = st.floats(0.0, 1.0)
 ROW = ("00000000-0000-0000-0000-00000000000a", "how do i reset my password", ANSWER)
 
 
-@given(LOGPROBS, st.integers(0, 12), SHARE, SHARE, SHARE, SHARE, st.lists(st.floats(0.0, 20.0), min_size=6, max_size=6))
+@given(LOGPROBS, st.integers(0, 12), SHARE, SHARE, SHARE, SHARE, st.lists(st.floats(0.0, 20.0), min_size=7, max_size=7))
 def test_no_answer_is_surer_than_the_ceiling(
     logprobs: list[float], seen: int, support: float, near: float, gap: float, part: float, weights: list[float]
 ) -> None:
     curve = Calibration(dict(zip(NAMES, weights, strict=True)), -3.0, 0.5, 0.95, 1, 0, 0, certified=False)
-    most = Backing(support, near, gap)
-    backed = Backing(support * part, near * part, gap * part - (1.0 - part))
+    most = Backing(support, near, gap, part - 0.5)
+    backed = Backing(support * part, near * part, gap * part - (1.0 - part), part * part - 0.5)
     found = confidence(curve, features(logprobs, backed))
     assert found <= confidence(curve, ceiling(logprobs[:seen], len(logprobs), most)) + 1e-9
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(-1.0, 1.0)), min_size=1, max_size=8), st.sampled_from("abcd"))
-def test_nothing_backs_an_answer_more_than_the_nearest_query(known: list[tuple[str, float]], answer: str) -> None:
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.floats(-1.0, 1.0), st.floats(-2.0, 2.0)), min_size=1, max_size=8),
+    st.sampled_from("abcd"),
+)
+def test_nothing_backs_an_answer_more_than_the_nearest_query(known: list[tuple[str, float, float]], answer: str) -> None:
     said = {letter: f"The {letter}{letter}{letter} is on shelf {n} of cellar {letter}." for n, letter in enumerate("abcd")}
     ranked = sorted(known, key=lambda one: -one[1])
-    neighbours = [Neighbour(f"{n}", f"where is {letter}?", said[letter], cosine) for n, (letter, cosine) in enumerate(ranked)]
+    neighbours = [Neighbour(f"{n}", f"where is {one[0]}?", said[one[0]], *one[1:]) for n, one in enumerate(ranked)]
     most, found = at_most(neighbours, 0.4), backing("where can it be?", said[answer], neighbours, 0.3)
     assert found.near <= most.near
     assert found.gap <= most.gap
+    assert found.relevance <= most.relevance + 1e-9
     assert (most.support, at_most([], 0.4)) == (0.4, FULL)
 
 
@@ -97,5 +101,6 @@ def test_a_version_that_accepts_nothing_says_so(tiny: Tiny, home: Home, make_app
 
 
 def test_a_certain_start_of_an_answer_bounds_nothing() -> None:
-    assert ceiling((), 8) == {"mean": 0.0, "least": 0.0, "opening": 0.0, "support": 1.0, "near": 1.0, "gap": 1.0}
+    backed = {"support": 1.0, "near": 1.0, "gap": 1.0, "relevance": MOST_RELEVANCE}
+    assert ceiling((), 8) == {"mean": 0.0, "least": 0.0, "opening": 0.0, **backed}
     assert math.isclose(ceiling((-1.0,), 8)["mean"], -0.125)

@@ -81,7 +81,7 @@ def leave(screen: Screen) -> int:
 
 def test_a_session(start: Start, home: Home, tiny: Tiny, claude: FakeClaude) -> None:
     tiny.publish(home, threshold=ACCEPT_NOTHING)
-    screen = start(columns=200)
+    screen = start(columns=240)
     assert "Shammah. Ask anything; /help lists the commands." in screen.text
     answer = ask(screen, TAUGHT)
     assert answer.startswith(f"{TAUGHT_ANSWER}\nteacher \u00b7 claude-sonnet-5-5 \u00b7 ")

@@ -39,7 +39,7 @@ def test_an_exchange_is_told_by_the_others_and_not_by_itself(embedder_folder: Pa
 def test_it_is_what_an_index_without_the_exchange_would_find(embedder_folder: Path) -> None:
     example = KNOWN[4]
     (one,) = [one for one in asked_again(earlier(embedder_folder), 0) if one.group == "1"][:1]
-    assert {name for tried in one.tried for name in tried.features} == {"similarity", "gap", "share"}
+    assert {name for tried in one.tried for name in tried.features} == {"similarity", "gap", "share", "relevance"}
     without = earlier(embedder_folder, [other for other in KNOWN if other.id != example.id])
     without.look_up([example])
     there = [retrieved(found) for found in candidates(example.query, without.neighbours(example.query)) if found.agreeing]
@@ -76,7 +76,7 @@ def test_which_are_looked_at_does_not_depend_on_their_order(embedder_folder: Pat
 
 def told(similarity: float, mean: float | None = None) -> dict[str, float]:
     likely = {} if mean is None else dict.fromkeys(LIKELIHOODS, mean)
-    return {"similarity": similarity, "gap": 0.1, "share": 0.5, **likely}
+    return {"similarity": similarity, "gap": 0.1, "share": 0.5, "relevance": 0.0, **likely}
 
 
 ASKED = [

@@ -35,6 +35,7 @@ def labels(bench: Any, count: int, right: Callable[[float, random.Random], bool]
             "support": sure,
             "near": sure,
             "gap": sure,
+            "relevance": 0.0,
         }
         made.append(bench.Label("heldout", f"c{n}", found, right(sure, rng), ()))
     return made
@@ -65,7 +66,7 @@ def test_what_was_asked_is_read_again(bench: Any, tmp_path: Path) -> None:
 
 
 def test_the_curve_of_earlier_answers_is_fitted_to_all_of_it(bench: Any, tmp_path: Path) -> None:
-    names = ("similarity", "gap", "share", "mean", "least", "opening", "lift")
+    names = ("similarity", "gap", "share", "relevance", "mean", "least", "opening", "lift")
     some = labels(bench, 300, lambda sure, rng: True)
     for n, label in enumerate(some):
         near = n / len(some)

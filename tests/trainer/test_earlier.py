@@ -31,7 +31,8 @@ def test_what_was_embedded_is_not_embedded_again(embedder_folder: Path, monkeypa
     first = Earlier(known(*KNOWN), embedder_folder)
     first.look_up([ASKED])
     second = Earlier(known(*KNOWN, ASKED), embedder_folder, first)
-    assert sorted(read) == sorted([*(example.query for example in KNOWN), ASKED.query])
+    answers = [example.target for example in (*KNOWN, ASKED)]
+    assert sorted(read) == sorted([*(example.query for example in KNOWN), ASKED.query, *answers])
     assert second.vectors_NH is not None
     assert first.vectors_NH is not None
     assert np.array_equal(second.vectors_NH[: len(KNOWN)], first.vectors_NH)

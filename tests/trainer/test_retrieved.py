@@ -31,6 +31,7 @@ def tried(right: bool, rng: random.Random, answer: str = "A.") -> Tried:
         "similarity": 0.5 + 0.4 * level,
         "gap": 0.3 * level,
         "share": min(max(level, 0.0), 1.0),
+        "relevance": -0.2 + 0.2 * level,
         "mean": -2.0 + 1.9 * level,
         "least": -6.0 + 5.0 * level,
         "opening": -2.0 + 1.9 * level,
@@ -50,7 +51,7 @@ def lookups(count: int, seed: int = 0) -> list[Lookup]:
 
 def sure_of(similarity: float, right: bool) -> Lookup:
     """A lookup whose one answer has nothing but its similarity to tell it from others."""
-    features = dict.fromkeys(NAMES, 0.0) | {"similarity": similarity, "gap": 0.5, "share": 1.0, "lift": 0.5}
+    features = dict.fromkeys(NAMES, 0.0) | {"similarity": similarity, "gap": 0.2, "share": 1.0, "lift": 0.5}
     return Lookup("phrasing", str(similarity), (Tried("A.", features, right),))
 
 
@@ -74,7 +75,7 @@ def test_few_held_out_queries_certify_nothing() -> None:
 
 def test_made_up_labels_move_the_threshold_and_are_not_counted() -> None:
     asked = [sure_of(0.5 + n / 120, True) for n in range(60)]
-    wrong = [sure_of(0.5 + n / 300, False) for n in range(60)]
+    wrong = [sure_of(0.5 + n / 150, False) for n in range(60)]
     right = [sure_of(0.5 + n / 800, True) for n in range(400)]
     found = {name: fit_evidence(asked, beside, 0.95) for name, beside in (("none", ()), ("wrong", wrong), ("right", right))}
     assert found["right"].threshold < found["none"].threshold < found["wrong"].threshold

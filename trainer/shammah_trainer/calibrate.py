@@ -17,8 +17,8 @@ from shammah_trainer.logistic import Prior, fit_logistic
 NOTHING = 2.0
 # Few labels must not make the curve a step: weights are drawn towards what tuned small models show, per nat.
 _PRIOR = Prior(
-    weights={"mean": 2.0, "least": 0.2, "opening": 5.0, "support": 6.0, "near": 3.0, "gap": 2.0},
-    widths={"mean": 2.0, "least": 0.3, "opening": 2.0, "support": 3.0, "near": 3.0, "gap": 3.0},
+    weights={"mean": 2.0, "least": 0.2, "opening": 5.0, "support": 6.0, "near": 3.0, "gap": 2.0, "relevance": 2.0},
+    widths={"mean": 2.0, "least": 0.3, "opening": 2.0, "support": 3.0, "near": 3.0, "gap": 3.0, "relevance": 4.0},
 )
 # What a user may want instead of the target of the night.
 TARGETS = (0.80, 0.90, 0.95, 0.98, 0.99)

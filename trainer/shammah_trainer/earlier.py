@@ -51,6 +51,7 @@ class Earlier:
         self.vectors_NH: npt.NDArray[np.floating] | None = None
         if self.reader is not None and self.known:
             self.vectors_NH = np.stack(self._embedded(self.reader, [example.query for example in self.known]))
+            self._answers_NH = np.stack(self._embedded(self.reader, [example.target for example in self.known]))
             self._index = Nearest(self.vectors_NH.shape[1])
             self._index.add([example.id for example in self.known], self.vectors_NH)
 
@@ -62,7 +63,7 @@ class Earlier:
         if self.reader is None or self.vectors_NH is None:
             return
         for query, vector_H in zip(queries, self._embedded(self.reader, queries), strict=True):
-            self._near[query] = [self._neighbour(*one) for one in self._index.nearest(vector_H, NEIGHBOURS)]
+            self._near[query] = [self._neighbour(vector_H, *one) for one in self._index.nearest(vector_H, NEIGHBOURS)]
 
     def neighbours(self, query: str) -> list[Neighbour]:
         """The nearest exchanges to a query that was looked up, nearest first."""
@@ -83,8 +84,9 @@ class Earlier:
     def _without(self, example: Example, hidden: Collection[str]) -> list[Neighbour]:
         if self.vectors_NH is None:
             return []
-        found = self._index.nearest(self.vectors_NH[self._place[example.id]], NEIGHBOURS + len(hidden))
-        return [self._neighbour(*one) for one in found if one[0] not in hidden][:NEIGHBOURS]
+        vector_H = self.vectors_NH[self._place[example.id]]
+        found = self._index.nearest(vector_H, NEIGHBOURS + len(hidden))
+        return [self._neighbour(vector_H, *one) for one in found if one[0] not in hidden][:NEIGHBOURS]
 
     def backing(self, query: str, answer: str, neighbours: Sequence[Neighbour] | None = None) -> Backing:
         """How far what was trained on, or of it these `neighbours`, backs an answer."""
@@ -102,6 +104,13 @@ class Earlier:
             self._vector_of.update(zip(new, reader.embed(new), strict=True))
         return [self._vector_of[text] for text in texts]
 
-    def _neighbour(self, identity: str, cosine: float) -> Neighbour:
-        known = self.known[self._place[identity]]
-        return Neighbour(identity, known.query, known.target, cosine)
+    def answer_vectors(self, texts: Sequence[str]) -> npt.NDArray[np.float16]:
+        """The vectors of answers, which were embedded with what is known: [len(texts), H]."""
+        return np.stack([self._vector_of[text] for text in texts]).astype(np.float16)
+
+    def _neighbour(self, vector_H: _Vector, identity: str, cosine: float) -> Neighbour:
+        assert self.vectors_NH is not None
+        place = self._place[identity]
+        known = self.known[place]
+        relevance = float((vector_H - self.vectors_NH[place]) @ self._answers_NH[place])
+        return Neighbour(identity, known.query, known.target, cosine, relevance)

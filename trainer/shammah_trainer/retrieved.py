@@ -29,10 +29,10 @@ from shammah_trainer.evaluate import Kind, Report
 from shammah_trainer.lookups import Lookup, Priors, Tried, look_up
 from shammah_trainer.unlogged import Unlogged
 
-# The log-odds that an earlier answer is right, fitted to 1,800 questions to three tuned small models (all-MiniLM-L6-v2,
-# `scripts/bench thresholds --curve`): one log has too few labels for it.
-CURVE = {"similarity": 6.7, "gap": 2.5, "share": 2.6, "opening": 0.6, "lift": 2.1}
-INTERCEPT = -6.3
+# The log-odds that an earlier answer is right (all-MiniLM-L6-v2): one log has too few labels for it. What likelihoods weigh was
+# fitted to 1,800 questions to three tuned small models, the rest to 7,200 without one (docs/decisions/0017-relevance.md).
+CURVE = {"similarity": 4.0, "gap": 2.5, "share": 2.8, "relevance": 8.0, "opening": 0.6, "lift": 1.9}
+INTERCEPT = -4.0
 # Where the threshold lies, the log's labels decide together with what the curve itself promises, which counts as so many.
 _PROMISES = 300.0
 # Of the wrong answers that the target allows: the model's own have some, too, and labels that are in part imputed flatter.
@@ -91,7 +91,7 @@ def build_index(
     exchanges = [LearnedExchange(one.id, one.query, place_of[one.target]) for one in whole.known]
     folder = staging / FOLDER
     folder.mkdir()
-    Learned(tuple(answers), tuple(exchanges), whole.vectors_NH.astype(np.float16)).save(folder)
+    Learned(tuple(answers), tuple(exchanges), whole.vectors_NH.astype(np.float16), whole.answer_vectors(texts)).save(folder)
     for name in (card.NAME, card.GRAPH, card.TOKENIZER):
         shutil.copyfile(embedder / name, folder / name)
     retrieval = Retrieval(FOLDER, len(exchanges), whole.vectors_NH.shape[1], whole.reader.card.digest)

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from shammah_data.judge import judge
 from shammah_runtime.engine.evidence import Features, candidates
+from shammah_runtime.engine.evidence import retrieved as told
 from shammah_trainer.dataset import Example
 from shammah_trainer.earlier import Earlier
 from shammah_trainer.evaluate import Outcome
@@ -50,7 +51,7 @@ def unlogged(earlier: Earlier, seed: int) -> list[Unlogged]:
         backing, candidate = max(backed, key=lambda one: (one[0].near, one[0].gap))
         retrieved = None
         if candidate.agreeing is not None:
-            retrieved = {"similarity": candidate.agreeing.similarity, "gap": candidate.gap, "share": candidate.share}
+            retrieved = told(candidate)
         found.append(Unlogged(example.query, example.group, candidate.answer, asdict(backing), retrieved))
     return sorted(found, key=lambda one: (one.backing["near"], one.backing["gap"], one.query))
 

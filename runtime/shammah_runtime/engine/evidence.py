@@ -11,7 +11,7 @@ from shammah_data.errors import ArtifactError
 from shammah_data.guards import Conflict, settled
 from shammah_data.judge import normalize, same_facts
 from shammah_data.manifest import Evidence
-from shammah_runtime.engine.backing import Neighbour
+from shammah_runtime.engine.backing import Neighbour, relevance
 from shammah_runtime.engine.confidence import LOWEST, logistic
 
 # So many neighbours are looked at, and so many answers of theirs.
@@ -28,10 +28,11 @@ _NO_RIVAL = 0.0
 # similarity: the cosine of the query and the nearest one with this answer that nothing speaks against.
 # gap: how much nearer that is than the nearest query with another answer; below 0 for all but one.
 # share: of the neighbours, the nearer ones weighing more, those with this answer.
+# relevance: of this answer to the query, less what it is to those that got it (`shammah_runtime.engine.backing`).
 # mean, least, opening: of the log-probabilities of the answer's first tokens after the query, in nats.
 # lift: their mean less the mean after no question at all: an answer that is likely anyway proves little.
 LIKELIHOODS = ("mean", "least", "opening", "lift")
-NAMES = ("similarity", "gap", "share", *LIKELIHOODS)
+NAMES = ("similarity", "gap", "share", "relevance", *LIKELIHOODS)
 Features = dict[str, float]
 
 
@@ -48,6 +49,7 @@ class Candidate:
     conflict: Conflict | None
     gap: float
     share: float
+    relevance: float
 
     @property
     def answer(self) -> str:
@@ -83,7 +85,7 @@ def candidates(query: str, neighbours: Sequence[Neighbour]) -> list[Candidate]:
         rival = groups[1 if place == 0 else 0] if len(groups) > 1 else None
         similarity = (agreeing or group[0]).similarity
         gap = similarity - (rival[0].similarity if rival else _NO_RIVAL)
-        listed.append(Candidate(group[0], agreeing, conflict, gap, weight[place] / sum(weight)))
+        listed.append(Candidate(group[0], agreeing, conflict, gap, weight[place] / sum(weight), relevance(group)))
     return listed
 
 
@@ -94,7 +96,7 @@ def _says(group: Sequence[Neighbour], answer: str) -> bool:
 def retrieved(candidate: Candidate) -> Features:
     """What its neighbours say for a candidate."""
     similarity = (candidate.agreeing or candidate.nearest).similarity
-    return {"similarity": similarity, "gap": candidate.gap, "share": candidate.share}
+    return {"similarity": similarity, "gap": candidate.gap, "share": candidate.share, "relevance": candidate.relevance}
 
 
 def features(candidate: Candidate, logprobs: Sequence[float], prior: float) -> Features:
