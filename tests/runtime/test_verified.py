@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fakes.claude import FakeClaude
@@ -13,6 +14,7 @@ from fakes.versions import ACCEPT_ALL, ACCEPT_NOTHING, ANSWER, QUESTION, TAUGHT,
 from shammah_data.exchange import Attempt, Exchange, Message
 from shammah_data.forget import forget
 from shammah_data.home import Home
+from shammah_data.learned import Learned
 from shammah_data.log import ExchangeLog
 from shammah_data.manifest import Evidence
 from shammah_data.queries import Selection
@@ -176,6 +178,12 @@ def test_an_answer_that_was_rated_bad_is_withdrawn_and_stays_so(make_appliance: 
     assert "right 0 and wrong 1 times before, below 0.95" in attempt(reply).reason
 
 
+def learned(store: ModelStore, version: str) -> Learned:
+    found = store.verify(version).retrieval
+    assert found is not None
+    return Learned.load(store.folder(version) / found.folder, found)
+
+
 def test_what_was_forgotten_after_publication_is_not_repeated(
     make_appliance: Make, publish: Callable[..., str], home: Home
 ) -> None:
@@ -196,10 +204,16 @@ def test_what_is_forgotten_leaves_the_index_of_every_version_at_once(
     log = ExchangeLog(home)
     for identity, query, answer in ROWS:
         log.append(Exchange(query=query, answer=answer, tier="teacher", id=identity))
-    versions = publish(SURE), publish(SURE)
-    told = forget(log, home, Selection(ids=(ROWS[1][0],)))
+    # The one that goes is the first of the answers, whose vectors follow it.
+    versions = publish(SURE, rows=ROWS[::-1]), publish(SURE, rows=ROWS[::-1])
     store = ModelStore(home.models)
+    before = learned(store, versions[0]).answer_vectors
+    assert before is not None
+    told = forget(log, home, Selection(ids=(ROWS[1][0],)))
     for version in versions:
+        after = learned(store, version).answer_vectors
+        assert after is not None
+        assert np.array_equal(after, before[1:])
         assert f"1 exchanges in the learned index of {version}" in told.removed
         retrieval = store.verify(version).retrieval
         assert retrieval is not None
