@@ -29,8 +29,8 @@ from shammah_trainer.evaluate import Kind, Report
 from shammah_trainer.lookups import Lookup, Priors, Tried, look_up
 from shammah_trainer.unlogged import Unlogged
 
-# The log-odds that an earlier answer is right (all-MiniLM-L6-v2): one log has too few labels for it. What likelihoods weigh was
-# fitted to 1,800 questions to three tuned small models, the rest to 7,200 without one (docs/decisions/0017-relevance.md).
+# The log-odds that an earlier answer is right (all-MiniLM-L6-v2): one log has too few labels for it. Drawn between a fit to
+# 1,800 questions to three tuned small models and one without likelihoods to 7,200 questions (docs/decisions/0017-relevance.md).
 CURVE = {"similarity": 4.0, "gap": 2.5, "share": 2.8, "relevance": 8.0, "opening": 0.6, "lift": 1.9}
 INTERCEPT = -4.0
 # Where the threshold lies, the log's labels decide together with what the curve itself promises, which counts as so many.
