@@ -15,7 +15,7 @@ import json
 import random
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -201,6 +201,9 @@ class Kept:
     given: int
     right: int
     certified: bool
+    # Of questions that had to be declined: answered, asked.
+    reserved: tuple[int, int]
+    outside: tuple[int, int]
 
     def below(self, target: float) -> bool:
         """Whether the precision is lower than the target beyond chance."""
@@ -232,20 +235,22 @@ def split(asked: Asked, number: int, target: float, rng: random.Random) -> tuple
         [*(place[label.cluster] for label in known), *(-1 - n for n in range(len(imagined)))],
     )
     evidence = fit_evidence(lookups, imputed(asked.again, asked.unlogged, lookups, 0), target)
-    alone, whole, heldout = [], [], 0
-    for label in labels:
-        if label.cluster in used:
-            continue
-        heldout += label.kind == "heldout"
-        if confidence(calibration, label.features) >= calibration.threshold:
-            alone.append(label.right)
-            whole.append(label.right)
-        elif (tried := repeated(_lookup(label), evidence)) is not None:
-            whole.append(tried.right)
-    return (
-        Kept(sum(alone) / heldout, len(alone), sum(alone), calibration.certified),
-        Kept(sum(whole) / heldout, len(whole), sum(whole), evidence.certified),
-    )
+    rest = [label for label in labels if label.cluster not in used]
+    alone, whole = [], []
+    for label in rest:
+        own = label.right if confidence(calibration, label.features) >= calibration.threshold else None
+        tried = repeated(_lookup(label), evidence) if own is None else None
+        alone.append((label.kind, own))
+        whole.append((label.kind, own if tried is None else tried.right))
+    return _kept(alone, calibration.certified), _kept(whole, evidence.certified)
+
+
+def _kept(answers: Sequence[tuple[str, bool | None]], certified: bool) -> Kept:
+    """From (kind, right) of each question; None is not answered."""
+    asked = {kind: [right for one, right in answers if one == kind] for kind in _KINDS}
+    given = [right for _, right in answers if right is not None]
+    reserved, outside = ((sum(one is not None for one in asked[kind]), len(asked[kind])) for kind in ("reserved", "outside"))
+    return Kept(sum(given) / len(asked["heldout"]), len(given), sum(given), certified, reserved, outside)
 
 
 def curve(sets: Sequence[Asked]) -> str:
@@ -273,9 +278,16 @@ def tell(sets: Sequence[Asked], number: int, target: float, splits: int) -> None
             f"  {told:<20} rightly answered {mean(coverages):6.1%} ({coverages[len(kept) // 20]:.0%} to "
             f"{coverages[-1 - len(kept) // 20]:.0%})   precision {right / given if given else float('nan'):6.1%}   "
             f"below {sum(one.below(target) for one in kept) / len(kept):5.1%}   "
-            f"certified {sum(one.certified for one in kept) / len(kept):4.0%}"
+            f"certified {sum(one.certified for one in kept) / len(kept):4.0%}   "
+            f"answered of the never logged {_share(one.reserved for one in kept):5.1%}, "
+            f"out of scope {_share(one.outside for one in kept):5.1%}"
         )
     sys.stdout.flush()
+
+
+def _share(counts: Iterable[tuple[int, int]]) -> float:
+    answered, asked = (sum(column) for column in zip(*counts, strict=True))
+    return answered / asked if asked else float("nan")
 
 
 if __name__ == "__main__":

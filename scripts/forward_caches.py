@@ -15,7 +15,7 @@ from shammah_data.log import ExchangeLog, read_snapshot
 from shammah_data.settings import Settings
 from shammah_runtime.engine.confidence import logistic
 from shammah_runtime.learned import Known, LearnedIndex
-from shammah_trainer.calibrate import NOTHING, chosen
+from shammah_trainer.calibrate import NOTHING, given
 from shammah_trainer.dataset import Example
 from shammah_trainer.logistic import Prior, fit_logistic
 from shammah_trainer.unlogged import looked_at, spaced
@@ -74,7 +74,8 @@ def caches(serving: Serving, home: Home) -> dict[str, Cache]:
         new = sorted(as_if_new(make, taught, train.seed))
         scored += [(sure, False) for sure in spaced(new, len(dataset.heldout_phrasings))]
         scored.sort(key=lambda pair: (-pair[0], pair[1]))
-        accepted, _ = chosen(promised(scored), train.target_precision)
+        likely = promised(scored)
+        accepted, _ = given(likely, [sure for sure, _ in likely], train.target_precision)
         cache.threshold = scored[accepted - 1][0] if accepted else NOTHING
         for one in held:
             cache.learn(_known(one))

@@ -50,9 +50,25 @@ def test_thresholds_of_a_confidence_that_ranks_keep_the_promise(bench: Any) -> N
 
 
 def test_a_promise_that_was_not_kept_is_found(bench: Any) -> None:
-    assert bench.Kept(0.5, 100, 85, certified=True).below(0.95)
-    assert not bench.Kept(0.5, 100, 93, certified=True).below(0.95)
-    assert not bench.Kept(0.0, 0, 0, certified=False).below(0.95)
+    none = {"reserved": (0, 20), "outside": (0, 20)}
+    assert bench.Kept(0.5, 100, 85, certified=True, **none).below(0.95)
+    assert not bench.Kept(0.5, 100, 93, certified=True, **none).below(0.95)
+    assert not bench.Kept(0.0, 0, 0, certified=False, **none).below(0.95)
+
+
+def test_answers_to_what_had_to_be_declined_are_counted_apart(bench: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """The model is as sure of them as of what it knows; half of all that is asked has to be declined."""
+    kinds = ("heldout", "heldout", "reserved", "outside")
+    some = [replace(one, kind=kinds[n % 4], right=n % 4 < 2) for n, one in enumerate(labels(bench, 800, lambda *_: True))]
+    kept = bench.split(bench.Asked(some), 400, 0.5, random.Random(0))[0]
+    assert kept.given - kept.right == kept.reserved[0] + kept.outside[0] > 0
+    assert kept.coverage == kept.right / (400 - kept.reserved[1] - kept.outside[1])
+    bench.tell([bench.Asked(some)], 400, 0.5, 1)
+    told = re.search(r"the model alone .* never logged +([0-9.]+)%, out of scope +([0-9.]+)%", capsys.readouterr().out)
+    assert told is not None
+    assert [float(share) for share in told.groups()] == pytest.approx(
+        [100 * answered / asked for answered, asked in (kept.reserved, kept.outside)], abs=0.06
+    )
 
 
 def test_what_was_asked_is_read_again(bench: Any, tmp_path: Path) -> None:

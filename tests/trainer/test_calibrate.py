@@ -10,7 +10,8 @@ from shammah_data.binomial import lower_bound
 from shammah_data.manifest import Step
 from shammah_runtime.engine.backing import Backing
 from shammah_runtime.engine.confidence import Features, confidence, features, logistic
-from shammah_trainer.calibrate import CERTAIN, NOTHING, PROBABLE, TARGETS, accepts, calibrate, chosen, fit
+from shammah_trainer import calibrate as rule
+from shammah_trainer.calibrate import CERTAIN, NOTHING, PROBABLE, TARGETS, accepts, calibrate, chosen, fit, least
 
 Label = tuple[Features, bool]
 
@@ -124,6 +125,25 @@ def test_a_threshold_never_parts_equals() -> None:
 def test_what_is_more_likely_wrong_than_right_is_not_accepted() -> None:
     assert chosen([(0.99, True)] * 20 + [(0.01, False)], 0.9) == (20, False)
     assert chosen([(0.99, True)] * 200 + [(0.01, True)] * 10, 0.9) == (200, True)
+
+
+def test_sure_answers_do_not_pay_for_guesses() -> None:
+    sure, unsure = [(0.99, True)] * 120, [(0.9, True)] * 20
+    assert chosen([*sure, *unsure], 0.95) == (140, True)
+    assert rule.given([*sure, *unsure], [0.99] * 120 + [0.9] * 20, 0.95) == (120, True)
+    # What is left is judged anew: 40 faultless ones are too few, and a wrong one among the first ten is too much.
+    assert rule.given([*sure[:40], *unsure], [0.99] * 40 + [0.9] * 20, 0.95) == (40, False)
+    assert rule.given([*sure[:5], (0.98, False), *sure[:4], *unsure], [0.99] * 10 + [0.9] * 20, 0.95) == (5, False)
+    # By the curve that the runtime has; what it is less sure of is not given.
+    assert rule.given([*sure, *unsure], [0.91] * 140, 0.95) == (0, False)
+
+
+def test_the_lower_the_target_the_less_sure_an_answer_must_be() -> None:
+    assert [least(target) for target in (0.6, 0.8, 0.9, 0.95, 0.99, 1.0)] == pytest.approx([0.5, 0.68, 0.84, 0.92, 0.92, 0.92])
+    steps = calibrate(drawn(8.0, 5.0, 1000), 0.95)[0].ladder
+    assert all(step.threshold >= least(step.target_precision) for step in steps)
+    # The average alone would let less sure ones through, and does where less is asked.
+    assert steps[0].threshold < 0.75
 
 
 @settings(max_examples=60, deadline=None)

@@ -16,7 +16,7 @@ from shammah_runtime.engine.decoder import Decoder
 from shammah_runtime.engine.embedder import Embedder
 from shammah_runtime.engine.evidence import NAMES, likelihood, sure
 from shammah_trainer.base import Base
-from shammah_trainer.calibrate import NOTHING
+from shammah_trainer.calibrate import NOTHING, least
 from shammah_trainer.dataset import Dataset, Example
 from shammah_trainer.earlier import Earlier
 from shammah_trainer.evaluate import Kind
@@ -106,6 +106,17 @@ def test_a_threshold_leaves_room_for_the_wrong_answers_of_the_model_itself() -> 
     assert len(given[0.8]) >= len(given[0.9]) > len(given[0.99])
     for target, answers in given.items():
         assert sum(answers) / len(answers) > target + 0.4 * (1 - target)
+
+
+def test_no_earlier_answer_is_given_that_is_a_guess() -> None:
+    """However many sure ones there are to make up for it."""
+    many = [sure_of(1.2 + n / 10_000, True) for n in range(1000)]
+    unsure = [sure_of(0.2 + n / 200, True) for n in range(100)]
+    found = fit_evidence([*many, *unsure], (), 0.95, (0.8, 0.99))
+    chances = {step.target_precision: step.threshold for step in found.ladder}
+    told = [sure(likelihood(found, one.tried[0].features)) for one in (*many, *unsure)]
+    assert chances == {target: min(one for one in told if one >= least(target)) for target in (0.8, 0.95, 0.99)}
+    assert chances[0.8] < 0.92
 
 
 def test_where_every_answer_is_wrong_none_is_given() -> None:

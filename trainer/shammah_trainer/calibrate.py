@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from shammah_data.binomial import most_accepted
+from shammah_data.binomial import lower_bound, most_accepted
 from shammah_data.manifest import Calibration, Step
 from shammah_runtime.engine.confidence import LOWEST, NAMES, OWN, Features, confidence
 from shammah_trainer.logistic import Prior, fit_logistic
@@ -24,7 +24,10 @@ _PRIOR = Prior(
 TARGETS = (0.80, 0.90, 0.95, 0.98, 0.99)
 _FOLDS = 10
 # However well it did on what was held out, an answer that is more likely wrong than right is not given.
-LEAST = 0.5
+_GUESS = 0.5
+# Each may be so many times as likely to be wrong as all may be on average, and none need be surer than this; see `least`.
+_DOUBT = 1.6
+_SURE = 0.92
 # How often a threshold may be worse than promised: certified, and while the labels are too few for that.
 CERTAIN = 0.05
 PROBABLE = 0.5
@@ -41,7 +44,7 @@ def calibrate(
     threshold is chosen on the pooled out-of-fold confidences: it accepts the most answers whose precision is at least the
     target with 95% confidence (`certified`); failing that, the most that reach it as likely as not, or hold it both by their
     labels and by the mean of these and of the confidences, for few labels alone say little; failing that, the surer half of the
-    answers surer than every wrong one. None below LEAST is accepted. The other TARGETS get a threshold each by the same rule.
+    answers surer than every wrong one. None below `least` is accepted. The other TARGETS get a threshold each by the same rule.
     Beside the calibration it returns the place of each answer, the surest first, by the curves that were fitted without their
     groups: those whose place is below `accepted` are accepted.
     """
@@ -60,7 +63,8 @@ def calibrate(
         return Step(target, threshold, accepted, sum(right for _, right in scored[:accepted]), certified and accepted > 0)
 
     ladder = tuple(
-        step(target, *found) for target, found in climbed(lambda target: chosen(scored, target), target_precision).items()
+        step(target, *found)
+        for target, found in climbed(lambda target: given(scored, surest, target), target_precision).items()
     )
     own = next(one for one in ladder if one.target_precision == target_precision)
     found = replace(
@@ -73,6 +77,29 @@ def calibrate(
     )
     place = {n: at for at, n in enumerate(order)}
     return found, [place[n] for n in range(len(labels))]
+
+
+def least(target_precision: float) -> float:
+    """The confidence below which no answer is given, however well the others do; 0.92 from a target of 95% on.
+
+    Where only the average counts, sure answers pay for guesses, and a guess is what a question gets of which nothing is known
+    (docs/decisions/0018-no-answer-on-credit.md).
+    """
+    return min(_SURE, max(_GUESS, 1.0 - _DOUBT * (1.0 - target_precision)))
+
+
+def given(scored: Sequence[tuple[float, bool]], surest: Sequence[float], target_precision: float) -> tuple[int, bool]:
+    """How many of the surest answers are given, and whether that is certified: what is `chosen`, less those below `least`.
+
+    `surest`: the confidences that the runtime will see, the surest first. What is left holds the target by its labels.
+    """
+    accepted, certified = chosen(scored, target_precision)
+    left = sum(sure >= least(target_precision) for sure in surest[:accepted])
+    if left == accepted:
+        return accepted, certified
+    right = [sum(label for _, label in scored[:count]) for count in range(left + 1)]
+    left = max(count for count in range(left + 1) if right[count] >= target_precision * count)
+    return left, certified and left > 0 and lower_bound(right[left], left, CERTAIN) >= target_precision
 
 
 def climbed(choose: Callable[[float], tuple[int, bool]], target_precision: float) -> dict[float, tuple[int, bool]]:
@@ -98,7 +125,7 @@ def chosen(scored: Sequence[tuple[float, bool]], target_precision: float) -> tup
 
     `scored`: (confidence, right), the surest first and of equals the wrong ones first.
     """
-    scored = [one for one in scored if one[0] >= LEAST]
+    scored = [one for one in scored if one[0] >= _GUESS]
     if accepted := most_accepted(scored, target_precision, CERTAIN):
         return accepted, True
     if accepted := max(most_accepted(scored, target_precision, PROBABLE), _promised(scored, target_precision)):

@@ -22,7 +22,7 @@ from shammah_data.trust import CAUTIOUS, Record, fit_prior
 from shammah_runtime.engine.decoder import Decoder
 from shammah_runtime.engine.evidence import likelihood, sure
 from shammah_trainer.again import asked_again, imputed
-from shammah_trainer.calibrate import CERTAIN, LEAST, NOTHING
+from shammah_trainer.calibrate import CERTAIN, NOTHING, least
 from shammah_trainer.dataset import Dataset, Example
 from shammah_trainer.earlier import Earlier
 from shammah_trainer.evaluate import Kind, Report
@@ -36,7 +36,7 @@ INTERCEPT = -4.0
 # Where the threshold lies, the log's labels decide together with what the curve itself promises, which counts as so many.
 _PROMISES = 300.0
 # Of the wrong answers that the target allows: the model's own have some, too, and labels that are in part imputed flatter.
-_WRONG = 0.4
+_WRONG = 0.6
 # Answers, the newest, whose likelihood after no question is measured at night; of others it is when they are first needed.
 _MOST_PRIORS = 1000
 
@@ -110,8 +110,8 @@ def fit_evidence(
 
     A threshold is the lowest from which on the answers given, the first of each lookup that reaches it, hold the target by the
     labels, those of the held-out questions that were `asked` and those made up `beside` them, and with something to spare by
-    the mean of the labels and what the curve promises for the same answers. What is counted, and certified (a lower bound of
-    95% confidence), rests on what was asked.
+    the mean of the labels and what the curve promises for the same answers; it is never below `least`. What is counted, and
+    certified (a lower bound of 95% confidence), rests on what was asked.
     """
     curve = Evidence(CURVE, INTERCEPT, NOTHING, target_precision, len(asked), 0, 0, False, *CAUTIOUS)
     scored = [[(sure(likelihood(curve, one.features)), one.right) for one in lookup.tried] for lookup in (*asked, *beside)]
@@ -119,7 +119,11 @@ def fit_evidence(
 
     def step(target: float) -> Step:
         wanted = 1.0 - _WRONG * (1.0 - target)
-        good = [level for level, given, right, expected in levels if right >= target * given and expected >= wanted * given]
+        good = [
+            level
+            for level, given, right, expected in levels
+            if level >= least(target) and right >= target * given and expected >= wanted * given
+        ]
         threshold = good[-1] if good else NOTHING
         counted = [right for tried in scored[: len(asked)] for _, right in _given(tried, threshold)]
         certified = bool(counted) and lower_bound(sum(counted), len(counted), CERTAIN) >= target
@@ -149,7 +153,7 @@ def _levels(scored: Sequence[_Scored]) -> list[tuple[float, int, int, float]]:
     changes: dict[float, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
     for tried in scored:
         before = (0.0, 0.0, 0.0)
-        for level in sorted({chance for chance, _ in tried if chance >= LEAST}, reverse=True):
+        for level in sorted({chance for chance, _ in tried}, reverse=True):
             ((chance, label),) = _given(tried, level)
             now = (1.0, float(label), (label + promises * chance) / (1.0 + promises))
             for place in range(3):
