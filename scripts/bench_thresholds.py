@@ -27,6 +27,7 @@ import streams
 from shammah_data.binomial import lower_bound
 from shammah_data.exclusions import left_out_of
 from shammah_data.home import Home
+from shammah_data.learned import FOLDER
 from shammah_data.log import ExchangeLog, read_snapshot
 from shammah_data.settings import Settings
 from shammah_data.store import ModelStore
@@ -162,7 +163,8 @@ def ask(given: argparse.Namespace, seed: int) -> Asked:
     asked: list[tuple[Kind, Example]] = [
         (_KINDS[one.kind], Example(f"asked-{n}", one.query, "", group=n)) for n, one in enumerate(questions)
     ]
-    earlier = Earlier(dataset, home.embedder)
+    embedder = store.folder(champion) / FOLDER
+    earlier = Earlier(dataset, embedder)
     earlier.look_up([example for _, example in asked])
     counter = _counter(len(asked))
     outcomes = answer_all(model.decoder, asked, earlier.backing, streams.ANSWER_TOKENS, counter, likely=earlier.likely)
@@ -181,7 +183,7 @@ def ask(given: argparse.Namespace, seed: int) -> Asked:
         for one, outcome, lookup in zip(questions, outcomes, lookups, strict=True)
     ]
     held_out = (*dataset.heldout_phrasings, *dataset.heldout_groups)
-    whole = Earlier(dataclasses.replace(dataset, train=(*dataset.train, *held_out)), home.embedder)
+    whole = Earlier(dataclasses.replace(dataset, train=(*dataset.train, *held_out)), embedder)
     return Asked(labels, unlogged(earlier, train.seed), asked_again(whole, train.seed))
 
 

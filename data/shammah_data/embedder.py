@@ -31,7 +31,7 @@ class EmbedderCard:
     name: str
     dimensions: int
     max_tokens: int
-    pooling: Literal["mean"]
+    pooling: Literal["mean", "weighted mean"]
     precision: Literal["int8", "int4", "fp32"]
     digest: str
     source_sha256: str

@@ -14,6 +14,7 @@ from shammah_runtime.learned import Known, LearnedIndex
 from shammah_runtime.retrieval import Retrieval
 from shammah_trainer.dataset import Dataset, Example
 from shammah_trainer.earlier import Earlier
+from shammah_trainer.weighing import weigh
 
 ROWS = (
     ("00000000-0000-0000-0000-00000000000a", "how do i reset my password", "Open the account page and press Reset."),
@@ -96,6 +97,31 @@ def test_the_next_version_brings_its_own(brought: Callable[..., Memory], wanted:
     assert set(relevances(retrieval, older).values()) == {0.0}
     assert relevances(retrieval, newer) == {one: pytest.approx(wanted(query, answer), abs=CLOSE) for one, query, answer in ROWS}
     assert set(relevances(retrieval, older).values()) == {0.0}
+
+
+def test_a_version_with_an_embedder_of_its_own_is_asked_by_that(tmp_path: Path) -> None:
+    """Every night weighs words anew: vectors of two versions are never compared, nor those of what was learned meanwhile."""
+    plain, weighed = make_embedder(tmp_path, words=("password", "reset", "files")), tmp_path / "weighed"
+    weighed.mkdir()
+    weigh(plain, ["my password"], weighed)
+    memories = []
+    for folder in (plain, weighed):
+        told, staging = Told(folder, ROWS), tmp_path / f"version of {folder.name}"
+        staging.mkdir()
+        told.put("int8/model.onnx")(staging)
+        learned = Learned.load(staging / FOLDER, told.retrieval)
+        memories.append(Memory(Embedder(folder, threads=1), learned, told.retrieval.embedder))
+    index, (older, newer) = LearnedIndex(), memories
+    retrieval = Retrieval(index)
+    new = Known("00000000-0000-0000-0000-00000000000d", "reset it", "Ask Ann at the front desk.")
+    index.add(new)
+    found = []
+    for memory in (older, newer, older):
+        asked_H, *known_NH = memory.embedder.embed([ASKED, *(query for _, query, _ in ROWS), new.query])
+        found.append({one.id: one.similarity for one in retrieval.neighbours(memory, ASKED)})
+        wanted = zip((*(identity for identity, _, _ in ROWS), new.id), known_NH, strict=True)
+        assert found[-1] == {one: pytest.approx(float(asked_H @ vector_H), abs=CLOSE) for one, vector_H in wanted}
+    assert found[1][new.id] > found[0][new.id] + 5 * CLOSE
 
 
 def test_a_corrected_answer_is_not_the_one_that_was_brought(

@@ -1,6 +1,7 @@
 """The learned index of a night, and the evidence fitted on held-out queries."""
 
 import random
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -165,8 +166,8 @@ def test_the_index_holds_every_exchange_that_stands_alone(
     questions += [("outside", example(200, "what is the meaning of the sea", "", 0))]
     seen: list[tuple[int, int]] = []
     staging = tmp_path / "staging"
-    staging.mkdir()
-    earlier = Earlier(dataset, embedder_folder)
+    shutil.copytree(embedder_folder, staging / FOLDER)
+    earlier = Earlier(dataset, staging / FOLDER)
     earlier.look_up([one for _, one in questions])
     found = build_index(
         decoder,
@@ -175,7 +176,6 @@ def test_the_index_holds_every_exchange_that_stands_alone(
         questions,
         earlier,
         {0.8: [True] * len(questions), 0.9: [False] * len(questions)},
-        embedder_folder,
         staging,
         0.9,
         lambda *done: seen.append(done),
@@ -202,5 +202,5 @@ def test_without_an_embedder_nothing_is_written(tmp_path: Path) -> None:
     decoder = cast(Decoder, None)
     dataset, folder = Dataset((), (), (), 0), tmp_path / "none"
     earlier = Earlier(dataset, folder)
-    assert build_index(decoder, "g", dataset, [], earlier, {}, folder, tmp_path, 0.9, lambda *_: None) is None
+    assert build_index(decoder, "g", dataset, [], earlier, {}, tmp_path, 0.9, lambda *_: None) is None
     assert list(tmp_path.iterdir()) == []

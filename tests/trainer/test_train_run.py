@@ -8,17 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from filelock import FileLock
 from tokenizers import Tokenizer
 
 from fakes.blocked import block
 from fakes.tiny import Asked, Night, Said, TinyHome, exchanges, other_phrasings, script
+from shammah_data.embedder import EmbedderCard
 from shammah_data.exchange import Audited, Exchange
 from shammah_data.home import Home
 from shammah_data.learned import Learned
 from shammah_data.log import ExchangeLog
 from shammah_data.store import ModelStore
+from shammah_runtime.engine.embedder import Embedder
 
 Train = Callable[..., Said]
 # As many as a second version needs to be better than the first, with what was added.
@@ -99,6 +102,20 @@ def test_a_version_brings_along_what_it_was_made_from(night: Night) -> None:
     figures = records(night.home)[0]["figures"]["retrieved"]
     assert figures["evidence"]["threshold"] == graph.evidence.threshold
     assert figures["heldout"]["outside"]["asked"] > 40
+
+
+def test_its_embedder_is_weighed_by_the_log_and_made_its_vectors(night: Night) -> None:
+    store = ModelStore(night.home.root / "models")
+    manifest = store.verify("v0001")
+    assert manifest.retrieval is not None
+    folder = store.folder("v0001") / manifest.retrieval.folder
+    card, homes = EmbedderCard.verify(folder), EmbedderCard.verify(night.home.root / "embedder")
+    assert (card.pooling, homes.pooling) == ("weighted mean", "mean")
+    assert manifest.retrieval.embedder == card.digest != homes.digest
+    learned = Learned.load(folder, manifest.retrieval)
+    queries = [one.query for one in learned.exchanges]
+    assert learned.vectors.astype(np.float32) == pytest.approx(Embedder(folder, threads=1).embed(queries), abs=2e-3)
+    assert np.abs(learned.vectors - Embedder(night.home.root / "embedder", threads=1).embed(queries)).max() > 0.02
 
 
 def test_its_tokenizer_is_that_of_the_base_without_blanks(night: Night) -> None:

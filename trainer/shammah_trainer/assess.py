@@ -8,7 +8,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from shammah_data.embedder import NAME
 from shammah_data.exchange import Message
+from shammah_data.learned import FOLDER
 from shammah_data.manifest import CacheShape, Golden, GraphEntry, Retrieval
 from shammah_data.settings import TrainSettings
 from shammah_data.targets import steps
@@ -35,6 +37,7 @@ from shammah_trainer.progress import Reporter
 from shammah_trainer.record import counts, intervals
 from shammah_trainer.retrieved import build_index
 from shammah_trainer.unlogged import as_answered, spaced, unlogged
+from shammah_trainer.weighing import weigh
 
 _GOLDEN_TOKENS = 8
 _GOLDEN_PROMPTS = 4
@@ -127,7 +130,7 @@ def assess(
 
     most = min(_ANSWER_TOKENS, context // 2)
     questions = questions_of(dataset, train.seed)
-    earlier = Earlier(dataset, embedder)
+    earlier = Earlier(dataset, _embedder(embedder, dataset, staging))
     earlier.look_up([example for _, example in questions])
     outcomes = answer_all(decoder, questions, earlier.backing, most, reporter.counter("answer"), likely=earlier.likely)
     reporter.end()
@@ -159,7 +162,6 @@ def assess(
         questions,
         earlier,
         given,
-        embedder,
         staging,
         train.target_precision,
         counter,
@@ -179,6 +181,16 @@ def assess(
     return Assessment(
         graph, shape, tuple(outcomes), tuple(losses), earlier.backing, most, matching, tuple(reasons), figures, retrieval
     )
+
+
+def _embedder(embedder: Path, dataset: Dataset, staging: Path) -> Path:
+    """The folder of the version's own embedder, weighed by what was trained on; without one where the home has none."""
+    folder = staging / FOLDER
+    queries = dict.fromkeys(example.query for example in dataset.train if not example.context)
+    if queries and (embedder / NAME).exists():
+        folder.mkdir()
+        weigh(embedder, queries, folder)
+    return folder
 
 
 def _golden(decoder: Decoder, outcomes: Sequence[Outcome]) -> tuple[Golden, ...]:

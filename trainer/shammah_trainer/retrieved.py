@@ -4,7 +4,6 @@ For held-out queries only what was trained on is looked up; what is published ho
 that scores and the embedder that retrieves, no torch.
 """
 
-import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from shammah_data import embedder as card
 from shammah_data.binomial import lower_bound
 from shammah_data.judge import normalize
 from shammah_data.learned import FOLDER, Learned, LearnedAnswer, LearnedExchange
@@ -57,7 +55,6 @@ def build_index(
     questions: Sequence[tuple[Kind, Example]],
     earlier: Earlier,
     given: Mapping[float, Sequence[bool]],
-    embedder: Path,
     staging: Path,
     target_precision: float,
     report: Report,
@@ -66,13 +63,15 @@ def build_index(
 ) -> Retrieved | None:
     """Write the learned index into `staging` and measure the evidence on the held-out `questions`; None without an embedder.
 
-    `graph` is the path that the manifest names the decoder's graph by. `earlier` has looked the questions up. `given`: of each
-    question whether the model's own answer is given, for every target that the version may be held to.
+    The embedder is in its folder already. `graph` is the path that the manifest names the decoder's graph by. `earlier` has
+    looked the questions up. `given`: of each question whether the model's own answer is given, for every target that the
+    version may be held to.
     """
     if earlier.reader is None or earlier.vectors_NH is None:
         return None
     held_out = (*dataset.heldout_phrasings, *dataset.heldout_groups)
-    whole = Earlier(replace(dataset, train=(*dataset.train, *held_out)), embedder, earlier)
+    folder = staging / FOLDER
+    whole = Earlier(replace(dataset, train=(*dataset.train, *held_out)), folder, earlier)
     assert whole.reader is not None
     assert whole.vectors_NH is not None
     priors = Priors(decoder)
@@ -89,11 +88,7 @@ def build_index(
         report(place + 1, len(texts))
     place_of = {text: place for place, text in enumerate(texts)}
     exchanges = [LearnedExchange(one.id, one.query, place_of[one.target]) for one in whole.known]
-    folder = staging / FOLDER
-    folder.mkdir()
     Learned(tuple(answers), tuple(exchanges), whole.vectors_NH.astype(np.float16), whole.answer_vectors(texts)).save(folder)
-    for name in (card.NAME, card.GRAPH, card.TOKENIZER):
-        shutil.copyfile(embedder / name, folder / name)
     retrieval = Retrieval(FOLDER, len(exchanges), whole.vectors_NH.shape[1], whole.reader.card.digest)
     figures = {
         "evidence": asdict(evidence),
