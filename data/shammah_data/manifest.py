@@ -128,7 +128,8 @@ class Evidence:
     """The same of a learned answer, from what the nearest queries and the model say for it (`shammah_runtime.engine.evidence`).
 
     `prior_right` and `prior_wrong`: what is expected of an answer of which nothing was seen yet, as counts, so that their sum
-    says how much alike the answers are (see `shammah_data.trust`).
+    says how much alike the answers are (see `shammah_data.trust`). `bend`: how much steeper the log-odds are from
+    `bend_from` on.
     """
 
     weights: dict[str, float]
@@ -142,6 +143,8 @@ class Evidence:
     prior_right: float
     prior_wrong: float
     ladder: tuple[Step, ...] = ()
+    bend_from: float = 0.0
+    bend: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What speaks for a learned answer."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -68,6 +69,12 @@ def test_log_odds_are_a_weighted_sum() -> None:
     assert sure(0.0) == 0.5
     with pytest.raises(ArtifactError, match="upgrade Shammah"):
         likelihood(evidence(taste=1.0), {"similarity": 1.0})
+
+
+def test_log_odds_are_steeper_from_the_bend_on() -> None:
+    curve = replace(evidence(intercept=-1.0, similarity=2.0), bend_from=0.5, bend=1.5)
+    told = [likelihood(curve, {"similarity": similarity}) for similarity in (0.0, 0.75, 1.0, 2.0)]
+    assert told == pytest.approx([-1.0, 0.5, 1.0 + 1.5 * 0.5, 3.0 + 1.5 * 2.5])
 
 
 def test_relevance_is_that_of_all_with_the_answer_in_any_wording() -> None:

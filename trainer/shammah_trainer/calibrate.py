@@ -26,6 +26,7 @@ _FOLDS = 10
 # However well it did on what was held out, an answer that is more likely wrong than right is not given.
 _GUESS = 0.5
 # Each may be so many times as likely to be wrong as all may be on average, and none need be surer than this; see `least`.
+# A curve fitted to few labels is less sure than it might be, so a little less than the target is asked.
 _DOUBT = 1.6
 _SURE = 0.92
 # How often a threshold may be worse than promised: certified, and while the labels are too few for that.

@@ -20,7 +20,7 @@ from shammah_data.trust import CAUTIOUS, Record, fit_prior
 from shammah_runtime.engine.decoder import Decoder
 from shammah_runtime.engine.evidence import likelihood, sure
 from shammah_trainer.again import asked_again, imputed
-from shammah_trainer.calibrate import CERTAIN, NOTHING, least
+from shammah_trainer.calibrate import CERTAIN, NOTHING
 from shammah_trainer.dataset import Dataset, Example
 from shammah_trainer.earlier import Earlier
 from shammah_trainer.evaluate import Kind, Report
@@ -28,13 +28,17 @@ from shammah_trainer.lookups import Lookup, Priors, Tried, look_up
 from shammah_trainer.unlogged import Unlogged
 
 # The log-odds that an earlier answer is right (all-MiniLM-L6-v2): one log has too few labels for it. Drawn between a fit to
-# 1,800 questions to three tuned small models and one without likelihoods to 7,200 questions (docs/decisions/0017-relevance.md).
-CURVE = {"similarity": 4.0, "gap": 2.5, "share": 2.8, "relevance": 8.0, "opening": 0.6, "lift": 1.9}
-INTERCEPT = -4.0
+# 1,800 questions to three tuned small models and one without likelihoods to 7,200 questions (docs/decisions/0017-relevance.md),
+# and bent where 1,900 questions to three others showed it to be (docs/decisions/0018-no-answer-on-credit.md).
+CURVE = {"similarity": 2.5, "gap": 1.55, "share": 1.75, "relevance": 5.0, "opening": 0.37, "lift": 1.18}
+INTERCEPT = -2.95
+BEND_FROM, BEND = -0.15, 1.45
 # Where the threshold lies, the log's labels decide together with what the curve itself promises, which counts as so many.
 _PROMISES = 300.0
 # Of the wrong answers that the target allows: the model's own have some, too, and labels that are in part imputed flatter.
-_WRONG = 0.6
+_WRONG = 0.5
+# What is asked of all answers is asked of each, up to this.
+_SURE = 0.95
 # Answers, the newest, whose likelihood after no question is measured at night; of others it is when they are first needed.
 _MOST_PRIORS = 1000
 
@@ -105,10 +109,11 @@ def fit_evidence(
 
     A threshold is the lowest from which on the answers given, the first of each lookup that reaches it, hold the target by the
     labels, those of the held-out questions that were `asked` and those made up `beside` them, and with something to spare by
-    the mean of the labels and what the curve promises for the same answers; it is never below `least`. What is counted, and
-    certified (a lower bound of 95% confidence), rests on what was asked.
+    the mean of the labels and what the curve promises for the same answers; it is never below the target itself, up to
+    _SURE: see `calibrate.least`. What is counted, and certified (a lower bound of 95% confidence), rests on what was asked.
     """
-    curve = Evidence(CURVE, INTERCEPT, NOTHING, target_precision, len(asked), 0, 0, False, *CAUTIOUS)
+    beginning = Evidence(CURVE, INTERCEPT, NOTHING, target_precision, len(asked), 0, 0, False, *CAUTIOUS)
+    curve = replace(beginning, bend_from=BEND_FROM, bend=BEND)
     scored = [[(sure(likelihood(curve, one.features)), one.right) for one in lookup.tried] for lookup in (*asked, *beside)]
     levels = _levels(scored)
 
@@ -117,7 +122,7 @@ def fit_evidence(
         good = [
             level
             for level, given, right, expected in levels
-            if level >= least(target) and right >= target * given and expected >= wanted * given
+            if level >= min(target, _SURE) and right >= target * given and expected >= wanted * given
         ]
         threshold = good[-1] if good else NOTHING
         counted = [right for tried in scored[: len(asked)] for _, right in _given(tried, threshold)]

@@ -118,7 +118,7 @@ def likelihood(evidence: Evidence, found: Mapping[str, float]) -> float:
         if name not in found:
             raise ArtifactError(f"the evidence uses {name!r}, which this runtime does not know: upgrade Shammah")
         total += weight * found[name]
-    return total
+    return total + evidence.bend * max(0.0, total - evidence.bend_from)
 
 
 def sure(log_odds: float) -> float:
