@@ -24,7 +24,7 @@ _PRIOR = Prior(
 TARGETS = (0.80, 0.90, 0.95, 0.98, 0.99)
 _FOLDS = 10
 # However well it did on what was held out, an answer that is more likely wrong than right is not given.
-_GUESS = 0.5
+GUESS = 0.5
 # Each may be so many times as likely to be wrong as all may be on average, and none need be surer than this; see `least`.
 # A curve fitted to few labels is less sure than it might be, so a little less than the target is asked.
 _DOUBT = 1.6
@@ -86,7 +86,7 @@ def least(target_precision: float) -> float:
     Where only the average counts, sure answers pay for guesses, and a guess is what a question gets of which nothing is known
     (docs/decisions/0018-no-answer-on-credit.md).
     """
-    return min(_SURE, max(_GUESS, 1.0 - _DOUBT * (1.0 - target_precision)))
+    return min(_SURE, max(GUESS, 1.0 - _DOUBT * (1.0 - target_precision)))
 
 
 def given(scored: Sequence[tuple[float, bool]], surest: Sequence[float], target_precision: float) -> tuple[int, bool]:
@@ -126,7 +126,7 @@ def chosen(scored: Sequence[tuple[float, bool]], target_precision: float) -> tup
 
     `scored`: (confidence, right), the surest first and of equals the wrong ones first.
     """
-    scored = [one for one in scored if one[0] >= _GUESS]
+    scored = [one for one in scored if one[0] >= GUESS]
     if accepted := most_accepted(scored, target_precision, CERTAIN):
         return accepted, True
     if accepted := max(most_accepted(scored, target_precision, PROBABLE), _promised(scored, target_precision)):

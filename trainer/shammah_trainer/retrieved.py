@@ -20,7 +20,7 @@ from shammah_data.trust import CAUTIOUS, Record, fit_prior
 from shammah_runtime.engine.decoder import Decoder
 from shammah_runtime.engine.evidence import likelihood, sure
 from shammah_trainer.again import asked_again, imputed
-from shammah_trainer.calibrate import CERTAIN, NOTHING
+from shammah_trainer.calibrate import CERTAIN, GUESS, NOTHING
 from shammah_trainer.dataset import Dataset, Example
 from shammah_trainer.earlier import Earlier
 from shammah_trainer.evaluate import Kind, Report
@@ -153,7 +153,7 @@ def _levels(scored: Sequence[_Scored]) -> list[tuple[float, int, int, float]]:
     changes: dict[float, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
     for tried in scored:
         before = (0.0, 0.0, 0.0)
-        for level in sorted({chance for chance, _ in tried}, reverse=True):
+        for level in sorted({chance for chance, _ in tried if chance >= GUESS}, reverse=True):
             ((chance, label),) = _given(tried, level)
             now = (1.0, float(label), (label + promises * chance) / (1.0 + promises))
             for place in range(3):
