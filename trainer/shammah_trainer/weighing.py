@@ -1,7 +1,6 @@
 """The embedder of a version: that of the home, with what the log's own questions say of its words. Knows texts and files.
 
-What stands in every other question tells one from another the least, and nobody knows which words these are but the log: of a
-bank's questions "card" is one, "how" and "why" are not.
+What stands in every other question tells one from another the least, and which words these are only the log knows.
 
 Legend: V token ids.
 """
