@@ -19,6 +19,60 @@ from shammah_runtime.learned import Known, LearnedIndex
 # New queries that a look-up embeds before it answers; `catch_up` does the rest in the background.
 _AT_ONCE = 32
 _BATCH = 64
+# The versions that a trial asks in turn each have an embedder of their own.
+_SPACES = 2
+
+
+class _Space:
+    """What there is by one embedder: the vectors of queries and answers, and the queries that are still to be embedded.
+
+    `answers` are those of the version that `brought_by` names, by `answer_of` each exchange: what that version brought by its
+    place, others by the exchange.
+    """
+
+    def __init__(self, dimensions: int) -> None:
+        self.vectors = Nearest(dimensions)
+        self.waiting: dict[str, str] = {}
+        self.answers = Nearest(dimensions)
+        self.answer_of: dict[str, str] = {}
+        # The version itself must not be held on to.
+        self.brought_by: Callable[[], Memory | None] = lambda: None
+        self.brought: dict[str, LearnedAnswer] = {}
+        self.wording: dict[str, str] = {}
+
+    def read(self, memory: Memory) -> None:
+        """Take what a version says of its answers."""
+        if self.brought_by() is memory:
+            return
+        learned = memory.learned
+        self.brought = {normalize(one.text): one for one in learned.answers}
+        self.wording = {one.id: learned.answers[one.answer].text for one in learned.exchanges}
+        self.answers, self.answer_of = Nearest(learned.vectors.shape[1]), {}
+        if learned.answer_vectors is not None:
+            self.answers.add([str(place) for place in range(len(learned.answers))], learned.answer_vectors)
+            self.answer_of = {one.id: str(one.answer) for one in learned.exchanges}
+        self.brought_by = weakref.ref(memory)
+
+    def relevance(self, identity: str, vector_H: Floats) -> float:
+        """How much nearer a query is to the answer of a known exchange than its own; see `Neighbour`."""
+        key = self.answer_of.get(identity)
+        # Of versions without vectors of answers no threshold rests on it; the other may have been forgotten just now.
+        if key is None or identity not in self.vectors:
+            return 0.0
+        return float((vector_H - self.vectors.vector(identity)) @ self.answers.vector(key))
+
+    def has_answer(self, known: Known) -> bool:
+        """Whether the vector of this answer is there."""
+        key = self.answer_of.get(known.id)
+        # What a version brought along is not the answer any more where that has other facts by now.
+        return key == known.id or (key is not None and self.wording[known.id] == known.answer)
+
+    def forget(self, identity: str) -> None:
+        """Nothing of an exchange is left but what its version holds."""
+        self.waiting.pop(identity, None)
+        self.vectors.remove(identity)
+        if self.answer_of.pop(identity, None) == identity:
+            self.answers.remove(identity)
 
 
 class Retrieval:
@@ -27,55 +81,44 @@ class Retrieval:
     def __init__(self, index: LearnedIndex) -> None:
         self._index = index
         self._lock = threading.RLock()
-        self._digest: str | None = None
-        self._vectors = Nearest(1)
-        # Of answers, by `_answer_of` each exchange: those that a version brought by their place, others by the exchange.
-        self._answers = Nearest(1)
-        self._answer_of: dict[str, str] = {}
-        self._waiting: dict[str, str] = {}
-        # The version itself must not be held on to.
-        self._brought_by: Callable[[], Memory | None] = lambda: None
-        self._brought: dict[str, LearnedAnswer] = {}
-        self._wording: dict[str, str] = {}
+        # By the digest of the embedder, the one that was asked last at the end.
+        self._spaces: dict[str, _Space] = {}
         index.follow(self._added, self._removed)
 
     def attach(self, memory: Memory) -> None:
         """Hold the vectors of this version's embedder: its own, and those of what it has not seen, which are to be made."""
+        self._space(memory)
+
+    def _space(self, memory: Memory) -> _Space:
         with self._lock:
-            if self._digest == memory.digest:
-                return
-            learned = memory.learned
-            answers = [one.text for one in learned.answers]
-            self._index.seed([Known(one.id, one.query, answers[one.answer]) for one in learned.exchanges])
-            known = {one.id: one.query for one in self._index.all()}
-            rows = [row for row, one in enumerate(learned.exchanges) if known.get(one.id) == one.query]
-            self._vectors = Nearest(learned.vectors.shape[1])
-            self._vectors.add([learned.exchanges[row].id for row in rows], learned.vectors[rows])
-            self._waiting = {identity: query for identity, query in known.items() if identity not in self._vectors}
-            self._digest = memory.digest
+            space = self._spaces.pop(memory.digest, None) or self._made(memory)
+            others = {digest: other for digest, other in self._spaces.items() if other.brought_by() is not None}
+            # Of versions that are gone nothing is kept.
+            self._spaces = dict(list(others.items())[1 - _SPACES :]) | {memory.digest: space}
+            return space
+
+    def _made(self, memory: Memory) -> _Space:
+        learned = memory.learned
+        answers = [one.text for one in learned.answers]
+        self._index.seed([Known(one.id, one.query, answers[one.answer]) for one in learned.exchanges])
+        known = {one.id: one.query for one in self._index.all()}
+        rows = [row for row, one in enumerate(learned.exchanges) if known.get(one.id) == one.query]
+        space = _Space(learned.vectors.shape[1])
+        space.vectors.add([learned.exchanges[row].id for row in rows], learned.vectors[rows])
+        space.waiting = {identity: query for identity, query in known.items() if identity not in space.vectors}
+        return space
 
     def brought(self, memory: Memory, answer: str) -> LearnedAnswer | None:
         """What a version says of an answer, if it brought it along."""
         with self._lock:
-            self._read(memory)
-            return self._brought.get(normalize(answer))
-
-    def _read(self, memory: Memory) -> None:
-        if self._brought_by() is memory:
-            return
-        learned = memory.learned
-        self._brought = {normalize(one.text): one for one in learned.answers}
-        self._wording = {one.id: learned.answers[one.answer].text for one in learned.exchanges}
-        self._answers, self._answer_of = Nearest(learned.vectors.shape[1]), {}
-        if learned.answer_vectors is not None:
-            self._answers.add([str(place) for place in range(len(learned.answers))], learned.answer_vectors)
-            self._answer_of = {one.id: str(one.answer) for one in learned.exchanges}
-        self._brought_by = weakref.ref(memory)
+            space = self._space(memory)
+            space.read(memory)
+            return space.brought.get(normalize(answer))
 
     def catch_up(self, memory: Memory) -> None:
         """Embed all that waits, a batch at a time, so that a query that comes meanwhile waits for no more than one."""
         with self._lock:
-            self._read(memory)
+            self._space(memory).read(memory)
         while self._embed(memory, _BATCH):
             pass
 
@@ -85,70 +128,56 @@ class Retrieval:
         self._embed(memory, _AT_ONCE)
         vector_H = memory.embedder.embed([query])[0]
         with self._lock:
-            found = self._vectors.nearest(vector_H, NEIGHBOURS)
-            self._read(memory)
-            wording = {identity: self._wording[identity] for identity, _ in found if identity in self._wording}
+            space = self._space(memory)
+            found = space.vectors.nearest(vector_H, NEIGHBOURS)
+            space.read(memory)
+            wording = {identity: space.wording[identity] for identity, _ in found if identity in space.wording}
         # The model gives an answer in the words that it was taught, whatever words the log holds.
         self._index.reword(wording)
         listed = [(known, cosine) for identity, cosine in found if (known := self._index.get(identity)) is not None]
-        self._embed_answers(memory, [known for known, _ in listed])
+        self._embed_answers(memory, space, [known for known, _ in listed])
         with self._lock:
             return [
-                Neighbour(known.id, known.query, known.answer, cosine, self._relevance(known.id, vector_H))
+                Neighbour(known.id, known.query, known.answer, cosine, space.relevance(known.id, vector_H))
                 for known, cosine in listed
             ]
 
-    def _relevance(self, identity: str, vector_H: Floats) -> float:
-        """How much nearer a query is to the answer of a known exchange than its own; see `Neighbour`."""
-        key = self._answer_of.get(identity)
-        # Of versions without vectors of answers no threshold rests on it; the other may have been forgotten just now.
-        if key is None or identity not in self._vectors:
-            return 0.0
-        return float((vector_H - self._vectors.vector(identity)) @ self._answers.vector(key))
-
-    def _embed_answers(self, memory: Memory, near: Sequence[Known]) -> None:
+    def _embed_answers(self, memory: Memory, space: _Space, near: Sequence[Known]) -> None:
         """Embed the answers to near queries that the version did not bring along; of those far away nobody wants to know."""
         with self._lock:
-            missing = [known for known in near if not self._has_answer(known)] if len(self._answers) else []
+            missing = [known for known in near if not space.has_answer(known)] if len(space.answers) else []
         if not missing:
             return
         vectors_NH = memory.embedder.embed([known.answer for known in missing])
         with self._lock:
             # What was forgotten or corrected while it was embedded is not what was embedded.
-            same = [n for n, known in enumerate(missing) if known.id in self._vectors and self._index.get(known.id) == known]
-            if same and self._brought_by() is memory:
-                self._answers.add([missing[n].id for n in same], vectors_NH[same])
-                self._answer_of.update((missing[n].id, missing[n].id) for n in same)
-
-    def _has_answer(self, known: Known) -> bool:
-        key = self._answer_of.get(known.id)
-        # What a version brought along is not the answer any more where that has other facts by now.
-        return key == known.id or (key is not None and self._wording[known.id] == known.answer)
+            same = [n for n, known in enumerate(missing) if known.id in space.vectors and self._index.get(known.id) == known]
+            if same and space.brought_by() is memory:
+                space.answers.add([missing[n].id for n in same], vectors_NH[same])
+                space.answer_of.update((missing[n].id, missing[n].id) for n in same)
 
     def _embed(self, memory: Memory, most: int) -> int:
         with self._lock:
-            taken = dict(list(self._waiting.items())[:most]) if self._digest == memory.digest else {}
+            space = self._space(memory)
+            taken = dict(list(space.waiting.items())[:most])
         if not taken:
             return 0
         vectors_NH = memory.embedder.embed(list(taken.values()))
         with self._lock:
             # What was forgotten or asked anew while it was embedded is not what was embedded.
-            same: Sequence[int] = [n for n, (one, query) in enumerate(taken.items()) if self._waiting.get(one) == query]
+            same: Sequence[int] = [n for n, (one, query) in enumerate(taken.items()) if space.waiting.get(one) == query]
             ids = list(taken)
-            if self._digest == memory.digest:
-                self._vectors.add([ids[n] for n in same], vectors_NH[list(same)])
-                for n in same:
-                    del self._waiting[ids[n]]
+            space.vectors.add([ids[n] for n in same], vectors_NH[list(same)])
+            for n in same:
+                del space.waiting[ids[n]]
         return len(taken)
 
     def _added(self, known: Known) -> None:
         with self._lock:
-            if self._digest is not None:
-                self._waiting[known.id] = known.query
+            for space in self._spaces.values():
+                space.waiting[known.id] = known.query
 
     def _removed(self, identity: str) -> None:
         with self._lock:
-            self._waiting.pop(identity, None)
-            self._vectors.remove(identity)
-            if self._answer_of.pop(identity, None) == identity:
-                self._answers.remove(identity)
+            for space in self._spaces.values():
+                space.forget(identity)

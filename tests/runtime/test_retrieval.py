@@ -1,7 +1,9 @@
 """The vectors of a version that serves: what is near to a query, and how relevant the answers are to it."""
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,8 +101,9 @@ def test_the_next_version_brings_its_own(brought: Callable[..., Memory], wanted:
     assert set(relevances(retrieval, older).values()) == {0.0}
 
 
-def test_a_version_with_an_embedder_of_its_own_is_asked_by_that(tmp_path: Path) -> None:
-    """Every night weighs words anew: vectors of two versions are never compared, nor those of what was learned meanwhile."""
+@pytest.fixture
+def two(tmp_path: Path) -> list[Memory]:
+    """What two versions bring along, the second with an embedder that weighs words otherwise."""
     plain, weighed = make_embedder(tmp_path, words=("password", "reset", "files")), tmp_path / "weighed"
     weighed.mkdir()
     weigh(plain, ["my password"], weighed)
@@ -111,7 +114,12 @@ def test_a_version_with_an_embedder_of_its_own_is_asked_by_that(tmp_path: Path) 
         told.put("int8/model.onnx")(staging)
         learned = Learned.load(staging / FOLDER, told.retrieval)
         memories.append(Memory(Embedder(folder, threads=1), learned, told.retrieval.embedder))
-    index, (older, newer) = LearnedIndex(), memories
+    return memories
+
+
+def test_a_version_with_an_embedder_of_its_own_is_asked_by_that(two: list[Memory]) -> None:
+    """Every night weighs words anew: vectors of two versions are never compared, nor those of what was learned meanwhile."""
+    index, (older, newer) = LearnedIndex(), two
     retrieval = Retrieval(index)
     new = Known("00000000-0000-0000-0000-00000000000d", "reset it", "Ask Ann at the front desk.")
     index.add(new)
@@ -122,6 +130,42 @@ def test_a_version_with_an_embedder_of_its_own_is_asked_by_that(tmp_path: Path) 
         wanted = zip((*(identity for identity, _, _ in ROWS), new.id), known_NH, strict=True)
         assert found[-1] == {one: pytest.approx(float(asked_H @ vector_H), abs=CLOSE) for one, vector_H in wanted}
     assert found[1][new.id] > found[0][new.id] + 5 * CLOSE
+
+
+def test_two_versions_that_take_turns_embed_nothing_twice(two: list[Memory], monkeypatch: pytest.MonkeyPatch) -> None:
+    index = LearnedIndex()
+    retrieval = Retrieval(index)
+    read: list[str] = []
+    embed = Embedder.embed
+
+    def counted(embedder: Embedder, texts: Sequence[str], progress: Callable[[int], None] | None = None) -> Any:
+        read.extend(texts)
+        return embed(embedder, texts, progress)
+
+    monkeypatch.setattr(Embedder, "embed", counted)
+    index.add(Known("00000000-0000-0000-0000-00000000000d", "reset it", "Ask Ann at the front desk."))
+    for memory in two:
+        retrieval.neighbours(memory, ASKED)
+    assert sorted(read) == sorted(2 * [ASKED, "reset it", "Ask Ann at the front desk."])
+    for memory in (*two, *two):
+        retrieval.neighbours(memory, ASKED)
+    assert read[6:] == 4 * [ASKED]
+    # What is learned or forgotten meanwhile is so for both.
+    index.remove("00000000-0000-0000-0000-00000000000d")
+    index.add(Known("00000000-0000-0000-0000-00000000000e", "the files", "In the cellar."))
+    for memory in two:
+        assert {one.id[-1] for one in retrieval.neighbours(memory, ASKED)} == {"a", "b", "c", "e"}
+
+
+def test_of_a_version_that_is_gone_no_vectors_are_kept(two: list[Memory]) -> None:
+    retrieval = Retrieval(LearnedIndex())
+    for memory in two:
+        retrieval.neighbours(memory, ASKED)
+    assert list(retrieval._spaces) == [memory.digest for memory in two]
+    del two[0]
+    gc.collect()
+    retrieval.neighbours(two[0], ASKED)
+    assert list(retrieval._spaces) == [two[0].digest]
 
 
 def test_a_corrected_answer_is_not_the_one_that_was_brought(
