@@ -150,7 +150,7 @@ def _why(known: Known, threshold: float | None) -> list[str]:
     if threshold is not None and maker:
         target = known.calibration.target_precision if known.calibration else None
         if threshold > 1:
-            said.append("It answers nothing by itself: at no confidence were enough of its held-out answers right.")
+            said.append("It answers nothing by itself: too few of its held-out answers were sure, and enough of these right.")
         else:
             aim = f", set so that {target:.0%} of its answers are right" if target is not None else ""
             said.append(f"It answers from a confidence of {threshold:.2f} on{aim}.")

@@ -143,7 +143,7 @@ def _measured(run: Past) -> list[tuple[str, str]]:
     if threshold is not None:
         right = "enough" if target is None else f"{target:.0%}"
         if threshold > 1:
-            told = f"none: at no confidence were {right} of the answers right, so nothing is answered"
+            told = f"none: too few of the model's own answers were sure, and {right} of them right; it gives none"
         else:
             told = f"confidence {threshold:.2f}, for {right} right"
             if run.at("calibration", "certified") is False:
