@@ -1,8 +1,8 @@
 """One engine in a process of its own, for scripts/bench engine: reads orders as JSON lines, answers with figures.
 
-engine_contestant.py KIND FILE [IDS], where KIND is shammah (a graph folder), llama (a GGUF file), genai (its model folder) or
-openvino (a GGUF file), and IDS the JSON list of tokens to begin with. Only what is asked for is imported, so that a peer's
-environment can run it.
+engine_contestant.py KIND FILE [IDS], where KIND is shammah or shammah-cuda (a graph folder), llama (a GGUF file), genai (its
+model folder), openvino (a GGUF file) or transformers (a base folder, on CUDA), and IDS the JSON list of tokens to begin with.
+Only what is asked for is imported, so that a peer's environment can run it.
 """
 
 import json
@@ -34,13 +34,13 @@ class Engine(Protocol):
 class Shammah:
     """The engine of this project."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, device: Any = "cpu") -> None:
         from shammah_data.manifest import CacheShape
         from shammah_runtime.engine.session import GraphSession
 
         shape = CacheShape(**json.loads((Path(folder) / "shape.json").read_text(encoding="utf-8")))
         self._folder = Path(folder)
-        self.session = GraphSession(self._folder / "model.onnx", shape, "cpu", THREADS)
+        self.session = GraphSession(self._folder / "model.onnx", shape, device, THREADS)
         self._cache = self.session.new_cache()
         self._decoder: Any = None
 
@@ -162,12 +162,14 @@ class Llama:
 
 def open_engine(kind: str, file: str) -> Any:
     """The engine of that kind."""
-    if kind == "shammah":
-        return Shammah(file)
+    if kind.startswith("shammah"):
+        return Shammah(file, "cuda" if kind == "shammah-cuda" else "cpu")
     if kind == "llama":
         return Llama(file)
     import engine_peers
 
+    if kind == "transformers":
+        return engine_peers.Transformers(file)
     return engine_peers.Genai(file, THREADS, CONTEXT) if kind == "genai" else engine_peers.OpenVino(file, THREADS)
 
 

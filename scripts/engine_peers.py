@@ -1,4 +1,4 @@
-"""onnxruntime-genai and OpenVINO GenAI as contestants of scripts/bench engine, each through its own Python interface.
+"""onnxruntime-genai, OpenVINO GenAI and transformers as contestants of scripts/bench, each through its own Python interface.
 
 Imported by engine_contestant.py in a peer's environment: nothing of Shammah is needed here. How their model files are made
 is in engine_files.py.
@@ -91,3 +91,29 @@ class OpenVino:
 
     def _tokens(self, count: int) -> Any:
         return self._rng.integers(100, 40_000, (1, count))
+
+
+class Transformers:
+    """transformers on CUDA in fp16, with its own cache; a step is a forward pass, as its own generation makes one."""
+
+    def __init__(self, folder: str) -> None:
+        import torch
+        from transformers import AutoModelForCausalLM, DynamicCache
+
+        self._torch, self._new = torch, DynamicCache
+        self._model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float16).to("cuda").eval()
+        self.begin()
+
+    def begin(self, kept: int = 0) -> None:
+        """Forget all tokens from `kept` on."""
+        if kept:
+            self._cache.crop(kept)
+        else:
+            self._cache = self._new()
+
+    def read(self, ids: list[int]) -> int:
+        """Read tokens; the likeliest next one."""
+        with self._torch.inference_mode():
+            given = self._torch.tensor([ids], device="cuda")
+            found = self._model(given, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
+            return int(found.logits[0, -1].argmax())

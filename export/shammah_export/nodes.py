@@ -122,22 +122,20 @@ class GraphParts:
     def norm(self, x: str, name: str, weight_H: Floats, epsilon: float) -> str:
         """RMS normalization (Zhang and Sennrich, arXiv 1910.07467) in standard operators; ONNX Runtime fuses them.
 
-        In float32 whatever the graph computes in: squares soon leave the range of fp16.
+        In float32 whatever the graph computes in: squares soon leave the range of fp16. The weight is multiplied in the
+        graph's own type, or what ONNX Runtime makes of it has a mixture of types that CUDA has no kernel for.
         """
-        if self.float_type != FLOAT:
-            wide = self._float32_norm(self.cast(x, FLOAT, f"{name}.wide"), name, weight_H, epsilon)
-            return self.cast(wide, self.float_type, f"{name}.narrow")
-        return self._float32_norm(x, name, weight_H, epsilon)
-
-    def _float32_norm(self, x: str, name: str, weight_H: Floats, epsilon: float) -> str:
+        wide = x if self.float_type == FLOAT else self.cast(x, FLOAT, f"{name}.wide")
         two = self.tensor(f"{name}.two", np.array(2, np.float32))
         small = self.tensor(f"{name}.epsilon", np.array(epsilon, np.float32))
         axis = self.tensor(f"{name}.axis", np.array([-1], np.int64))
-        square = self.node("Pow", [x, two], [f"{name}.square"])
+        square = self.node("Pow", [wide, two], [f"{name}.square"])
         mean = self.node("ReduceMean", [square, axis], [f"{name}.mean"], keepdims=1)
         root = self.node("Sqrt", [self.node("Add", [mean, small], [f"{name}.sum"])], [f"{name}.root"])
-        unit = self.node("Div", [x, root], [f"{name}.unit"])
-        return self.node("Mul", [unit, self.tensor(name, weight_H)], [f"{name}.out"])
+        unit = self.node("Div", [wide, root], [f"{name}.unit"])
+        if self.float_type != FLOAT:
+            unit = self.cast(unit, self.float_type, f"{name}.narrow")
+        return self.node("Mul", [unit, self.floats(name, weight_H)], [f"{name}.out"])
 
     def skip_norm(
         self, residual: str, x: str, name: str, weight_H: Floats, epsilon: float, *, keep_sum: bool

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from shammah_data.errors import ExportError
 from shammah_export.precision import GraphPrecision
-from shammah_export.runner import GraphRunner
+from shammah_export.runner import Device, GraphRunner
 
 Floats = npt.NDArray[np.float32]
 
@@ -99,8 +99,9 @@ def measure_parity(
     *,
     answers_from: Sequence[int] | None = None,
     threads: int = 2,
+    device: Device = "cpu",
 ) -> Parity:
-    """Run both models over the same token ids and compare the logits of every position.
+    """Run both models over the same token ids and compare the logits of every position, the graph on `device`.
 
     `answers_from` says for each prompt at which of its tokens the answer begins, whose perplexity is compared (default: at the
     second). The graph reads the first half of a prompt in one run and the rest token by token, so that prefill, cache and the
@@ -112,7 +113,7 @@ def measure_parity(
     # Accumulated per prompt: the logits of all prompts together would be the largest thing in memory.
     worst, divergence, agreed, positions = 0.0, 0.0, 0, 0
     more_nats: list[npt.NDArray[np.float64]] = []
-    runner = GraphRunner(graph_folder, max(len(ids) for ids in prompts_ids), threads=threads)
+    runner = GraphRunner(graph_folder, max(len(ids) for ids in prompts_ids), threads=threads, device=device)
     for ids, first in zip(prompts_ids, answers_from or [1] * len(prompts_ids), strict=True):
         wanted_MV = _reference_logits(reference, ids)
         found_MV = _graph_logits(runner, ids)

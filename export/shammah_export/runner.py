@@ -5,7 +5,7 @@ Legend: S tokens read in one run, M wanted rows, V vocabulary.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,18 +15,22 @@ from shammah_data.manifest import WEIGHTS
 from shammah_data.token_table import TABLE_KEY, TokenTable
 from shammah_export.contract import cache_names
 
+Device = Literal["cpu", "cuda"]
 GRAPH_NAME = "model.onnx"
 
 # Above this size a folded constant costs more memory than it saves time: the tied table would be stored twice.
 FOLDING_LIMIT = ("optimization.constant_folding_max_output_size_in_bytes", "65536")
 ERRORS_ONLY = 3
+# ONNX Runtime's names: providers by device, and ONNX's numbers for the types of a cache.
+_PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
+_TYPES = {"tensor(float)": 1, "tensor(float16)": 10, "tensor(bfloat16)": 16}
 
 
 class GraphRunner:
     """One sequence over one graph, with a cache of `capacity` tokens (and one spare) that past and present share."""
 
-    def __init__(self, graph_folder: Path, capacity: int, *, threads: int = 2) -> None:
-        """Open graph_folder/model.onnx on the CPU. Raises ExportError when ONNX Runtime refuses it."""
+    def __init__(self, graph_folder: Path, capacity: int, *, threads: int = 2, device: Device = "cpu") -> None:
+        """Open graph_folder/model.onnx. Raises ExportError when ONNX Runtime refuses it, or cannot use the device."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -36,18 +40,25 @@ class GraphRunner:
         options.log_severity_level = ERRORS_ONLY
         path = graph_folder / GRAPH_NAME
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=_PROVIDERS[device])
         # ONNX Runtime's exceptions have no common class of their own.
         except Exception as error:
             raise ExportError(f"{path} cannot be run: {str(error).splitlines()[0]}") from error
+        if _PROVIDERS[device][0] not in self._session.get_providers():
+            raise ExportError(f"{_PROVIDERS[device][0]} cannot be used here: see `shammah-serve doctor`")
         described = self._session.get_modelmeta().custom_metadata_map.get(TABLE_KEY)
         self._table = TokenTable(graph_folder / WEIGHTS, described)
         past = [value for value in self._session.get_inputs() if value.name.startswith("past_")]
         self._layers = len(past) // 2
         _, kv_heads, _, head_dim = past[0].shape
         cache = (1, kv_heads, capacity + 1, head_dim)
-        kind = np.float16 if past[0].type == "tensor(float16)" else np.float32
-        self._cache = [onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(cache, kind)) for _ in past]
+        kind = past[0].type
+        if device == "cpu":
+            zeros = np.zeros(cache, np.float16 if kind == "tensor(float16)" else np.float32)
+            self._cache = [onnxruntime.OrtValue.ortvalue_from_numpy(zeros.copy()) for _ in past]
+        else:
+            made = onnxruntime.OrtValue.ortvalue_from_shape_and_type
+            self._cache = [made(cache, _TYPES[kind], device) for _ in past]
         self._capacity = capacity
         self.cached = 0
 

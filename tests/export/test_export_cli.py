@@ -64,6 +64,7 @@ def test_export_with_parity(run: Run, save_model: Save, tmp_path: Path) -> None:
         "size",
         "nodes",
         "seconds",
+        "measured on",
         "reference",
         "largest logit difference",
         "mean KL",
@@ -84,7 +85,10 @@ def test_halves_by_hand(run: Run, save_model: Save, tmp_path: Path) -> None:
     assert "top-1 agreement" in out
     code, out, err = run(save_model(), tmp_path / "bf16", "--precision", "bf16", "--context", 64)
     assert (code, err) == (0, "")
-    assert out.splitlines()[-1].split(maxsplit=1) == ["parity", "not measured: ONNX Runtime has no CPU kernels for bf16"]
+    assert out.splitlines()[-1].split(maxsplit=1) == [
+        "parity",
+        "not measured: bf16 runs on CUDA only, and CUDAExecutionProvider cannot be used here: see `shammah-serve doctor`",
+    ]
 
 
 def test_a_run_folder_is_known_by_its_merged_model(run: Run, save_model: Save, tmp_path: Path) -> None:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from shammah_data.errors import ExportError, ShammahError
+from shammah_data.errors import ArtifactError, ExportError, ShammahError
 from shammah_export.precision import BITS, NOT_ON_CPU, GraphPrecision
 
 if TYPE_CHECKING:
     from shammah_export.export import ExportReport
+    from shammah_export.runner import Device
+    from shammah_runtime.engine.session import GraphSession
     from shammah_trainer.measure import Row
 
 NAME = "shammah-export"
@@ -74,11 +76,18 @@ def export(
     _tell("seconds", f"{report.seconds:.1f}")
     if not parity:
         return
-    if precision in NOT_ON_CPU:
-        _tell("parity", f"not measured: ONNX Runtime has no CPU kernels for {precision}")
+    from shammah_trainer.measure import open_graph
+
+    try:
+        session = open_graph(out, report.shape, threads, precision)
+    except ArtifactError as error:
+        if precision not in NOT_ON_CPU:
+            raise
+        _tell("parity", f"not measured: {precision} runs on CUDA only, and {error}")
         return
-    reasons = _compare(folder, out, report, lines, threads)
-    _use(folder, out, report, lines, threads)
+    _tell("measured on", session.device)
+    reasons = _compare(folder, out, report, lines, threads, session.device)
+    _use(session, folder, lines)
     if reasons and not force:
         raise ExportError(f"{'; '.join(reasons)}; the files are in {out}, add --force to accept them")
 
@@ -87,7 +96,7 @@ def _tell(label: str, value: str) -> None:
     typer.echo(f"{label:<26}{value}")
 
 
-def _compare(folder: Path, out: Path, report: "ExportReport", rows: "list[Row]", threads: int) -> list[str]:
+def _compare(folder: Path, out: Path, report: "ExportReport", rows: "list[Row]", threads: int, device: "Device") -> list[str]:
     """Print how far the graph is from torch; the reasons why that is too far."""
     from transformers.utils import logging
 
@@ -98,7 +107,7 @@ def _compare(folder: Path, out: Path, report: "ExportReport", rows: "list[Row]",
     logging.disable_progress_bar()
     compared = rows or (everyday_rows(_EVERYDAY) if (folder / BASE_INFO).exists() else [])
     prompts, firsts = _encoded(folder, compared, report.shape.context) if compared else (_prompts(folder, report), None)
-    measured = measure_parity(folder, out, prompts, report.precision, answers_from=firsts, threads=threads)
+    measured = measure_parity(folder, out, prompts, report.precision, answers_from=firsts, threads=threads, device=device)
     _tell("reference", f"{measured.reference}, {measured.positions} positions")
     _tell("largest logit difference", f"{measured.max_abs_difference:.3g}")
     _tell("mean KL", f"{measured.mean_kl:.3g} nats")
@@ -115,13 +124,12 @@ def _compare(folder: Path, out: Path, report: "ExportReport", rows: "list[Row]",
     return reasons
 
 
-def _use(folder: Path, out: Path, report: "ExportReport", rows: "list[Row]", threads: int) -> None:
+def _use(session: "GraphSession", folder: Path, rows: "list[Row]") -> None:
     """Print what the serving engine makes of the graph."""
     from shammah_runtime.engine.chat import ChatTokenizer
     from shammah_trainer.base import Base
-    from shammah_trainer.measure import answer_rows, milliseconds_per_token, open_graph
+    from shammah_trainer.measure import answer_rows, milliseconds_per_token
 
-    session = open_graph(out, report.shape, threads)
     if rows:
         base = Base.open(folder)
         found = answer_rows(session, ChatTokenizer(folder / "tokenizer.json", base.chat), base.stop_ids, rows)
@@ -129,7 +137,8 @@ def _use(folder: Path, out: Path, report: "ExportReport", rows: "list[Row]", thr
     else:
         _tell("answered right", "not measured: no --heldout FILE")
     taken = milliseconds_per_token(session)
-    _tell("decode speed", f"{taken:.2f} ms a token, {1000 / taken:.0f} tokens a second with {threads} threads")
+    by = f"with {session.threads} threads" if session.device == "cpu" else "on the GPU"
+    _tell("decode speed", f"{taken:.2f} ms a token, {1000 / taken:.0f} tokens a second {by}")
 
 
 def _encoded(folder: Path, rows: "list[Row]", context: int) -> tuple[list[list[int]], list[int]]:

@@ -106,15 +106,17 @@ def mixed_precision(clock: Callable[[], float] = time.perf_counter) -> Mixed:
 
 def mean_loss(model: Any, encoder: Encoder, examples: Sequence[Example], pad: int, mixed_as: Mixed | None = None) -> float:
     """Mean over the examples' response tokens of the negative log-likelihood, in nats; NaN when there is none."""
-    loss = ResponseLoss(model)
     mixed = (mixed_as or mixed_precision()) == "bf16"
     encoded = [item for example in examples if (item := encoder.encode(example)) is not None]
-    model.eval()
+    before = next(model.parameters()).device
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    loss = ResponseLoss(model.eval().to(device))
     total, count = 0.0, 0
-    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
+    with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=mixed):
         for batch in batches(encoded, 8, pad):
-            nll_R, _ = loss.nll(batch)
+            nll_R, _ = loss.nll(batch.to(device))
             total, count = total + float(nll_R.sum()), count + len(nll_R)
+    model.to(before)
     return total / count if count else math.nan
 
 

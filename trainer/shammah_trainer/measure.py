@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from shammah_data.errors import InputError
+from shammah_data.errors import ArtifactError, InputError
 from shammah_data.judge import judge
 from shammah_data.manifest import CacheShape
+from shammah_export.halves import TYPES
+from shammah_export.precision import NOT_ON_CPU, GraphPrecision
 from shammah_export.shape import ModelShape
 from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_runtime.engine.decoder import Decoder
@@ -76,9 +78,18 @@ def everyday_rows(most: int) -> list[Row]:
     return [Row(example.query, example.target) for example in replayed(Dataset((), (), (), 0))[:most]]
 
 
-def open_graph(folder: Path, shape: ModelShape, threads: int) -> GraphSession:
-    """The graph that was exported into a folder, as the engine opens it. Raises ArtifactError."""
+def open_graph(folder: Path, shape: ModelShape, threads: int, precision: GraphPrecision) -> GraphSession:
+    """The graph that was exported into a folder, as the engine opens it: on CUDA what is made for it, where that can be had.
+
+    Raises ArtifactError, for a graph that only CUDA runs with the reason why it cannot be had.
+    """
     sizes = CacheShape(shape.layers, shape.kv_heads, shape.head_dim, shape.vocab, shape.context)
+    if precision in TYPES:
+        try:
+            return GraphSession(folder / "model.onnx", sizes, "cuda", threads)
+        except ArtifactError:
+            if precision in NOT_ON_CPU:
+                raise
     return GraphSession(folder / "model.onnx", sizes, "cpu", threads)
 
 

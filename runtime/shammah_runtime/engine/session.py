@@ -16,12 +16,12 @@ import numpy.typing as npt
 from shammah_data.errors import ArtifactError, InputError
 from shammah_data.manifest import WEIGHTS, CacheShape
 from shammah_data.token_table import TABLE_KEY, TokenTable
-from shammah_runtime.engine import kernels, memory
+from shammah_runtime.engine import gpu, kernels, memory
 from shammah_runtime.engine.elements import Copier, element_of
 
 Floats = npt.NDArray[np.float32]
 Device = Literal["cpu", "cuda"]
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": gpu.PROVIDER}
 
 # Longer prompts are read in passes of this many tokens: measured faster than one pass, and a bound on what a pass allocates.
 PASS_TOKENS = 128
@@ -44,8 +44,8 @@ def has_avx512(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 class KVCache:
     """The keys and values of one sequence, [kv heads, context + 1, head_dim] per layer and kind; made by a session.
 
-    They are of the type that the graph wants, on its device. `ids` are the tokens it holds. Pages that no token has reached
-    take no memory.
+    They are of the type that the graph wants, on its device. `ids` are the tokens it holds. On the CPU, pages that no token has
+    reached take no memory.
     """
 
     def __init__(self, session: "GraphSession") -> None:
@@ -56,7 +56,8 @@ class KVCache:
         element = session.element
         self._values: npt.NDArray[Any] | None = None
         self._copy_values = session.copy_values
-        if session.device == "cpu":
+        self.slot: gpu.Slot | None = None
+        if session.gpu is None:
             everything = (2 * shape.layers, *side)
             buffer = mmap.mmap(-1, element.bytes * int(np.prod(everything)))
             # A huge page would make memory of megabytes that no token has reached.
@@ -65,10 +66,8 @@ class KVCache:
             self._values = np.frombuffer(buffer, element.holder).reshape(everything)
             self.buffers = [element.value(session.ort, part) for part in self._values]
         else:
-            self.buffers = [
-                session.ort.OrtValue.ortvalue_from_shape_and_type(side, element.number, session.device)
-                for _ in range(2 * shape.layers)
-            ]
+            self.slot = session.gpu.slot(self)
+            self.buffers = self.slot.buffers
 
     @property
     def length(self) -> int:
@@ -124,22 +123,29 @@ class GraphSession:
         reading: Callable[[], None] = lambda: None,
     ) -> None:
         ort = import_onnxruntime()
+        without = f"{_PROVIDERS[device]} cannot be used here: see `shammah-serve doctor`"
+        if _PROVIDERS[device] not in ort.get_available_providers():
+            raise ArtifactError(without)
         options = session_options(ort, threads)
         source: str | bytes = str(graph)
         if device == "cpu" and own_kernels and (found := _with_own_kernels(graph, shape.head_dim, options)):
             source = found
         self.own_kernels = isinstance(source, bytes)
-        providers = [_PROVIDERS[device]] if device == "cpu" else [_PROVIDERS[device], _PROVIDERS["cpu"]]
+        records = False
         reading()
         try:
-            self._session: Any = ort.InferenceSession(source, options, providers=providers)
+            if device == "cpu":
+                self._session: Any = ort.InferenceSession(source, options, providers=[_PROVIDERS[device]])
+            else:
+                self._session, records = gpu.open_session(ort, str(graph), options)
         except Exception as error:  # onnxruntime's exceptions share no base class
             raise ArtifactError(f"{graph}: ONNX Runtime refuses it: {_first_line(error)}") from error
         if _PROVIDERS[device] not in self._session.get_providers():
-            raise ArtifactError(f"{_PROVIDERS[device]} cannot be used here: see `shammah-serve doctor`")
+            raise ArtifactError(without)
         # What packing took for a moment is given back before the first pass takes its own.
         memory.release()
         self.device = device
+        self.threads = threads
         self.shape = shape
         self.ort = ort
         self._copier: Copier | None = None
@@ -147,6 +153,7 @@ class GraphSession:
         self._table = TokenTable(graph.with_name(WEIGHTS), described)
         self._one_path: bool | None = None
         self._check_signature()
+        self.gpu = gpu.Gpu(ort, self._session, records, shape, self._table, self.element) if device == "cuda" else None
         self._run_options = self._make_run_options()
         # Every pass uses the front of these; their addresses are what the bindings hold.
         self._embedded = np.zeros((PASS_TOKENS, self._table.hidden), np.float32)
@@ -156,6 +163,8 @@ class GraphSession:
         self._total = np.zeros((), np.int32)
 
     def _make_run_options(self) -> Any:
+        if self.gpu is not None:
+            return self.gpu.plain_options()
         options = self.ort.RunOptions()
         options.log_severity_level = 4
         return options
@@ -184,9 +193,10 @@ class GraphSession:
 
     def copy_values(self, sources: Sequence[Any], targets: Sequence[Any]) -> None:
         """Copy buffers of caches on their device, which no token leaves."""
-        if self._copier is None:
-            self._copier = Copier(self.ort, self.element, _PROVIDERS[self.device])
-        self._copier.copy(sources, targets)
+        with gpu.TURNS.using():
+            if self._copier is None:
+                self._copier = Copier(self.ort, self.element, _PROVIDERS[self.device])
+            self._copier.copy(sources, targets)
 
     def interrupt(self) -> None:
         """Make the pass that another thread is running, or the next one, fail with InterruptedError; `resume` undoes it."""
@@ -233,7 +243,7 @@ class GraphSession:
         try:
             start = 0
             while start < len(ids):
-                end = min(start + PASS_TOKENS, len(ids))
+                end = min(start + (PASS_TOKENS if self.gpu is None else gpu.PASS_TOKENS), len(ids))
                 inside = [row for row in wanted if start <= row < end]
                 if len(inside) > PASS_ROWS:
                     end = inside[PASS_ROWS]
@@ -270,20 +280,30 @@ class GraphSession:
         return all(np.array_equal(self.feed(cache, [token])[0], row_V) for token, row_V in zip(ids, together_MV, strict=True))
 
     def _pass(self, cache: KVCache, ids: Sequence[int], rows: Sequence[int]) -> Floats:
-        binding = self._binding(cache, len(ids), len(rows))
-        total = cache.length + len(ids)
-        self._embedded[: len(ids)] = self._table.read(ids)
-        self._rows[: len(rows)] = rows
-        self._seqlens[0] = total
-        self._total[...] = total + 1
         try:
-            self._session.run_with_iobinding(binding, self._run_options)
+            if cache.slot is None:
+                logits_MV = self._pass_on_cpu(cache, ids, rows)
+            else:
+                assert self.gpu is not None
+                if self._run_options.terminate:
+                    raise InterruptedError("interrupted before the pass")
+                logits_MV = self.gpu.run(cache.slot, ids, rows, cache.length, self._run_options)
         except Exception as error:  # onnxruntime's exceptions share no base class
             if self._run_options.terminate:
                 self.resume()
                 raise InterruptedError("the pass was interrupted") from error
             raise ArtifactError(f"the graph cannot be run: {_first_line(error)}") from error
         cache.ids.extend(ids)
+        return logits_MV
+
+    def _pass_on_cpu(self, cache: KVCache, ids: Sequence[int], rows: Sequence[int]) -> Floats:
+        binding = self._binding(cache, len(ids), len(rows))
+        total = cache.length + len(ids)
+        self._embedded[: len(ids)] = self._table.read(ids)
+        self._rows[: len(rows)] = rows
+        self._seqlens[0] = total
+        self._total[...] = total + 1
+        self._session.run_with_iobinding(binding, self._run_options)
         size = self.shape.vocab
         return self._logits[: len(rows) * size].reshape(len(rows), size)
 

@@ -1,0 +1,245 @@
+"""Passes on a GPU: on a real one where ONNX Runtime gets CUDA, and everywhere on a processor that stands in for it.
+
+What stands in runs a graph in fp32 through the very same bindings and buffers; only the recording of a pass is CUDA's own.
+"""
+
+import dataclasses
+import gc
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from fakes.versions import ANSWER, CONTEXT, QUESTION, Tiny
+from shammah_data.errors import ArtifactError
+from shammah_data.home import Home
+from shammah_data.settings import GraphPrecision
+from shammah_data.store import ModelStore
+from shammah_export.export import export_model
+from shammah_export.parity import measure_parity, within_limits
+from shammah_runtime.engine import gpu
+from shammah_runtime.engine import session as sessions
+from shammah_runtime.engine.decoder import Decoder
+from shammah_runtime.engine.decoding import Decoding
+from shammah_runtime.engine.model import open_model
+from shammah_runtime.engine.session import GraphSession
+
+FULL = [int(token) for token in np.random.default_rng(3).integers(0, 384, 200)]
+# Of the spread of the logits: what 11 and 8 bits of mantissa leave of two random layers.
+TOLERANCE: dict[GraphPrecision, float] = {"fp32": 1e-5, "fp16": 0.01, "bf16": 0.08}
+REAL = ("fp16", "bf16")
+
+
+def stand_in(ort: Any, graph: str, options: Any) -> tuple[Any, bool]:
+    """A session on the processor that is told to record, which means nothing to it."""
+    return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"]), True
+
+
+@pytest.fixture(params=list(TOLERANCE))
+def precision(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> GraphPrecision:
+    chosen: GraphPrecision = request.param
+    if chosen not in REAL:
+        monkeypatch.setattr(gpu, "open_session", stand_in)
+        monkeypatch.setattr(gpu, "_DEVICE", "cpu")
+        monkeypatch.setitem(sessions._PROVIDERS, "cuda", "CPUExecutionProvider")
+        monkeypatch.setattr("shammah_runtime.engine.model.cuda_usable", lambda: True)
+    return chosen
+
+
+def on_gpu(model: Tiny, folder: Path, precision: GraphPrecision) -> GraphSession:
+    export_model(model.folder, folder / precision, precision, context=CONTEXT)
+    try:
+        return GraphSession(folder / precision / "model.onnx", model.shape, "cuda")
+    except ArtifactError as error:
+        if precision not in REAL or "CUDAExecutionProvider cannot be used" not in str(error):
+            raise
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def session(random_tiny: Tiny, tmp_path: Path, precision: GraphPrecision) -> GraphSession:
+    return on_gpu(random_tiny, tmp_path, precision)
+
+
+@pytest.fixture
+def decoder(tiny: Tiny, tmp_path: Path, precision: GraphPrecision) -> Decoder:
+    return Decoder(on_gpu(tiny, tmp_path, precision), tiny.chat, tiny.stop_ids)
+
+
+def reference(folder: Path, ids: list[int]) -> npt.NDArray[np.float32]:
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    with torch.inference_mode():
+        found: npt.NDArray[np.float32] = model(torch.tensor([ids])).logits[0].numpy()
+    return found
+
+
+def test_logits_are_those_of_torch_in_whatever_passes_they_are_read(
+    session: GraphSession, random_tiny: Tiny, precision: GraphPrecision
+) -> None:
+    wanted = reference(random_tiny.folder, FULL)
+    for sizes in ((200,), (1, 2, 3, 34, 160), (150, *[1] * 50)):
+        cache, found = session.new_cache(), []
+        for size in sizes:
+            found.append(session.feed(cache, FULL[cache.length : cache.length + size], range(size)).copy())
+        difference = np.abs(np.concatenate(found) - wanted)
+        assert difference.mean() < TOLERANCE[precision] * wanted.std()
+
+
+def test_the_cache_stays_on_the_device_where_it_is_rewound_and_copied(session: GraphSession) -> None:
+    cache = session.new_cache()
+    assert {buffer.device_name() for buffer in cache.buffers} == {gpu._DEVICE}
+    session.feed(cache, FULL[:60])
+    other = session.new_cache()
+    other.copy_from(cache, 40)
+    wanted = session.feed(other, FULL[40:50]).copy()
+    # Of another sequence, behind what is copied: it must not be seen again.
+    session.feed(cache, FULL[60:])
+    cache.rewind(40)
+    np.testing.assert_array_equal(session.feed(cache, FULL[40:50]), wanted)
+
+
+def test_a_draft_changes_no_token(session: GraphSession, random_tiny: Tiny) -> None:
+    endless = Decoder(session, random_tiny.chat, ())
+    plain = endless.generate(FULL[:30], Decoding(max_tokens=40))
+    for draft in (plain.ids, FULL[:40]):
+        drafted = endless.generate(FULL[:30], Decoding(max_tokens=40), answers=[draft])
+        assert (drafted.ids, drafted.logprobs) == (plain.ids, plain.logprobs)
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_an_answer_is_found_greedily_and_by_beams(decoder: Decoder, beams: int) -> None:
+    said = decoder.generate(decoder.tokenizer.prompt(QUESTION), Decoding(beams=beams))
+    assert said.text == ANSWER
+    again = decoder.generate(decoder.tokenizer.prompt(QUESTION), Decoding(beams=beams))
+    assert again.ids == said.ids
+    assert again.reused > 0
+
+
+def test_a_pass_can_be_interrupted(session: GraphSession) -> None:
+    cache = session.new_cache()
+    session.feed(cache, FULL[:10])
+    wanted = session.feed(cache, FULL[10:20]).copy()
+    cache.rewind(10)
+    session.interrupt()
+    with pytest.raises(InterruptedError):
+        session.feed(cache, FULL[10:20])
+    assert cache.ids == FULL[:10]
+    np.testing.assert_array_equal(session.feed(cache, FULL[10:20]), wanted)
+
+
+def test_two_sessions_serve_side_by_side(
+    session: GraphSession, random_tiny: Tiny, tmp_path: Path, precision: GraphPrecision
+) -> None:
+    other = GraphSession(tmp_path / precision / "model.onnx", random_tiny.shape, "cuda")
+    wanted = session.feed(session.new_cache(), FULL).copy()
+    found: list[npt.NDArray[np.float32]] = []
+    threads = [
+        threading.Thread(target=lambda one=one: found.append(one.feed(one.new_cache(), FULL).copy()))
+        for one in (session, other)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 2
+    for logits in found:
+        np.testing.assert_array_equal(logits, wanted)
+
+
+def test_a_version_serves_with_its_graph_for_the_gpu(
+    tiny: Tiny, decoder: Decoder, home: Home, tmp_path: Path, precision: GraphPrecision
+) -> None:
+    def add(staging: Path) -> None:
+        (tmp_path / precision).rename(staging / precision)
+
+    graphs = [{}, {"path": f"{precision}/model.onnx", "provider": "cuda", "precision": precision}]
+    version = tiny.publish(home, graphs=graphs, prepare=add)
+    store = ModelStore(home.models)
+    model = open_model(store.folder(version), store.verify(version))
+    assert model.description == f"v0001 ({precision}, cuda)"
+    assert model.why == "CUDA can be used"
+    assert model.decoder.generate(model.prompt(QUESTION, (), 24).ids, Decoding()).text == ANSWER
+
+
+@pytest.mark.parametrize("precision", REAL, indirect=True)
+def test_parity_is_measured_on_the_device(decoder: Decoder, tiny: Tiny, tmp_path: Path, precision: GraphPrecision) -> None:
+    prompt = tiny.chat.prompt(QUESTION) + tiny.chat.encode(ANSWER)
+    found = measure_parity(tiny.folder, tmp_path / precision, [prompt], precision, device="cuda")
+    assert within_limits(found) == []
+    assert dataclasses.asdict(found)["positions"] == len(prompt)
+
+
+def test_the_buffers_of_a_sequence_that_is_gone_serve_the_next(session: GraphSession) -> None:
+    cache = session.new_cache()
+    wanted = [session.feed(cache, [token]).copy() for token in FULL[:20]]
+    slot = cache.slot
+    del cache
+    gc.collect()
+    again, other = session.new_cache(), session.new_cache()
+    assert again.slot is slot
+    assert other.slot is not slot
+    for cache in (again, other):
+        for token, logits in zip(FULL[:20], wanted, strict=True):
+            np.testing.assert_array_equal(session.feed(cache, [token]), logits)
+
+
+def test_a_pass_is_recorded_when_nobody_else_uses_the_device(session: GraphSession, precision: GraphPrecision) -> None:
+    cache = session.new_cache()
+    assert cache.slot is not None
+    with gpu.TURNS.using():
+        plain = [session.feed(cache, [token]).copy() for token in FULL[:8]]
+    assert not cache.slot.recorded
+    cache.rewind(0)
+    recorded = [session.feed(cache, [token]).copy() for token in FULL[:8]]
+    assert cache.slot.recorded
+    # Played back over other tokens and lengths than those it was recorded with.
+    cache.rewind(3)
+    recorded[3:] = [session.feed(cache, [token]).copy() for token in FULL[3:8]]
+    np.testing.assert_array_equal(np.concatenate(recorded), np.concatenate(plain))
+    session.feed(cache, FULL[8:60])
+    behind = session.feed(cache, FULL[60:61]).copy()
+    other = session.new_cache()
+    session.feed(other, FULL[:60])
+    np.testing.assert_allclose(behind, session.feed(other, FULL[60:61]), atol=5 * TOLERANCE[precision])
+
+
+def test_a_recording_waits_for_nobody_and_everybody_for_a_recording() -> None:
+    turns, order = gpu.Turns(), []
+    with turns.using(), turns.recording() as alone:
+        assert not alone
+
+    def use() -> None:
+        with turns.using():
+            order.append("used")
+
+    with turns.recording() as alone:
+        assert alone
+        thread = threading.Thread(target=use)
+        thread.start()
+        thread.join(0.2)
+        assert order == []
+        order.append("recorded")
+    thread.join()
+    assert order == ["recorded", "used"]
+
+
+def test_a_failed_pass_lets_the_others_go_on(session: GraphSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = session.new_cache()
+    wanted = session.feed(cache, FULL[:1]).copy()
+    cache.rewind(0)
+
+    def fail(*_: Any) -> Any:
+        raise RuntimeError("the device is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session._table, "read", fail)
+        for ids in (FULL[:1], FULL[:4]):
+            with pytest.raises(ArtifactError, match="the graph cannot be run: the device is gone"):
+                session.feed(cache, ids)
+    assert cache.ids == []
+    np.testing.assert_array_equal(session.feed(cache, FULL[:1]), wanted)
