@@ -25,6 +25,7 @@ Method = Literal["full", "lora"]
 TeacherKind = Literal["claude", "openai"]
 FirstQuery = Literal["wait", "forward"]
 Start = Literal["auto", "base", "champion"]
+CudaGraph = Literal["auto", "none"]
 PersonalData = Literal["keep", "mask"]
 _SERVER = re.compile(r"quack:(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):(?P<port>\d{1,5})")
 
@@ -201,6 +202,8 @@ class TrainSettings:
     method: `full` trains all weights, `lora` small adapters that are merged into them.
     lora_rank: the rank of these adapters.
     precision: how the weights of the graph are stored.
+    cuda: whether a version gets a second graph, for CUDA; `auto` makes and measures one where ONNX Runtime gets CUDA on the
+        machine that trains.
     epochs: passes over the data.
     least_steps: from the base, small logs are gone through more often, until so many steps are made.
     learning_rate: the learning rate at its highest.
@@ -234,6 +237,7 @@ class TrainSettings:
     method: Method = "full"
     lora_rank: int = field(default=16, metadata={"least": 1, "most": 1024})
     precision: Precision = "int8"
+    cuda: CudaGraph = "auto"
     epochs: float = field(default=3.0, metadata={"least": 0.01, "most": 1000.0})
     least_steps: int = field(default=150, metadata={"least": 0, "most": 1_000_000})
     learning_rate: float = field(default=2e-4, metadata={"least": 1e-8, "most": 1.0})

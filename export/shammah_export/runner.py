@@ -39,13 +39,16 @@ class GraphRunner:
         options.add_session_config_entry(*FOLDING_LIMIT)
         options.log_severity_level = ERRORS_ONLY
         path = graph_folder / GRAPH_NAME
+        without = f"{_PROVIDERS[device][0]} cannot be used here: see `shammah-serve doctor`"
+        if _PROVIDERS[device][0] not in onnxruntime.get_available_providers():
+            raise ExportError(without)
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=_PROVIDERS[device])
         # ONNX Runtime's exceptions have no common class of their own.
         except Exception as error:
             raise ExportError(f"{path} cannot be run: {str(error).splitlines()[0]}") from error
         if _PROVIDERS[device][0] not in self._session.get_providers():
-            raise ExportError(f"{_PROVIDERS[device][0]} cannot be used here: see `shammah-serve doctor`")
+            raise ExportError(without)
         described = self._session.get_modelmeta().custom_metadata_map.get(TABLE_KEY)
         self._table = TokenTable(graph_folder / WEIGHTS, described)
         past = [value for value in self._session.get_inputs() if value.name.startswith("past_")]

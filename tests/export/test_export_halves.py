@@ -126,6 +126,23 @@ def test_fp16_runs_on_the_cpu_however_it_is_divided(
         np.testing.assert_array_equal(session.feed(other, prompt[20:], range(20)), whole[20:])
 
 
+@pytest.mark.parametrize(("precision", "family"), CASES)
+def test_every_family_runs_on_a_gpu(
+    precision: GraphPrecision, family: str, save_model: Save, torch_logits: Logits, prompt: list[int], tmp_path: Path
+) -> None:
+    folder = save_model(family, **VARIANTS[family])
+    export_model(folder, tmp_path, precision, context=64)
+    try:
+        runner = GraphRunner(tmp_path, 64, device="cuda")
+    except ExportError as error:
+        if "CUDAExecutionProvider cannot be used" not in str(error):
+            raise
+        pytest.skip(str(error))
+    wanted = torch_logits(folder, prompt)
+    found = np.concatenate([runner.read(prompt[:20]), *(runner.read([token]) for token in prompt[20:])])
+    assert np.abs(found - wanted).mean() < {"fp16": 0.01, "bf16": 0.06}[precision] * wanted.std()
+
+
 def test_types_agree_in_bf16_and_only_kernels_are_missing_on_the_cpu(save_model: Save, tmp_path: Path) -> None:
     export_model(save_model("gemma3", **VARIANTS["gemma3"]), tmp_path, "bf16", context=64)
     # ONNX Runtime infers every type before it looks for kernels.

@@ -15,6 +15,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from fakes.gpu import stand_in
 from fakes.versions import ANSWER, CONTEXT, QUESTION, Tiny
 from shammah_data.errors import ArtifactError
 from shammah_data.home import Home
@@ -23,7 +24,6 @@ from shammah_data.store import ModelStore
 from shammah_export.export import export_model
 from shammah_export.parity import measure_parity, within_limits
 from shammah_runtime.engine import gpu
-from shammah_runtime.engine import session as sessions
 from shammah_runtime.engine.decoder import Decoder
 from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.engine.model import open_model
@@ -35,19 +35,11 @@ TOLERANCE: dict[GraphPrecision, float] = {"fp32": 1e-5, "fp16": 0.01, "bf16": 0.
 REAL = ("fp16", "bf16")
 
 
-def stand_in(ort: Any, graph: str, options: Any) -> tuple[Any, bool]:
-    """A session on the processor that is told to record, which means nothing to it."""
-    return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"]), True
-
-
 @pytest.fixture(params=list(TOLERANCE))
 def precision(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> GraphPrecision:
     chosen: GraphPrecision = request.param
     if chosen not in REAL:
-        monkeypatch.setattr(gpu, "open_session", stand_in)
-        monkeypatch.setattr(gpu, "_DEVICE", "cpu")
-        monkeypatch.setitem(sessions._PROVIDERS, "cuda", "CPUExecutionProvider")
-        monkeypatch.setattr("shammah_runtime.engine.model.cuda_usable", lambda: True)
+        stand_in(monkeypatch)
     return chosen
 
 
@@ -132,21 +124,31 @@ def test_a_pass_can_be_interrupted(session: GraphSession) -> None:
     np.testing.assert_array_equal(session.feed(cache, FULL[10:20]), wanted)
 
 
-def test_two_sessions_serve_side_by_side(
+def test_sessions_serve_side_by_side_while_another_is_opened(
     session: GraphSession, random_tiny: Tiny, tmp_path: Path, precision: GraphPrecision
 ) -> None:
-    other = GraphSession(tmp_path / precision / "model.onnx", random_tiny.shape, "cuda")
-    wanted = session.feed(session.new_cache(), FULL).copy()
+    graph = tmp_path / precision / "model.onnx"
+    others = [GraphSession(graph, random_tiny.shape, "cuda") for _ in range(2)]
+
+    def said(one: GraphSession) -> npt.NDArray[np.float32]:
+        """The logits behind every prefix, after it was read at once and token by token, in caches of their own."""
+        rows = []
+        for _ in range(3):
+            cache, further = one.new_cache(), one.new_cache()
+            one.feed(cache, FULL[:30])
+            further.copy_from(cache)
+            rows += [one.feed(where, [token]).copy() for where in (cache, further) for token in FULL[30:50]]
+        return np.concatenate(rows)
+
+    wanted = said(session)
     found: list[npt.NDArray[np.float32]] = []
-    threads = [
-        threading.Thread(target=lambda one=one: found.append(one.feed(one.new_cache(), FULL).copy()))
-        for one in (session, other)
-    ]
+    threads = [threading.Thread(target=lambda one=one: found.append(said(one))) for one in others]
     for thread in threads:
         thread.start()
+    found.append(said(GraphSession(graph, random_tiny.shape, "cuda")))
     for thread in threads:
         thread.join()
-    assert len(found) == 2
+    assert len(found) == 3
     for logits in found:
         np.testing.assert_array_equal(logits, wanted)
 

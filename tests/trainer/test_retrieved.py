@@ -22,7 +22,7 @@ from shammah_trainer.dataset import Dataset, Example
 from shammah_trainer.earlier import Earlier
 from shammah_trainer.evaluate import Kind
 from shammah_trainer.lookups import Lookup, Tried
-from shammah_trainer.retrieved import CURVE, build_index, fit_evidence, repeated
+from shammah_trainer.retrieved import CURVE, Weigher, build_index, fit_evidence, repeated
 
 
 def tried(right: bool, rng: random.Random, answer: str = "A.") -> Tried:
@@ -134,16 +134,17 @@ def test_the_curve_knows_every_name_and_no_evidence_counts_against() -> None:
 
 
 class Scorer:
-    """Stands in for a decoder: an answer's tokens are likely after a question that names its first word."""
+    """Stands in for a decoder: an answer's tokens are likely after a question that names its first word, others not."""
 
-    def __init__(self, tokenizer: ChatTokenizer, stop_ids: Sequence[int]) -> None:
+    def __init__(self, tokenizer: ChatTokenizer, stop_ids: Sequence[int], unasked: float = -3.0) -> None:
         self.tokenizer = tokenizer
         self.stop_ids = stop_ids
+        self._unasked = unasked
 
     def score(self, prompt: Sequence[int], responses: Sequence[Sequence[int]]) -> list[tuple[float, ...]]:
         asked = self.tokenizer.decode(list(prompt)).lower()
         words = [self.tokenizer.decode(list(response)).split()[0].lower() for response in responses]
-        return [(-0.1 if word in asked else -3.0,) * len(r) for word, r in zip(words, responses, strict=True)]
+        return [(-0.1 if word in asked else self._unasked,) * len(r) for word, r in zip(words, responses, strict=True)]
 
 
 def example(n: int, query: str, target: str, group: int) -> Example:
@@ -169,13 +170,13 @@ def test_the_index_holds_every_exchange_that_stands_alone(
     shutil.copytree(embedder_folder, staging / FOLDER)
     earlier = Earlier(dataset, staging / FOLDER)
     earlier.look_up([one for _, one in questions])
+    given = {0.8: [True] * len(questions), 0.9: [False] * len(questions)}
+    other = cast(Decoder, Scorer(tokenizer, base.stop_ids, unasked=-2.0))
     found = build_index(
-        decoder,
-        "int8/model.onnx",
+        [Weigher("int8/model.onnx", decoder, given), Weigher("fp16/model.onnx", other, given)],
         dataset,
         questions,
         earlier,
-        {0.8: [True] * len(questions), 0.9: [False] * len(questions)},
         staging,
         0.9,
         lambda *done: seen.append(done),
@@ -185,13 +186,17 @@ def test_the_index_holds_every_exchange_that_stands_alone(
     learned = Learned.load(staging / FOLDER, found.retrieval)
     assert [one.query for one in learned.exchanges] == [one.query for one in (*train, *held_out)]
     assert [learned.answers[one.answer].text for one in learned.exchanges] == [one.target for one in (*train, *held_out)]
-    assert all(one.prior == {"int8/model.onnx": pytest.approx(-3.0)} for one in learned.answers)
+    priors = {"int8/model.onnx": pytest.approx(-3.0), "fp16/model.onnx": pytest.approx(-2.0)}
+    assert all(one.prior == priors for one in learned.answers)
     reader = Embedder(staging / FOLDER, threads=1)
     assert np.allclose(reader.embed([held_out[0].query])[0], learned.vectors[len(train)].astype(np.float32), atol=2e-3)
-    low, own = found.evidence.ladder
+    evidence, weighed_otherwise = found.evidence
+    # After no question an answer is likelier there, so that a question says less for it.
+    assert weighed_otherwise.threshold != evidence.threshold
+    low, own = evidence.ladder
     assert (low.target_precision, own.target_precision) == (0.8, 0.9)
     assert low.threshold <= own.threshold
-    assert (own.threshold, own.accepted) == (found.evidence.threshold, found.evidence.accepted)
+    assert (own.threshold, own.accepted) == (evidence.threshold, evidence.accepted)
     counts = found.figures["heldout"]
     assert counts["phrasing"]["asked"] == 6
     assert counts["outside"] == {"asked": 1, "found": 0, "accepted": 0, "accepted_right": 0}
@@ -202,5 +207,5 @@ def test_without_an_embedder_nothing_is_written(tmp_path: Path) -> None:
     decoder = cast(Decoder, None)
     dataset, folder = Dataset((), (), (), 0), tmp_path / "none"
     earlier = Earlier(dataset, folder)
-    assert build_index(decoder, "g", dataset, [], earlier, {}, tmp_path, 0.9, lambda *_: None) is None
+    assert build_index([Weigher("g", decoder, {})], dataset, [], earlier, tmp_path, 0.9, lambda *_: None) is None
     assert list(tmp_path.iterdir()) == []

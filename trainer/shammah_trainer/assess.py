@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -11,39 +11,32 @@ from typing import Any
 from shammah_data.embedder import NAME
 from shammah_data.exchange import Message
 from shammah_data.learned import FOLDER
-from shammah_data.manifest import CacheShape, Golden, GraphEntry, Retrieval
+from shammah_data.manifest import CacheShape, GraphEntry, Retrieval
 from shammah_data.settings import TrainSettings
-from shammah_data.targets import steps
 from shammah_export.export import ExportReport, export_model
 from shammah_export.parity import LIMITS, measure_parity, within_limits
 from shammah_export.precision import BITS, LARGEST_BLOCK, Precision
 from shammah_export.shape import ModelShape
 from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_runtime.engine.decoder import Decoder
-from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.engine.session import GraphSession
+from shammah_trainer.answering import Asked, answered
 from shammah_trainer.base import Base
 from shammah_trainer.batches import Encoder
-from shammah_trainer.calibrate import calibrate
-from shammah_trainer.commit import fit_early
 from shammah_trainer.dataset import Dataset, Example
 from shammah_trainer.duplicates import near_duplicates
 from shammah_trainer.earlier import Earlier
-from shammah_trainer.evaluate import Backs, Kind, Outcome, answer_all, heldout_losses, match_answers, mean_of
+from shammah_trainer.evaluate import Backs, Kind, Outcome, heldout_losses, match_answers, mean_of
 from shammah_trainer.footprint import measure_footprint
 from shammah_trainer.matching import Matching
 from shammah_trainer.outside import QUERIES
 from shammah_trainer.progress import Reporter
 from shammah_trainer.record import counts, intervals
-from shammah_trainer.retrieved import build_index
-from shammah_trainer.unlogged import as_answered, spaced, unlogged
+from shammah_trainer.retrieved import Weigher, build_index
+from shammah_trainer.second import second_graph
+from shammah_trainer.unlogged import unlogged
 from shammah_trainer.weighing import weigh
 
-_GOLDEN_TOKENS = 8
-_GOLDEN_PROMPTS = 4
-# So many of the surest answers are looked at; a token below this log-probability has a rival.
-_GOLDEN_CHOICE = 16
-_GOLDEN_LOGPROB = -0.1
 # Longer than nearly every answer; a model that rambles on is cut here, and its answer counts as wrong.
 _ANSWER_TOKENS = 160
 _PARITY_EXAMPLES = 8
@@ -54,13 +47,13 @@ _CONTEXTS = 8
 
 @dataclass(frozen=True)
 class Assessment:
-    """All that was measured of one graph.
+    """All that was measured of a version's graphs; but for their entries it is of the first, which runs on the processor.
 
     `losses`: (nats, tokens) of the held-out phrasings, then of the held-out groups; None for what does not fit. `backing`
     knows what was trained on, `most_tokens` is the longest answer that was allowed.
     """
 
-    graph: GraphEntry
+    graphs: tuple[GraphEntry, ...]
     shape: CacheShape
     outcomes: tuple[Outcome, ...]
     losses: tuple[tuple[float, int] | None, ...]
@@ -132,17 +125,11 @@ def assess(
     questions = questions_of(dataset, train.seed)
     earlier = Earlier(dataset, _embedder(embedder, dataset, staging))
     earlier.look_up([example for _, example in questions])
-    outcomes = answer_all(decoder, questions, earlier.backing, most, reporter.counter("answer"), likely=earlier.likely)
-    reporter.end()
     imagined = unlogged(earlier, train.seed)
-    judged_by = [*outcomes, *as_answered(spaced(imagined, len(dataset.heldout_phrasings)), outcomes, train.seed)]
-    # Every unanswerable question stands alone; numbers below zero are no group's.
-    groups = [-1 - n if outcome.kind == "outside" else outcome.example.group for n, outcome in enumerate(judged_by)]
-    labels = [(outcome.features, outcome.right) for outcome in judged_by]
-    calibration, places = calibrate(labels, train.target_precision, groups)
-    given = {step.target_precision: [place < step.accepted for place in places] for step in steps(calibration)}
-    calibration = replace(calibration, early=fit_early(judged_by, given, groups, most))
-    figures["heldout"] = counts(outcomes, calibration)
+    asked = Asked(dataset, tuple(questions), earlier, tuple(imagined), most, train)
+    own = answered(decoder, asked, reporter)
+    calibration = own.calibration
+    figures["heldout"] = counts(own.outcomes, calibration)
     figures["calibration"] = {
         "threshold": calibration.threshold,
         "target_precision": calibration.target_precision,
@@ -150,36 +137,28 @@ def assess(
         "ladder": [asdict(step) for step in calibration.ladder],
         "early": asdict(calibration.early) if calibration.early else None,
     }
-    figures["milliseconds_median"] = round(median(outcome.milliseconds for outcome in outcomes), 1)
-    golden = _golden(decoder, outcomes)
+    figures["milliseconds_median"] = round(median(outcome.milliseconds for outcome in own.outcomes), 1)
     path = f"{train.precision}/model.onnx"
-    graph = GraphEntry(path, "cpu", train.precision, golden, calibration, agreement)
+    graphs = [GraphEntry(path, "cpu", train.precision, own.golden, calibration, agreement)]
+    weighers = [Weigher(path, decoder, own.given)]
+    if train.cuda == "auto" and (other := second_graph(merged, staging, shape, parity_ids, decoder, asked, reporter)):
+        figures["cuda"] = other.figures
+        graphs.append(other.graph)
+        weighers.append(other.weigher)
     counter = reporter.counter("retrieve")
-    indexed = build_index(
-        decoder,
-        path,
-        dataset,
-        questions,
-        earlier,
-        given,
-        staging,
-        train.target_precision,
-        counter,
-        imagined,
-        train.seed,
-    )
+    indexed = build_index(weighers, dataset, questions, earlier, staging, train.target_precision, counter, imagined, train.seed)
     if indexed is not None:
         reporter.end()
         figures["retrieved"] = indexed.figures
         for kind, found in indexed.figures["heldout"].items():
             figures["heldout"][kind] |= {"repeated": found["accepted"], "repeated_right": found["accepted_right"]}
-        graph = replace(graph, evidence=indexed.evidence)
+        graphs = [replace(one, evidence=evidence) for one, evidence in zip(graphs, indexed.evidence, strict=True)]
     figures["intervals"] = intervals(figures["heldout"])
     retrieval = indexed.retrieval if indexed is not None else None
-    prompts = [one.prompt_ids for one in golden]
+    prompts = [one.prompt_ids for one in own.golden]
     figures["footprint"] = measure_footprint(folder / "model.onnx", shape, prompts, train.threads or 2)
     return Assessment(
-        graph, shape, tuple(outcomes), tuple(losses), earlier.backing, most, matching, tuple(reasons), figures, retrieval
+        tuple(graphs), shape, own.outcomes, tuple(losses), earlier.backing, most, matching, tuple(reasons), figures, retrieval
     )
 
 
@@ -191,21 +170,6 @@ def _embedder(embedder: Path, dataset: Dataset, staging: Path) -> Path:
         folder.mkdir()
         weigh(embedder, queries, folder)
     return folder
-
-
-def _golden(decoder: Decoder, outcomes: Sequence[Outcome]) -> tuple[Golden, ...]:
-    """The surest answer and more, different ones of which every token is sure: no machine's rounding may change them."""
-    found: dict[tuple[int, ...], tuple[float, Golden]] = {}
-    surest = sorted(outcomes, key=lambda outcome: -outcome.features["least"])
-    for outcome in surest[:_GOLDEN_CHOICE]:
-        prompt = decoder.tokenizer.prompt(outcome.example.query)
-        if len(prompt) > decoder.session.shape.context:
-            continue
-        answer, logprobs = zip(*decoder.tokens(prompt, Decoding(max_tokens=_GOLDEN_TOKENS)), strict=True)
-        found.setdefault(answer, (min(logprobs), Golden(tuple(prompt), answer)))
-    first, *others = sorted(found.values(), key=lambda one: -one[0])
-    sure = [golden for least, golden in others if least > _GOLDEN_LOGPROB]
-    return (first[1], *sure[: _GOLDEN_PROMPTS - 1])
 
 
 def questions_of(dataset: Dataset, seed: int) -> list[tuple[Kind, Example]]:

@@ -92,7 +92,7 @@ def beside_champion(
         _paired(pairs, train.seed),
         _paired(small, train.seed),
         [(f"“{one_line(each[0][0].example.query, 40)}”", _paired(each, train.seed)) for each in groups],
-        (_answered(pairs, 0, found.graph.calibration), _answered(pairs, 1, answers.graph.calibration)),
+        (_answered(pairs, 0, found.graphs[0].calibration), _answered(pairs, 1, answers.graph.calibration)),
         loss_difference([new for new, _ in fair], [old for _, old in fair], train.seed),
         left_out,
     )

@@ -44,21 +44,31 @@ _MOST_PRIORS = 1000
 
 
 @dataclass(frozen=True)
+class Weigher:
+    """A graph that weighs earlier answers: the path that the manifest names it by, and its decoder.
+
+    `given`: of each question whether the model's own answer is given, for every target that the version may be held to.
+    """
+
+    path: str
+    decoder: Decoder
+    given: Mapping[float, Sequence[bool]]
+
+
+@dataclass(frozen=True)
 class Retrieved:
-    """What the manifest says of the index and of the graph's evidence, and figures for the run's record."""
+    """What the manifest says of the index and of each graph's evidence, and figures of the first for the run's record."""
 
     retrieval: Retrieval
-    evidence: Evidence
+    evidence: tuple[Evidence, ...]
     figures: dict[str, Any]
 
 
 def build_index(
-    decoder: Decoder,
-    graph: str,
+    weighers: Sequence[Weigher],
     dataset: Dataset,
     questions: Sequence[tuple[Kind, Example]],
     earlier: Earlier,
-    given: Mapping[float, Sequence[bool]],
     staging: Path,
     target_precision: float,
     report: Report,
@@ -67,9 +77,8 @@ def build_index(
 ) -> Retrieved | None:
     """Write the learned index into `staging` and measure the evidence on the held-out `questions`; None without an embedder.
 
-    The embedder is in its folder already. `graph` is the path that the manifest names the decoder's graph by. `earlier` has
-    looked the questions up. `given`: of each question whether the model's own answer is given, for every target that the
-    version may be held to.
+    The embedder is in its folder already, and `earlier` has looked the questions up. What is kept with the answers is what the
+    first of the graphs, one or more, says of them.
     """
     if earlier.reader is None or earlier.vectors_NH is None:
         return None
@@ -78,16 +87,24 @@ def build_index(
     whole = Earlier(replace(dataset, train=(*dataset.train, *held_out)), folder, earlier)
     assert whole.reader is not None
     assert whole.vectors_NH is not None
-    priors = Priors(decoder)
-    lookups = look_up(decoder, earlier, questions, report, priors)
-    beside = imputed(asked_again(whole, seed), unlogged, lookups, seed)
-    evidence = fit_evidence(lookups, beside, target_precision, given)
-    records = _records(lookups, evidence)
+    asked = asked_again(whole, seed)
+    priors = [Priors(one.decoder) for one in weighers]
+    lookups, beside, evidence = [], [], []
+    for one, its_priors in zip(weighers, priors, strict=True):
+        lookups.append(look_up(one.decoder, earlier, questions, report, its_priors))
+        beside.append(imputed(asked, unlogged, lookups[-1], seed))
+        evidence.append(fit_evidence(lookups[-1], beside[-1], target_precision, one.given))
+    records = _records(lookups[0], evidence[0])
     texts = list(dict.fromkeys(example.target for example in whole.known))
     answers = []
     for place, text in enumerate(texts):
         record = records.get(normalize(text), Record())
-        prior = {graph: priors.of(text)} if place >= len(texts) - _MOST_PRIORS or priors.known(text) else {}
+        newest = place >= len(texts) - _MOST_PRIORS
+        prior = {
+            one.path: its_priors.of(text)
+            for one, its_priors in zip(weighers, priors, strict=True)
+            if newest or its_priors.known(text)
+        }
         answers.append(LearnedAnswer(text, prior, int(record.right), int(record.wrong)))
         report(place + 1, len(texts))
     place_of = {text: place for place, text in enumerate(texts)}
@@ -95,11 +112,11 @@ def build_index(
     Learned(tuple(answers), tuple(exchanges), whole.vectors_NH.astype(np.float16), whole.answer_vectors(texts)).save(folder)
     retrieval = Retrieval(FOLDER, len(exchanges), whole.vectors_NH.shape[1], whole.reader.card.digest)
     figures = {
-        "evidence": asdict(evidence),
-        "labels": {"asked": len(lookups), "imputed": len(beside)},
-        "heldout": _counts(lookups, evidence, given.get(target_precision, ())),
+        "evidence": asdict(evidence[0]),
+        "labels": {"asked": len(lookups[0]), "imputed": len(beside[0])},
+        "heldout": _counts(lookups[0], evidence[0], weighers[0].given.get(target_precision, ())),
     }
-    return Retrieved(retrieval, evidence, figures)
+    return Retrieved(retrieval, tuple(evidence), figures)
 
 
 def fit_evidence(

@@ -261,7 +261,7 @@ class _Run:
         stale = versions_that_saw(self._store, self._log.read(tombstones, wait=10.0))
         beside = beside_champion(self._home, self._store, self._train, dataset, rows, found, stale, self._reporter)
         self.figures |= beside.figures
-        write_outcomes(self._folder / "heldout.jsonl", found.outcomes, found.graph.calibration, beside.before, beside.older)
+        write_outcomes(self._folder / "heldout.jsonl", found.outcomes, found.graphs[0].calibration, beside.before, beside.older)
         outside = self.figures["heldout"]["outside"]
         looked_at = checks(
             Figures(
@@ -287,7 +287,7 @@ class _Run:
         reason = "; ".join(check.reason for check in looked_at if check.reason is not None)
         if not reason:
             write_tokenizer(merged / "tokenizer.json", staging / "tokenizer.json")
-            describe = self._describe(base, found.graph, found.retrieval, found.shape, until)
+            describe = self._describe(base, found.graphs, found.retrieval, found.shape, until)
             version = self._store.publish(staging, describe)
             remember(self._home, self._store, version, dataset, found)
             stale = versions_that_saw(self._store, forgotten)
@@ -314,7 +314,7 @@ class _Run:
         return ""
 
     def _describe(
-        self, base: Base, graph: GraphEntry, retrieval: Retrieval | None, shape: CacheShape, until: datetime
+        self, base: Base, graphs: tuple[GraphEntry, ...], retrieval: Retrieval | None, shape: CacheShape, until: datetime
     ) -> Callable[[str, tuple[FileEntry, ...]], Manifest]:
         return lambda name, files: Manifest(
             version=name,
@@ -328,7 +328,7 @@ class _Run:
             shape=shape,
             chat=base.chat,
             stop_ids=base.stop_ids,
-            graphs=(graph,),
+            graphs=graphs,
             files=files,
             evaluation=self.figures,
             oldest_runtime=metadata.version("shammah"),
