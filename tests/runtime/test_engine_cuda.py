@@ -199,6 +199,8 @@ def test_a_pass_is_recorded_when_nobody_else_uses_the_device(session: GraphSessi
     cache.rewind(0)
     recorded = [session.feed(cache, [token]).copy() for token in FULL[:8]]
     assert cache.slot.recorded
+    assert session.gpu is not None
+    assert session.gpu._records
     # Played back over other tokens and lengths than those it was recorded with.
     cache.rewind(3)
     recorded[3:] = [session.feed(cache, [token]).copy() for token in FULL[3:8]]
@@ -208,6 +210,28 @@ def test_a_pass_is_recorded_when_nobody_else_uses_the_device(session: GraphSessi
     other = session.new_cache()
     session.feed(other, FULL[:60])
     np.testing.assert_allclose(behind, session.feed(other, FULL[60:61]), atol=5 * TOLERANCE[precision])
+
+
+def test_a_recording_that_gives_something_else_is_never_used(session: GraphSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = session.new_cache()
+    plain = session.new_cache()
+    with gpu.TURNS.using():
+        wanted = [session.feed(plain, [token]).copy() for token in FULL[:6]]
+    assert session.gpu is not None
+    played = session.gpu._played
+    first: list[npt.NDArray[np.float32]] = []
+
+    def stale(slot: gpu.Slot, recorded: bool) -> npt.NDArray[np.float32]:
+        """Plays back what it was recorded with, as a recording does whose inputs do not reach the device."""
+        found = played(slot, recorded=False)
+        if recorded and not first:
+            first.append(found.copy())
+        return first[0] if recorded else found
+
+    monkeypatch.setattr(session.gpu, "_played", stale)
+    found = [session.feed(cache, [token]).copy() for token in FULL[:6]]
+    np.testing.assert_array_equal(np.concatenate(found), np.concatenate(wanted))
+    assert not session.gpu._records
 
 
 def test_a_recording_waits_for_nobody_and_everybody_for_a_recording() -> None:

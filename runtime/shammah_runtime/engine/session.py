@@ -264,12 +264,12 @@ class GraphSession:
         """Whether several tokens in one pass give, to the last bit, the logits that they give one by one; found out once.
 
         Our own kernels are made so, and where the processor has AVX-512 ONNX Runtime's are too, for all precisions
-        (docs/decisions/0005-one-kernel-path.md). On others those are other ones, so that it is tried there. Raises what `feed`
-        raises.
+        (docs/decisions/0005-one-kernel-path.md). On others those are other ones, so that it is tried there. On a GPU products
+        of one row and of several are not the same, whatever a trial says. Raises what `feed` raises.
         """
         if self._one_path is None:
-            known = self.device == "cpu" and (self.own_kernels or has_avx512())
-            self._one_path = known or self._tried_path()
+            known = self.own_kernels or has_avx512()
+            self._one_path = self.gpu is None and (known or self._tried_path())
         return self._one_path
 
     def _tried_path(self) -> bool:
