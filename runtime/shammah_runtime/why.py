@@ -95,13 +95,18 @@ def _thresholds(home: Home, row: dict[str, Any], attempts: Sequence[dict[str, An
     if version is None:
         return lines
     try:
-        graph = Manifest.load(ModelStore(home.models).folder(version)).graphs[0]
+        graphs = Manifest.load(ModelStore(home.models).folder(version)).graphs
     except ArtifactError:
         return [*lines, f"{version} is no longer here"]
-    for tier, curve in (("neural", graph.calibration), ("learned", graph.evidence)):
+    neural = [graph.calibration for graph in graphs]
+    learned = [graph.evidence for graph in graphs if graph.evidence is not None]
+    for tier, curves in (("neural", neural), ("learned", learned)):
         found = next((one["threshold"] for one in attempts if one["tier"] == tier and one["threshold"] is not None), None)
-        if curve is not None and found is not None:
-            lines.append(f"{version}, {tier}: {target_told(behind(curve, found))}")
+        if curves and found is not None:
+            # Of the graph that answered: no row names it, but no two have the same thresholds.
+            steps = [behind(curve, found) for curve in curves]
+            step = next((step for step in steps if step.threshold == found), steps[0])
+            lines.append(f"{version}, {tier}: {target_told(step)}")
     if raised := Guard(home.models).of(version):
         lines.append(f"{version}: raised to {raised.threshold:.2f} on {raised.since}: {raised.reason}")
     return lines

@@ -1,5 +1,6 @@
 """shammah-serve why: a past answer explained from the log, whatever there is of it."""
 
+import dataclasses
 import re
 from collections.abc import Callable
 
@@ -7,11 +8,13 @@ import pytest
 from typer.testing import CliRunner
 
 from fakes.claude import FakeClaude
+from fakes.gpu import stand_in
 from fakes.versions import QUESTION, TAUGHT, Tiny
 from shammah_data.errors import InputError, LogError
 from shammah_data.exchange import Audited, Exchange, Feedback
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
+from shammah_data.manifest import Calibration
 from shammah_runtime.appliance import Appliance, Options
 from shammah_runtime.cli import app
 from shammah_runtime.why import why
@@ -55,6 +58,19 @@ def test_a_local_answer(make_appliance: Make, tiny: Tiny, home: Home) -> None:
     assert told["rated"] == "bad, it counts 10 times; it should have been: At ten."
     assert told["audit"] == "v0001 disagreed with the teacher (other numbers)"
     assert told["cost"].startswith("nothing: it was answered here, ")
+
+
+def test_an_answer_by_a_graph_for_the_gpu_is_explained_by_what_holds_for_that_graph(
+    make_appliance: Make, tiny: Tiny, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(monkeypatch)
+    calibration = Calibration({"mean": 1.0}, 0.0, 0.25, 0.95, 40, 31, 30, certified=False)
+    own = dataclasses.replace(calibration, threshold=0.2, accepted=12, accepted_right=11)
+    tiny.publish(home, graphs=[{"calibration": own}, {"provider": "cuda", "calibration": calibration}])
+    appliance = make_appliance(Options(offline=True, watch=False))
+    appliance.conversation.ask(QUESTION, lambda _: None)
+    assert lines(home)["by"].startswith("neural, v0001, ")
+    assert "answers from 0.25 on for 95% precision: 30 of 31 accepted" in lines(home)["threshold"]
 
 
 def test_the_teachers_answer(make_appliance: Make, home: Home, claude: FakeClaude) -> None:
