@@ -6,6 +6,7 @@ What stands in runs a graph in fp32 through the very same bindings and buffers; 
 import dataclasses
 import gc
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +233,37 @@ def test_a_recording_that_gives_something_else_is_never_used(session: GraphSessi
     found = [session.feed(cache, [token]).copy() for token in FULL[:6]]
     np.testing.assert_array_equal(np.concatenate(found), np.concatenate(wanted))
     assert not session.gpu._records
+
+
+def noted(made: Callable[..., Any], on: set[int]) -> Callable[..., Any]:
+    """The same, and the thread that it was made on."""
+
+    def make(*given: Any, **more: Any) -> Any:
+        on.add(threading.get_ident())
+        return made(*given, **more)
+
+    return make
+
+
+def test_all_passes_of_a_session_are_made_on_one_thread(session: GraphSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime keeps what it recorded for each thread, for ever, and every answer is made on a thread of its own."""
+    assert session.gpu is not None
+    on: set[int] = set()
+    for name in ("_played", "_several"):
+        monkeypatch.setattr(session.gpu, name, noted(getattr(session.gpu, name), on))
+
+    def answer() -> None:
+        cache = session.new_cache()
+        session.feed(cache, FULL[:10])
+        for token in FULL[10:14]:
+            session.feed(cache, [token])
+
+    threads = [threading.Thread(target=answer) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+        thread.join()
+    assert len(on) == 1
+    assert on.isdisjoint(thread.ident for thread in threads)
 
 
 def test_a_recording_waits_for_nobody_and_everybody_for_a_recording() -> None:

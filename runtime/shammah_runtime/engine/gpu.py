@@ -11,6 +11,7 @@ import contextlib
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,8 @@ class Gpu:
         # A recording names the buffers that it was made with, and is never let go: they serve the next sequence.
         self._free: list[Slot] = []
         self._made = 0
+        # ONNX Runtime keeps recordings, and the handles of its libraries with them, for each thread, and lets none of them go.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="gpu")
         self._fixed: dict[str, Any] = {}
 
     def slot(self, owner: object) -> Slot:
@@ -133,7 +136,10 @@ class Gpu:
     def run(self, slot: Slot, ids: Sequence[int], rows: Sequence[int], before: int, options: Any) -> Floats:
         """Logits [M, V] after `before` tokens in the slot and these; raises what ONNX Runtime does."""
         if len(ids) == len(rows) == 1:
-            return self._single(slot, ids[0], before)
+            return self._thread.submit(self._single, slot, ids[0], before).result()
+        return self._thread.submit(self._several, slot, ids, rows, before, options).result()
+
+    def _several(self, slot: Slot, ids: Sequence[int], rows: Sequence[int], before: int, options: Any) -> Floats:
         total = before + len(ids)
         with TURNS.using():
             binding = self._session.io_binding()
