@@ -227,7 +227,7 @@ class TrainSettings:
     max_minutes: how long the training may take, evaluation not counted; 0: as long as it needs.
     checkpoint_seconds: the least time between two checkpoints.
     start: which weights a night starts from: `base`, `champion` wherever they can be used, or what the policy chooses (`auto`).
-    restart_nights: so many nights may continue from the champion before one starts from the base again.
+    restart_nights: after each so many nights that continued from one another, one starts from the base again.
     nice: the priority of the run, from 0 to 19, the lowest.
     """
 
@@ -261,7 +261,7 @@ class TrainSettings:
     max_minutes: float = field(default=0.0, metadata={"least": 0.0, "most": 100_000.0})
     checkpoint_seconds: float = field(default=60.0, metadata={"least": 0.0, "most": 86_400.0})
     start: Start = "auto"
-    restart_nights: int = field(default=7, metadata={"least": 1, "most": 1000})
+    restart_nights: int = field(default=30, metadata={"least": 1, "most": 1000})
     nice: int = field(default=10, metadata={"least": 0, "most": 19})
 
 

@@ -30,8 +30,10 @@ CHAMPION = Predecessor(Path("merged"), "run/merged", "base", LINEAGE, saw_forgot
 ROWS = {example.id for example in (*LEARNED, *NEW)}
 
 
-def reason(start: Any = "auto", base: str = "base", found: Any = CHAMPION, rows: Any = ROWS, nights: int = 7) -> str:
-    beginning = begin(start, base, found, rows, nights)
+def reason(
+    start: Any = "auto", base: str = "base", found: Any = CHAMPION, rows: Any = ROWS, nights: int = 7, last: Any = None
+) -> str:
+    beginning = begin(start, base, found, rows, nights, last)
     return "continues" if beginning.predecessor else beginning.reason
 
 
@@ -53,18 +55,30 @@ def test_it_never_continues_from_what_is_not_a_prefix_of_today(start: str) -> No
     assert reason(start, rows=ROWS - {"7"}) == forgotten
 
 
+def after(nights: int) -> Predecessor:
+    return replace(CHAMPION, lineage=replace(LINEAGE, nights=nights))
+
+
 def test_every_so_many_nights_it_starts_from_the_base() -> None:
-    old = replace(CHAMPION, lineage=replace(LINEAGE, nights=7))
-    assert reason(found=old) == "7 nights were built upon one another"
-    assert reason(found=replace(CHAMPION, lineage=replace(LINEAGE, nights=6))) == "continues"
-    assert reason("champion", found=old) == "continues"
+    assert reason(found=after(7)) == "7 nights were built upon one another"
+    assert reason(found=after(6)) == reason(found=after(8)) == "continues"
+    assert reason(found=after(14)) == "14 nights were built upon one another"
+    assert reason("champion", found=after(7)) == "continues"
 
 
-def test_a_log_that_has_grown_by_half_is_learned_from_the_base() -> None:
-    rows = ROWS | {f"m{n}" for n in range(150)}
-    assert reason(rows=rows) == "the log grew from 400 to 600 exchanges"
-    assert reason(rows=rows - {"m0"}) == "continues"
-    assert reason("champion", rows=rows) == "continues"
+def test_where_starting_from_the_base_was_refused_the_next_nights_go_on() -> None:
+    refused: dict[str, Any] = {"status": "refused", "figures": {"start": {"from": "base"}}}
+    assert reason(found=after(7), last=refused) == "continues"
+    for other in (
+        refused | {"status": "failed"},
+        refused | {"figures": {"start": {"from": "run/merged"}}},
+        refused | {"figures": {}},
+    ):
+        assert reason(found=after(7), last=other) == "7 nights were built upon one another"
+
+
+def test_however_much_a_log_has_grown_it_is_gone_on_with() -> None:
+    assert reason(rows=ROWS | {f"m{n}" for n in range(5000)}) == "continues"
 
 
 def test_a_lineage_grows_and_is_read_back(tmp_path: Path) -> None:

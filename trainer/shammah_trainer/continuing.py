@@ -2,7 +2,8 @@
 
 Continued is only what is a prefix of today: the same base, and nothing forgotten or rated bad since. What is new, or has got
 another answer, is then trained on together with a bounded sample of the rest, so that a night takes as long as its day was.
-Every so many nights, and when the log has grown by half, a night starts from the base again: errors do not add up for ever.
+Every so many nights one starts from the base again: errors do not add up for ever. Not more often: a few passes over everything
+teach less than the passes of all the nights before did (docs/decisions/0021-nights-upon-one-another.md).
 """
 
 import contextlib
@@ -23,7 +24,6 @@ from shammah_trainer.dataset import Dataset, Example
 from shammah_trainer.duplicates import near_duplicates
 
 _LINEAGE = "lineage.json"
-_GROWTH = 1.5
 # Older exchanges beside each new one, and at least.
 _OLDER = 2.0
 _LEAST_OLDER = 200
@@ -105,10 +105,13 @@ def runs_that_serve(store: ModelStore) -> set[str]:
     return found
 
 
-def begin(start: Start, base_sha256: str, found: Predecessor | str, rows: Collection[str], nights: int) -> Beginning:
+def begin(
+    start: Start, base_sha256: str, found: Predecessor | str, rows: Collection[str], nights: int, last: Mapping[str, Any] | None
+) -> Beginning:
     """Whether to continue. `rows`: ids of today's snapshot; `nights`: after how many a night starts from the base again.
 
-    What was forgotten is never continued from, whatever `start` says, nor are weights of another base.
+    `last`: the record of the run before, if there was one. What was forgotten is never continued from, whatever `start` says,
+    nor are weights of another base.
     """
     if start == "base":
         return Beginning(None, "the settings say so")
@@ -118,11 +121,14 @@ def begin(start: Start, base_sha256: str, found: Predecessor | str, rows: Collec
         return Beginning(None, "the base is another one")
     if found.saw_forgotten or not found.lineage.learned.keys() <= set(rows):
         return Beginning(None, "what the champion learned was forgotten or rated bad since")
-    if start == "auto" and found.lineage.nights >= nights:
+    # Where what began anew was worse than the champion, the next nights go on from that.
+    if start == "auto" and found.lineage.nights % nights == 0 and not _refused_from_base(last):
         return Beginning(None, f"{found.lineage.nights} nights were built upon one another")
-    if start == "auto" and len(rows) >= _GROWTH * found.lineage.rows:
-        return Beginning(None, f"the log grew from {found.lineage.rows} to {len(rows)} exchanges")
     return Beginning(found, f"night {found.lineage.nights + 1} upon one another")
+
+
+def _refused_from_base(last: Mapping[str, Any] | None) -> bool:
+    return last is not None and last["status"] == "refused" and last["figures"].get("start", {}).get("from") == "base"
 
 
 def without_known(dataset: Dataset, known: Collection[str]) -> Dataset | None:

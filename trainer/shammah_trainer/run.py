@@ -210,7 +210,8 @@ class _Run:
     def _begin(self, base: Base, dataset: Dataset, stale: Sequence[str]) -> tuple[Dataset, Beginning]:
         """Decide what to start from; what the champion was trained on is not held out."""
         found = champion(self._store, self._home.runs, stale)
-        beginning = begin(self._train.start, base.sha256, found, self._trained_on, self._train.restart_nights)
+        last = next(iter(self._log.runs(1)), None)
+        beginning = begin(self._train.start, base.sha256, found, self._trained_on, self._train.restart_nights, last)
         if beginning.predecessor is None:
             return dataset, beginning
         learned = beginning.predecessor.lineage.learned
