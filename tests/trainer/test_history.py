@@ -198,6 +198,19 @@ def test_what_later_nights_record_of_their_data_and_training() -> None:
     assert "trained     90 steps (ended by held-out loss), weights of step 70 kept, taken up at step 40 of run 20261018" in told
 
 
+def test_the_second_graph_of_a_version_is_told_of() -> None:
+    found = {
+        "precision": "fp16",
+        "heldout": {"phrasing": {"asked": 66, "right": 41}},
+        "threshold": 0.93,
+        "milliseconds_median": 60.4,
+    }
+    lines = run_lines(run("20261019T032200123Z", cuda=found), [], 120)
+    assert "for CUDA    fp16, 41 of 66 other phrasings right, confidence 0.93, 60 ms an answer" in lines
+    lines = run_lines(run("20261019T032200123Z", cuda={**found, "threshold": 2.0}), [], 120)
+    assert "for CUDA    fp16, 41 of 66 other phrasings right, gives none of its own answers, 60 ms an answer" in lines
+
+
 def test_an_older_run_is_shown_without_what_it_lacks(empty: TinyHome, train: Train) -> None:
     night(Home(empty.root), 1, known=60, old=True)
     out = train(empty, "show", "last").out

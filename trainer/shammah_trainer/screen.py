@@ -139,6 +139,16 @@ def _measured(run: Past) -> list[tuple[str, str]]:
         facts.append(("graph", ", ".join(graph)))
     if (median := run.number("milliseconds_median")) is not None:
         facts.append(("speed", f"{median:.0f} ms an answer (median)"))
+    if isinstance(precision := run.at("cuda", "precision"), str):
+        told = precision
+        correct, asked = (run.count("cuda", "heldout", "phrasing", name) for name in ("right", "asked"))
+        if asked and correct is not None:
+            told += f", {correct} of {asked} other phrasings right"
+        if (sure := run.number("cuda", "threshold")) is not None:
+            told += f", confidence {sure:.2f}" if sure <= 1 else ", gives none of its own answers"
+        if (median := run.number("cuda", "milliseconds_median")) is not None:
+            told += f", {median:.0f} ms an answer"
+        facts.append(("for CUDA", told))
     threshold, target = run.number("calibration", "threshold"), run.number("calibration", "target_precision")
     if threshold is not None:
         right = "enough" if target is None else f"{target:.0%}"
