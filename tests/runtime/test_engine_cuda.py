@@ -213,7 +213,10 @@ def test_a_pass_is_recorded_when_nobody_else_uses_the_device(session: GraphSessi
     np.testing.assert_allclose(behind, session.feed(other, FULL[60:61]), atol=5 * TOLERANCE[precision])
 
 
-def test_a_recording_that_gives_something_else_is_never_used(session: GraphSession, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("fault", ["stale", "refused"])
+def test_a_recording_that_gives_something_else_is_never_used(
+    session: GraphSession, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
     cache = session.new_cache()
     plain = session.new_cache()
     with gpu.TURNS.using():
@@ -222,14 +225,16 @@ def test_a_recording_that_gives_something_else_is_never_used(session: GraphSessi
     played = session.gpu._played
     first: list[npt.NDArray[np.float32]] = []
 
-    def stale(slot: gpu.Slot, recorded: bool) -> npt.NDArray[np.float32]:
-        """Plays back what it was recorded with, as a recording does whose inputs do not reach the device."""
+    def faulty(slot: gpu.Slot, recorded: bool) -> npt.NDArray[np.float32]:
+        """Plays back what it was recorded with, as a recording does whose inputs do not reach the device; or nothing at all."""
+        if recorded and fault == "refused":
+            raise RuntimeError("operation not permitted when stream is capturing")
         found = played(slot, recorded=False)
         if recorded and not first:
             first.append(found.copy())
         return first[0] if recorded else found
 
-    monkeypatch.setattr(session.gpu, "_played", stale)
+    monkeypatch.setattr(session.gpu, "_played", faulty)
     found = [session.feed(cache, [token]).copy() for token in FULL[:6]]
     np.testing.assert_array_equal(np.concatenate(found), np.concatenate(wanted))
     assert not session.gpu._records

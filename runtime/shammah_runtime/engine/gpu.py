@@ -166,12 +166,17 @@ class Gpu:
                 return self._played(slot, recorded=True)
             logits = self._played(slot, recorded=False)
             if alone:
-                # A pass may be repeated: what it writes, it writes over.
                 logits = logits.copy()
-                same = np.array_equal(logits, self._played(slot, recorded=True))
                 slot.proofs += 1
-                self._records = same
+                self._records = self._gives(slot, logits)
         return logits
+
+    def _gives(self, slot: Slot, logits: Floats) -> bool:
+        """Whether the recording gives these logits too. A pass may be repeated: what it writes, it writes over."""
+        try:
+            return np.array_equal(logits, self._played(slot, recorded=True))
+        except Exception:  # noqa: BLE001 - whatever keeps a pass from being recorded, it runs as it is
+            return False
 
     def _played(self, slot: Slot, recorded: bool) -> Floats:
         binding, options = slot.single
