@@ -218,7 +218,9 @@ class Appliance:
         if model is not None and model.manifest.version == version:
             calibration = model.graph.calibration
         elif version in self.store.versions():
-            calibration = Manifest.load(self.store.folder(version)).graphs[0].calibration
+            from shammah_runtime.engine.model import graph_here
+
+            calibration = graph_here(Manifest.load(self.store.folder(version)), self.wanted).calibration
         else:
             return None
         held = held_to(calibration, self.target)

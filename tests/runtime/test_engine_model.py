@@ -25,7 +25,7 @@ from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_runtime.engine.choice import Wanted
 from shammah_runtime.engine.decoder import Decoder
 from shammah_runtime.engine.decoding import Decoding
-from shammah_runtime.engine.model import Model, Prompt, open_model
+from shammah_runtime.engine.model import Model, Prompt, graph_here, open_model
 from shammah_runtime.engine.sampling import log_softmax
 from shammah_runtime.engine.session import GraphSession
 
@@ -244,6 +244,20 @@ def test_a_cuda_session_that_cannot_be_had_leaves_the_cpu_and_says_so(
     model = opened(home, version)
     assert model.description == "v0001 (int8, cpu)"
     assert "CUDAExecutionProvider" in model.why
+
+
+def test_what_is_told_of_a_version_is_of_the_graph_that_answers_here(
+    tiny: Tiny, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = tiny.publish(home, graphs=[{}, {"provider": "cuda"}])
+    manifest = ModelStore(home.models).verify(version)
+    own, other = manifest.graphs
+    assert graph_here(manifest, Wanted()) == own
+    monkeypatch.setattr("shammah_runtime.engine.model.cuda_usable", lambda: True)
+    assert graph_here(manifest, Wanted()) == other
+    assert graph_here(manifest, Wanted("cpu")) == own
+    # Nothing of it can answer.
+    assert graph_here(manifest, Wanted("auto", "fp16")) == own
 
 
 def test_a_version_without_what_is_asked_for_lists_what_it_holds(tiny: Tiny, home: Home) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from shammah_data.errors import ArtifactError, InputError, ShammahError
 from shammah_data.exchange import Message
 from shammah_data.learned import Learned
-from shammah_data.manifest import Manifest
+from shammah_data.manifest import GraphEntry, Manifest
 from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_runtime.engine.choice import Choice, Wanted, choices
 from shammah_runtime.engine.decoder import Decoder
@@ -123,6 +123,14 @@ def _open_memory(folder: Path, manifest: Manifest) -> Memory | None:
 def cuda_usable() -> bool:
     """Whether ONNX Runtime has CUDA at all; a session must show whether it really gets it."""
     return "CUDAExecutionProvider" in import_onnxruntime().get_available_providers()
+
+
+def graph_here(manifest: Manifest, wanted: Wanted) -> GraphEntry:
+    """The graph of a version that answers on this machine where memory allows; its first where none can."""
+    try:
+        return choices(manifest, wanted, cuda_usable())[0].graph
+    except ArtifactError:
+        return manifest.graphs[0]
 
 
 def _open_graph(

@@ -4,7 +4,7 @@ Knows no request. Every figure is counted when it is asked for; what was not mea
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,7 +14,7 @@ from shammah_data.guard import Guard
 from shammah_data.home import Home
 from shammah_data.learning import learning_curve
 from shammah_data.log import ExchangeLog
-from shammah_data.manifest import Manifest
+from shammah_data.manifest import Calibration, Manifest
 from shammah_data.pages import Figure, Table, Tile
 from shammah_data.past import Past, past_runs
 from shammah_data.plots import Columns, bar, column_chart
@@ -24,6 +24,7 @@ from shammah_data.session import Session
 from shammah_data.store import ModelStore, Pointer
 from shammah_data.targets import held_to
 from shammah_data.verdicts import Verdict, verdicts
+from shammah_runtime.engine.choice import Wanted
 
 READ_SECONDS = 2.0
 MOST_RECENT = 10
@@ -37,7 +38,8 @@ class Known:
     """Everything that the page is made from; `served` is None while there is no log, or (`problem`) it cannot be read.
 
     `versions`: newest first, each with its manifest, or what is wrong with it. `target`: the precision wanted of them, 0 for
-    each one's own. `ended`: how the trials of versions that are still here ended, the last first.
+    each one's own. `wanted`: which of their graphs. `ended`: how the trials of versions that are still here ended, the last
+    first.
     """
 
     served: Served | None
@@ -49,10 +51,11 @@ class Known:
     raised: dict[str, float]
     now: datetime
     target: float = 0.0
+    wanted: Wanted = field(default_factory=Wanted)
     ended: Sequence[tuple[str, Verdict]] = ()
 
 
-def gather(home: Home, log: ExchangeLog, now: datetime, target: float = 0.0) -> Known:
+def gather(home: Home, log: ExchangeLog, now: datetime, target: float = 0.0, wanted: Wanted = Wanted()) -> Known:
     """Read the log, the store and the runs; what cannot be read is told on the page."""
     problems = []
     pointer, versions, raised = Pointer(), list[tuple[str, Manifest | str]](), dict[str, float]()
@@ -81,7 +84,7 @@ def gather(home: Home, log: ExchangeLog, now: datetime, target: float = 0.0) -> 
     except LogError as error:
         problems.append(str(error))
     trials = sorted(verdicts(home.models).items(), key=lambda one: one[1].at, reverse=True)
-    return Known(found, recent, "; ".join(problems), runs, pointer, versions, raised, now, target, trials)
+    return Known(found, recent, "; ".join(problems), runs, pointer, versions, raised, now, target, wanted, trials)
 
 
 def parts(known: Known) -> dict[str, Any]:
@@ -232,11 +235,18 @@ def _roll_out(known: Known) -> list[str]:
         since = f" since {pointer.candidate_since[:16].replace('T', ' ')} UTC" if pointer.candidate_since else ""
         said.append(f"{pointer.candidate} is tried on {pointer.candidate_share:.0%} of the queries{since}.")
     champion = dict(known.versions).get(pointer.champion)
-    held = held_to(champion.graphs[0].calibration, known.target) if isinstance(champion, Manifest) else None
+    held = _held(champion, known) if isinstance(champion, Manifest) else None
     plan = Plan() if held is None else Plan(held.target_precision)
     if found is not None and (trial := judge_trial(pointer, found.audits, plan, known.now).trial) is not None:
         said.append(f"{trial.version} beside {trial.against}: {trial.told}.")
     return said
+
+
+def _held(manifest: Manifest, known: Known) -> Calibration:
+    # It brings ONNX Runtime along, which whoever opens no page need not wait for.
+    from shammah_runtime.engine.model import graph_here
+
+    return held_to(graph_here(manifest, known.wanted).calibration, known.target)
 
 
 def _versions(known: Known) -> Table | None:
@@ -251,7 +261,7 @@ def _versions(known: Known) -> Table | None:
         if isinstance(manifest, str):
             rows.append((name, role, "cannot be read", "–", "–", audits))
             continue
-        limit = max(held_to(manifest.graphs[0].calibration, known.target).threshold, known.raised.get(name, 0.0))
+        limit = max(_held(manifest, known).threshold, known.raised.get(name, 0.0))
         told = "nothing" if limit > 1 else f"{limit:.2f}"
         if name in known.raised:
             told += ", raised by audits"

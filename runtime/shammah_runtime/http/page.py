@@ -126,7 +126,7 @@ class Page:
     async def _overview(self, _: Request, word: str) -> Response:
         def work() -> str:
             appliance = self._appliance
-            known = overview.gather(appliance.home, appliance.log, self._clock(), appliance.target)
+            known = overview.gather(appliance.home, appliance.log, self._clock(), appliance.target, appliance.wanted)
             rows = [exchanges.shown(row) for row in known.recent]
             more = known.served is not None and known.served.asked > len(rows)
             return _filled("overview", word, keeps=self._appliance.keeps, rows=rows, more=more, **overview.parts(known))
