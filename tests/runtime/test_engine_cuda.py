@@ -97,6 +97,8 @@ def test_the_cache_stays_on_the_device_where_it_is_rewound_and_copied(session: G
 
 
 def test_a_draft_changes_no_token(session: GraphSession, random_tiny: Tiny) -> None:
+    # Six tokens may well come out the same there; no answer may hang on it.
+    assert not session.one_path()
     endless = Decoder(session, random_tiny.chat, ())
     plain = endless.generate(FULL[:30], Decoding(max_tokens=40))
     for draft in (plain.ids, FULL[:40]):
