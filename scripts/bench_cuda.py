@@ -1,6 +1,7 @@
 """scripts/bench cuda: this engine on a GPU beside others on the same one, same model and tokens, taking turns in one run.
 
-It needs a CUDA GPU and onnxruntime-gpu (`shammah[cuda]`). Beside the graphs for CUDA run transformers in fp16,
+It needs a CUDA GPU, and an environment of its own, whose Python runs scripts/bench_cuda.py: that of the checks has the ONNX
+Runtime for processors. `pip install -e '.[cuda,train]'` makes one. Beside the graphs for CUDA run transformers in fp16,
 onnxruntime-genai's own fp16 build where onnxruntime-genai-cuda is installed, and this engine's int8 graph on two threads of the
 processor: what the GPU is worth. Every contestant is a process of its own and only one works at a time; a ratio is that of two
 turns of the same round.
@@ -67,6 +68,7 @@ def main() -> None:
     import torch
 
     from shammah_data.home import Home
+    from shammah_runtime.engine.model import cuda_usable
 
     default = Home.find().bases / "smollm2-135m-instruct"
     parser = argparse.ArgumentParser(prog="scripts/bench cuda", description=(__doc__ or "").splitlines()[0])
@@ -78,8 +80,8 @@ def main() -> None:
         parser.error(f"{chosen.base} is no base folder: make it with scripts/make-base, or name one with --base")
     if chosen.rounds < 1:
         parser.error("--rounds must be at least 1")
-    if not torch.cuda.is_available():
-        parser.error("there is no CUDA GPU here")
+    if not (torch.cuda.is_available() and cuda_usable()):
+        parser.error("torch or ONNX Runtime has no CUDA here: run it with the Python of an environment with '.[cuda,train]'")
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("onnxruntime-gpu", "torch", "transformers"))
     print(f"{torch.cuda.get_device_name(0)}, {machine()}; {versions}, Python {platform.python_version()}")
     worker = [sys.executable, str(ROOT / "engine_contestant.py")]

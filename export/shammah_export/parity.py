@@ -38,6 +38,15 @@ class Parity:
     ratio_error: float = math.nan
     answer_tokens: int = 0
 
+    @property
+    def agreement(self) -> dict[str, float]:
+        """For the manifest and the record of a run."""
+        return {
+            "max_abs_difference": self.max_abs_difference,
+            "mean_kl": self.mean_kl,
+            "top1_agreement": self.top1_agreement,
+        }
+
 
 @dataclass(frozen=True)
 class Limits:

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from fakes.gpu import stand_in
 from fakes.memories import make_embedder
 from fakes.tiny import KEYS, Night, Said, TinyHome, exchanges
+from shammah_data.errors import ArtifactError
 from shammah_data.home import Home
 from shammah_data.manifest import Manifest
 from shammah_data.settings import TrainSettings
@@ -67,7 +69,7 @@ def left_out(night: Night, staging: Path, monkeypatch: pytest.MonkeyPatch) -> li
     merged = next(path for path in (night.home.root / "runs").glob("*") if path.is_dir()) / "merged"
     shape = Manifest.load(ModelStore(Home(night.home.root).models).folder("v0001")).shape
     # It is asked nothing, by no decoder.
-    nobody, nothing = cast(Decoder, None), cast(Asked, None)
+    nobody, nothing = cast(Decoder, SimpleNamespace(tokenizer=None, stop_ids=())), cast(Asked, None)
     assert second_graph(merged, staging, shape, [(1, 2, 3, 4, 5)], nobody, nothing, reporter) is None
     assert list(staging.iterdir()) == []
     return said
@@ -77,6 +79,18 @@ def test_a_graph_that_is_too_far_from_torch_is_left_out(night: Night, tmp_path: 
     stand_in(monkeypatch)
     monkeypatch.setattr("shammah_trainer.second.within_limits", lambda _: ["mean KL 1 nats is above 0.001"])
     assert left_out(night, tmp_path, monkeypatch) == ["no graph for CUDA: mean KL 1 nats is above 0.001"]
+
+
+def test_a_graph_that_fails_while_it_answers_is_left_out(night: Night, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch)
+
+    def fail(*_: object) -> None:
+        raise ArtifactError("the graph cannot be run: out of memory")
+
+    monkeypatch.setattr("shammah_trainer.second.answered", fail)
+    exported, left = left_out(night, tmp_path, monkeypatch)
+    assert exported.startswith("exported fp16 for CUDA: ")
+    assert left == "no graph for CUDA: the graph cannot be run: out of memory"
 
 
 def test_where_onnx_runtime_only_names_cuda_there_is_no_graph_for_it(

@@ -100,12 +100,7 @@ def assess(
     encoded = [item for example in heldout[:_PARITY_EXAMPLES] if (item := encoder.encode(example)) is not None]
     parity_ids = [item.prompt + item.response for item in encoded] or [tuple(tokenizer.prompt("Hello"))]
     parity = measure_parity(merged, folder, parity_ids, train.precision)
-    agreement = {
-        "max_abs_difference": parity.max_abs_difference,
-        "mean_kl": parity.mean_kl,
-        "top1_agreement": parity.top1_agreement,
-    }
-    figures["parity"] = agreement
+    figures["parity"] = parity.agreement
     # What is left is the rounding of activations, as for int8.
     reasons = within_limits(parity, LIMITS["int8"] if through == train.precision else None)
     reporter.say(f"parity with torch: top-1 agreement {parity.top1_agreement:.1%}, KL {parity.mean_kl:.4f} nats")
@@ -139,7 +134,7 @@ def assess(
     }
     figures["milliseconds_median"] = round(median(outcome.milliseconds for outcome in own.outcomes), 1)
     path = f"{train.precision}/model.onnx"
-    graphs = [GraphEntry(path, "cpu", train.precision, own.golden, calibration, agreement)]
+    graphs = [GraphEntry(path, "cpu", train.precision, own.golden, calibration, parity.agreement)]
     weighers = [Weigher(path, decoder, own.given)]
     if train.cuda == "auto" and (other := second_graph(merged, staging, shape, parity_ids, decoder, asked, reporter)):
         figures["cuda"] = other.figures

@@ -59,28 +59,23 @@ def second_graph(
         parity = measure_parity(merged, folder, parity_ids, precision, device="cuda")
         if reasons := within_limits(parity):
             raise ExportError("; ".join(reasons))
+        reporter.say(f"exported {precision} for CUDA: {megabytes:.0f} MB; top-1 agreement {parity.top1_agreement:.1%}")
+        decoder = Decoder(session, first.tokenizer, first.stop_ids)
+        own = answered(decoder, asked, reporter)
     except (ArtifactError, ExportError) as error:
         for name in PRECISIONS:
             shutil.rmtree(staging / name, ignore_errors=True)
         reporter.say(f"no graph for CUDA: {error}")
         return None
-    reporter.say(f"exported {precision} for CUDA: {megabytes:.0f} MB; top-1 agreement {parity.top1_agreement:.1%}")
-    decoder = Decoder(session, first.tokenizer, first.stop_ids)
-    own = answered(decoder, asked, reporter)
-    agreement = {
-        "max_abs_difference": parity.max_abs_difference,
-        "mean_kl": parity.mean_kl,
-        "top1_agreement": parity.top1_agreement,
-    }
     path = f"{precision}/model.onnx"
     figures = {
         "precision": precision,
-        "parity": agreement,
+        "parity": parity.agreement,
         "heldout": counts(own.outcomes, own.calibration),
         "threshold": own.calibration.threshold,
         "milliseconds_median": round(median(outcome.milliseconds for outcome in own.outcomes), 1),
     }
-    graph = GraphEntry(path, "cuda", precision, own.golden, own.calibration, agreement)
+    graph = GraphEntry(path, "cuda", precision, own.golden, own.calibration, parity.agreement)
     return Second(graph, Weigher(path, decoder, own.given), figures)
 
 
