@@ -1,10 +1,12 @@
 """What earlier exchanges say for an answer that the model gives."""
 
+import math
 from typing import Any
 
 import pytest
 
-from shammah_runtime.engine.backing import LEAST_RELEVANCE, MOST_RELEVANCE, Backing, Neighbour, backing
+from shammah_runtime.engine.backing import LEAST_RELEVANCE, MOST_RELEVANCE, Backing, Neighbour, backing, odds
+from shammah_runtime.engine.evidence import candidates
 
 DAYS = "A refund takes 5 days; it goes to the card that was charged."
 REWORDED = "It goes to the card that was charged: a refund takes 5 days."
@@ -31,6 +33,21 @@ def test_the_nearest_query_with_the_same_facts_backs_less_its_rival() -> None:
     assert found.gap == pytest.approx(-0.1)
 
 
+def test_the_odds_weigh_all_that_is_near() -> None:
+    rows = ("when do i get a refund", REWORDED, 0.8), ("where is my card", OTHER, 0.75), ("refund time", DAYS, 0.7)
+    found = backing("how long does a refund take", DAYS, near(*rows), 0.0)
+    # e: the factor that 0.05 makes; the rival's part is e^-1, of the two that agree 1 and e^-2.
+    share = (1 + math.exp(-2)) / (1 + math.exp(-1) + math.exp(-2))
+    assert found.odds == pytest.approx(odds(0.8, 0.05, share, 0.0))
+    assert share == pytest.approx(candidates("how long does a refund take", near(*rows))[0].share)
+
+
+def test_odds_bend_where_much_speaks_for_an_answer() -> None:
+    # By hand: -1.35 + 2.5 * 0.2 - 0.85 is -1.7; -1.35 + 2.5 * 0.8 + 1.75 * 0.6 is 1.7, and 1.45 * (1.7 + 0.15) more.
+    assert odds(0.2, 0.0, 0.0, -0.17) == pytest.approx(-1.7)
+    assert odds(0.8, 0.0, 0.6, 0.0) == pytest.approx(1.7 + 1.45 * 1.85)
+
+
 def test_without_a_rival_all_of_its_nearness_is_the_gap() -> None:
     found = backing("how long does a refund take", DAYS, near(("when do i get a refund", DAYS, 0.8)), 0.0)
     assert (found.near, found.gap) == (0.8, 0.8)
@@ -39,12 +56,13 @@ def test_without_a_rival_all_of_its_nearness_is_the_gap() -> None:
 @pytest.mark.parametrize("asked", ["how long do 3 refunds take", "how long does a refund not take"])
 def test_a_query_that_contradicts_does_not_back(asked: str) -> None:
     listed: Any = near(("how long does a refund take", DAYS, 0.95))
-    assert backing(asked, DAYS, listed, 0.5) == Backing(0.5, 0.0, 0.0)
+    assert backing(asked, DAYS, listed, 0.5) == Backing(0.5, 0.0, 0.0, odds=odds(0.0, 0.0, 0.0, LEAST_RELEVANCE))
 
 
 def test_an_answer_that_nobody_got_is_backed_by_nothing() -> None:
     found = backing("where is my card", "It was stolen by 9 pirates.", near(("where is my card", OTHER, 1.0)), 0.0)
     assert found == Backing(0.0, 0.0, -1.0)
+    assert found.odds < -5.0
 
 
 def test_relevance_is_the_mean_of_all_that_got_the_same_facts() -> None:

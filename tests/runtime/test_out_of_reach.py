@@ -24,13 +24,21 @@ SHARE = st.floats(0.0, 1.0)
 ROW = ("00000000-0000-0000-0000-00000000000a", "how do i reset my password", ANSWER)
 
 
-@given(LOGPROBS, st.integers(0, 12), SHARE, SHARE, SHARE, SHARE, st.lists(st.floats(0.0, 20.0), min_size=7, max_size=7))
+@given(
+    LOGPROBS,
+    st.integers(0, 12),
+    SHARE,
+    SHARE,
+    SHARE,
+    SHARE,
+    st.lists(st.floats(0.0, 20.0), min_size=len(NAMES), max_size=len(NAMES)),
+)
 def test_no_answer_is_surer_than_the_ceiling(
     logprobs: list[float], seen: int, support: float, near: float, gap: float, part: float, weights: list[float]
 ) -> None:
     curve = Calibration(dict(zip(NAMES, weights, strict=True)), -3.0, 0.5, 0.95, 1, 0, 0, certified=False)
-    most = Backing(support, near, gap, part - 0.5)
-    backed = Backing(support * part, near * part, gap * part - (1.0 - part), part * part - 0.5)
+    most = Backing(support, near, gap, part - 0.5, near - gap)
+    backed = Backing(support * part, near * part, gap * part - (1.0 - part), part * part - 0.5, near - gap - part)
     found = confidence(curve, features(logprobs, backed))
     assert found <= confidence(curve, ceiling(logprobs[:seen], len(logprobs), most)) + 1e-9
 
@@ -47,6 +55,7 @@ def test_nothing_backs_an_answer_more_than_the_nearest_query(known: list[tuple[s
     assert found.near <= most.near
     assert found.gap <= most.gap
     assert found.relevance <= most.relevance + 1e-9
+    assert found.odds <= most.odds + 1e-9
     assert (most.support, at_most([], 0.4)) == (0.4, FULL)
 
 
@@ -101,6 +110,6 @@ def test_a_version_that_accepts_nothing_says_so(tiny: Tiny, home: Home, make_app
 
 
 def test_a_certain_start_of_an_answer_bounds_nothing() -> None:
-    backed = {"support": 1.0, "near": 1.0, "gap": 1.0, "relevance": MOST_RELEVANCE}
+    backed = {"support": 1.0, "near": 1.0, "gap": 1.0, "relevance": MOST_RELEVANCE, "odds": FULL.odds}
     assert ceiling((), 8) == {"mean": 0.0, "least": 0.0, "opening": 0.0, **backed}
     assert math.isclose(ceiling((-1.0,), 8)["mean"], -0.125)

@@ -50,7 +50,7 @@ def test_a_local_answer(make_appliance: Make, tiny: Tiny, home: Home) -> None:
     assert told["question"] == QUESTION
     assert told["by"].startswith("neural, v0001, ")
     parts = r"\(mean -\d\.\d\d, least -\d+\.\d\d, opening -\d\.\d\d, support \d\.\d\d, near \d\.\d\d, gap -\d\.\d\d"
-    parts += r", relevance -\d\.\d\d\)"
+    parts += r", relevance -\d\.\d\d, odds -\d\.\d\d\)"
     assert re.fullmatch(rf"neural   accepted +\d+ ms  confidence 0\.50 {parts}, at least \d\.\d\d", told["tried"])
     assert "neural: confidence 0.500, at least" in told["threshold"]
     assert "10 of 10 accepted held-out answers were right" in told["threshold"]

@@ -33,9 +33,7 @@ def labels(bench: Any, count: int, right: Callable[[float, random.Random], bool]
             "least": -3.0 + 3 * sure,
             "opening": -1.0 + sure,
             "support": sure,
-            "near": sure,
-            "gap": sure,
-            "relevance": 0.0,
+            "odds": -5.0 + 10.0 * sure,
         }
         made.append(bench.Label("heldout", f"c{n}", found, right(sure, rng), ()))
     return made

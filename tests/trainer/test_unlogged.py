@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from shammah_runtime.engine.backing import Backing
+from shammah_runtime.engine.backing import Backing, odds
 from shammah_runtime.engine.confidence import features
+from shammah_runtime.engine.evidence import candidates
 from shammah_trainer.calibrate import accepts, calibrate
 from shammah_trainer.dataset import Dataset, Example
 from shammah_trainer.earlier import Earlier
@@ -51,9 +52,13 @@ def test_what_asks_for_the_same_backs_nothing(embedder_folder: Path) -> None:
     found = unlogged(known, 0)
     assert {one.query for one in found} == {one.query for one in TRAIN}
     assert all(one.answer != TRAIN[3 * one.group].target for one in found)
-    near = [one.backing["near"] for one in found]
-    assert near == sorted(near)
-    assert near[-1] > 0
+    odds = [one.backing["odds"] for one in found]
+    assert odds == sorted(odds)
+    assert odds[-1] > odds[0]
+    for one in found:
+        others = known.others(next(example for example in TRAIN if example.query == one.query))
+        said = [candidate.answer for candidate in candidates(one.query, others)]
+        assert one.backing["odds"] == max(known.backing(one.query, answer, others).odds for answer in said)
 
 
 def test_an_answer_of_another_group_that_says_the_same_is_not_a_wrong_one(embedder_folder: Path) -> None:
@@ -70,7 +75,7 @@ def test_what_backs_is_what_would_back_in_a_log_without_the_group(embedder_folde
     without.look_up([asked])
     there = without.backing(one.query, one.answer)
     assert one.backing["near"] == pytest.approx(there.near, abs=5e-3)
-    assert one.backing["gap"] == pytest.approx(there.gap, abs=1e-2)
+    assert one.backing["odds"] == pytest.approx(there.odds, abs=0.1)
     assert one.answer in without.likely(one.query)
 
 
@@ -85,7 +90,8 @@ def test_without_an_embedder_or_another_group_there_are_none(tmp_path: Path, emb
 
 
 def imagined(near: float) -> Unlogged:
-    return Unlogged(f"query {near}", 1, f"answer {near}", {"support": 0.3, "near": near, "gap": 0.1}, None)
+    backing = {"support": 0.3, "near": near, "gap": 0.1, "odds": odds(near, 0.1, 0.5, 0.0)}
+    return Unlogged(f"query {near}", 1, f"answer {near}", backing, None)
 
 
 def test_one_for_every_eight_phrasings_from_the_least_backed_to_the_best() -> None:
@@ -108,10 +114,13 @@ def test_it_is_as_sure_as_a_right_answer_and_wrong() -> None:
 
 
 def test_a_sure_answer_to_a_new_question_is_declined_that_was_given_without() -> None:
-    held_out = [outcome(True, -0.01 - n / 1000, Backing(0.3, 0.3 + n / 80, 0.1)) for n in range(40)]
-    held_out += [outcome(False, -1.0 - n / 100, Backing(0.1, 0.2, 0.0)) for n in range(40)]
+    def near(cosine: float) -> Backing:
+        return Backing(0.3, cosine, 0.1, odds=odds(cosine, 0.1, 0.5, 0.0))
+
+    held_out = [outcome(True, -0.01 - n / 1000, near(0.3 + n / 80)) for n in range(40)]
+    held_out += [outcome(False, -1.0 - n / 100, near(0.2)) for n in range(40)]
     new = [replace(imagined(0.3 + n / 100), query=f"new {n}") for n in range(10)]
-    asked = features([-0.01] * 9, Backing(0.3, 0.32, 0.1))
+    asked = features([-0.01] * 9, near(0.32))
 
     def given(outcomes: Sequence[Outcome]) -> bool:
         return accepts(calibrate([(one.features, one.right) for one in outcomes], 0.95)[0], asked)

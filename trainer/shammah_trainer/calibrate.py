@@ -15,10 +15,15 @@ from shammah_trainer.logistic import Prior, fit_logistic
 
 # Accepts nothing: confidence never exceeds 1.
 NOTHING = 2.0
-# Few labels must not make the curve a step: weights are drawn towards what tuned small models show, per nat.
-_PRIOR = Prior(
-    weights={"mean": 2.0, "least": 0.2, "opening": 5.0, "support": 6.0, "near": 3.0, "gap": 2.0, "relevance": 2.0},
-    widths={"mean": 2.0, "least": 0.3, "opening": 2.0, "support": 3.0, "near": 3.0, "gap": 3.0, "relevance": 4.0},
+# Few labels must not make the curve a step: weights are drawn towards what tuned small models show, per nat: where earlier
+# exchanges are found by meaning (docs/decisions/0022-by-heart.md), and where they are found by their words alone.
+_BY_MEANING = Prior(
+    weights={"mean": 2.5, "least": 0.7, "opening": 3.3, "support": 1.5, "odds": 0.4},
+    widths={"mean": 1.0, "least": 0.3, "opening": 1.0, "support": 1.0, "odds": 0.1},
+)
+_BY_WORDS = Prior(
+    weights={"mean": 2.0, "least": 0.2, "opening": 5.0, "support": 6.0},
+    widths={"mean": 2.0, "least": 0.3, "opening": 2.0, "support": 3.0},
 )
 # What a user may want instead of the target of the night.
 TARGETS = (0.80, 0.90, 0.95, 0.98, 0.99)
@@ -176,6 +181,6 @@ def accepts(calibration: Calibration, found: Features) -> bool:
 def fit(labels: Sequence[Label]) -> tuple[dict[str, float], float]:
     """Weights and intercept of the confidence; see `fit_logistic`."""
     rows = [{name: max(found[name], LOWEST) for name in NAMES} for found, _ in labels]
-    # Where no earlier exchange is found by meaning, nothing of that kind is weighed.
     told = [name for name in NAMES if name in OWN or len({row[name] for row in rows}) > 1]
-    return fit_logistic(rows, [right for _, right in labels], _PRIOR.of(told))
+    prior = _BY_MEANING if "odds" in told else _BY_WORDS
+    return fit_logistic(rows, [right for _, right in labels], prior.of(told))

@@ -48,12 +48,12 @@ def unlogged(earlier: Earlier, seed: int) -> list[Unlogged]:
         backed = [(earlier.backing(example.query, one.answer, others), one) for one in candidates(example.query, others)]
         if not backed:
             continue
-        backing, candidate = max(backed, key=lambda one: (one[0].near, one[0].gap))
+        backing, candidate = max(backed, key=lambda one: one[0].odds)
         retrieved = None
         if candidate.agreeing is not None:
             retrieved = told(candidate)
         found.append(Unlogged(example.query, example.group, candidate.answer, asdict(backing), retrieved))
-    return sorted(found, key=lambda one: (one.backing["near"], one.backing["gap"], one.query))
+    return sorted(found, key=lambda one: (one.backing["odds"], one.query))
 
 
 def looked_at(known: Sequence[Example], seed: int) -> list[Example]:

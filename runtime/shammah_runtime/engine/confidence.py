@@ -18,9 +18,9 @@ LOWEST = -20.0
 Features = dict[str, float]
 # Of the token log-probabilities, in nats: their mean, the most doubtful one, and the mean of the first ones, where a model
 # decides which answer it gives.
-# support, near, gap, relevance: see Backing.
+# support, odds: see Backing.
 OWN = ("mean", "least", "opening")
-NAMES = (*OWN, "support", "near", "gap", "relevance")
+NAMES = (*OWN, "support", "odds")
 
 
 def features(logprobs: Sequence[float], backed: Backing) -> Features:

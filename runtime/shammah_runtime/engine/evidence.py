@@ -3,15 +3,13 @@
 The trainer fits the weights with these functions and the runtime applies them.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from shammah_data.errors import ArtifactError
 from shammah_data.guards import Conflict, settled
-from shammah_data.judge import normalize, same_facts
 from shammah_data.manifest import Evidence
-from shammah_runtime.engine.backing import Neighbour, relevance
+from shammah_runtime.engine.backing import Neighbour, grouped, relevance, weight
 from shammah_runtime.engine.confidence import LOWEST, logistic
 
 # So many neighbours are looked at, and so many answers of theirs.
@@ -20,8 +18,6 @@ MOST_ANSWERS = 3
 # Of an answer the first tokens are read: it is there that a model decides for another one.
 MOST_TOKENS = 32
 _OPENING = 4
-# Cosines this far apart tell two queries apart by a factor of e.
-_SHARE_WIDTH = 0.05
 # The cosine that an answer without a rival among the neighbours is taken to lead.
 _NO_RIVAL = 0.0
 
@@ -58,26 +54,12 @@ class Candidate:
 
 
 def candidates(query: str, neighbours: Sequence[Neighbour]) -> list[Candidate]:
-    """The distinct answers among the neighbours, which come nearest first; at most MOST_ANSWERS, in that order.
-
-    Two wordings of the same facts are one answer.
-    """
-    groups: list[list[Neighbour]] = []
-    found: dict[str, list[Neighbour]] = {}
-    for neighbour in neighbours[:NEIGHBOURS]:
-        key = normalize(neighbour.answer)
-        group = found.get(key)
-        if group is None:
-            group = next((one for one in groups if _says(one, neighbour.answer)), None)
-            if group is None:
-                group = []
-                groups.append(group)
-            found[key] = group
-        group.append(neighbour)
+    """The distinct answers among the neighbours, which come nearest first; at most MOST_ANSWERS, in that order."""
+    groups = grouped(neighbours[:NEIGHBOURS])
     if not groups:
         return []
     nearest = neighbours[0].similarity
-    weight = [sum(math.exp((one.similarity - nearest) / _SHARE_WIDTH) for one in group) for group in groups]
+    weights = [weight((one.similarity for one in group), nearest) for group in groups]
     listed = []
     for place, group in enumerate(groups[:MOST_ANSWERS]):
         at, conflict = settled(query, [one.query for one in group])
@@ -85,12 +67,8 @@ def candidates(query: str, neighbours: Sequence[Neighbour]) -> list[Candidate]:
         rival = groups[1 if place == 0 else 0] if len(groups) > 1 else None
         similarity = (agreeing or group[0]).similarity
         gap = similarity - (rival[0].similarity if rival else _NO_RIVAL)
-        listed.append(Candidate(group[0], agreeing, conflict, gap, weight[place] / sum(weight), relevance(group)))
+        listed.append(Candidate(group[0], agreeing, conflict, gap, weights[place] / sum(weights), relevance(group)))
     return listed
-
-
-def _says(group: Sequence[Neighbour], answer: str) -> bool:
-    return any(same_facts(known, answer) for known in dict.fromkeys(one.answer for one in group))
 
 
 def retrieved(candidate: Candidate) -> Features:
@@ -114,10 +92,10 @@ def features(candidate: Candidate, logprobs: Sequence[float], prior: float) -> F
 def likelihood(evidence: Evidence, found: Mapping[str, float]) -> float:
     """The calibrated log-odds that a candidate is right. Raises ArtifactError for a feature unknown here."""
     total = evidence.intercept
-    for name, weight in evidence.weights.items():
+    for name, factor in evidence.weights.items():
         if name not in found:
             raise ArtifactError(f"the evidence uses {name!r}, which this runtime does not know: upgrade Shammah")
-        total += weight * found[name]
+        total += factor * found[name]
     return total + evidence.bend * max(0.0, total - evidence.bend_from)
 
 
