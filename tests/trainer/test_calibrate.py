@@ -36,6 +36,16 @@ def test_a_known_curve_is_recovered(slope: float, intercept: float) -> None:
         assert logistic(odds) == pytest.approx(logistic(slope * mean + intercept), abs=0.05)
 
 
+def test_what_few_labels_cannot_tell_is_what_earlier_logs_told() -> None:
+    def backed(support: float, **found: float) -> Features:
+        return features([-0.1] * 6, Backing(support, **found))
+
+    by_meaning, _ = fit([(backed(0.6, near=0.8, odds=6.0), True), (backed(0.2, near=0.3, odds=-4.0), False)])
+    assert by_meaning == pytest.approx({"mean": 2.5, "least": 0.7, "opening": 3.3, "support": 1.5, "odds": 0.4}, rel=0.2)
+    by_words, _ = fit([(backed(0.6), True), (backed(0.2), False)])
+    assert by_words == pytest.approx({"mean": 2.0, "least": 0.2, "opening": 5.0, "support": 6.0}, rel=0.2)
+
+
 def test_confidence_is_the_share_of_right_answers() -> None:
     calibration, _ = calibrate(drawn(5.0, 3.0, 4000), 0.95)
     fresh = drawn(5.0, 3.0, 4000, seed=1)
