@@ -59,6 +59,13 @@ def test_nothing_backs_an_answer_more_than_the_nearest_query(known: list[tuple[s
     assert (most.support, at_most([], 0.4)) == (0.4, FULL)
 
 
+def test_an_answer_that_nobody_got_may_be_backed_better_than_the_opposite_of_the_query() -> None:
+    neighbours = [Neighbour("0", "where is it?", "In the cellar.", -0.9, -1.0)]
+    found = backing("where can it be?", "On the roof.", neighbours, 0.0)
+    assert found.odds == at_most(neighbours, 0.0).odds
+    assert found.odds > backing("where can it be?", "In the cellar.", neighbours, 0.0).odds
+
+
 @pytest.fixture(scope="module")
 def embedder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_embedder(tmp_path_factory.mktemp("told"))
