@@ -111,7 +111,8 @@ def at_most(neighbours: Sequence[Neighbour], alike: float) -> Backing:
     """The most that can back any answer to a query with these neighbours, the nearest first.
 
     `alike`: how alike, by its words, the likest of them is. An answer that none of them got may have more support than that,
-    which its distance from them outweighs.
+    which its distance from them outweighs. One that says what two of theirs say, where these do not say the same, may have more
+    odds: it is not reckoned with.
     """
     if not neighbours:
         return FULL
