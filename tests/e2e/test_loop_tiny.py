@@ -33,6 +33,9 @@ def home(tmp_path: Path) -> TinyHome:
     """An empty home for the tiny model."""
     made = TinyHome(tmp_path / "home", make_tiny_base(tmp_path / "tiny"))
     made.configure()
+    # Whether an answer is audited is drawn, and Claude's calls are counted here.
+    config = made.root / "config.toml"
+    config.write_text(config.read_text(encoding="utf-8") + "[audit]\nshare = 0.0\nnew_share = 0.0\n", encoding="utf-8")
     return made
 
 
