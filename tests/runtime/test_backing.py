@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from shammah_data.manifest import Calibration
 from shammah_runtime.engine.backing import LEAST_RELEVANCE, MOST_RELEVANCE, Backing, Neighbour, backing, odds
+from shammah_runtime.engine.confidence import confidence, features, logistic
 from shammah_runtime.engine.evidence import candidates
 
 DAYS = "A refund takes 5 days; it goes to the card that was charged."
@@ -84,3 +86,10 @@ def test_what_does_not_back_is_not_relevant() -> None:
     contradicted = backing("how long do 3 refunds take", DAYS, near(("how long does a refund take", DAYS, 0.95, 0.1)), 0.5)
     assert (contradicted.near, contradicted.relevance) == (0.0, LEAST_RELEVANCE)
     assert backing("where", "Nowhere.", near(("refund time", DAYS, 0.6, 0.1)), 0.0).relevance == LEAST_RELEVANCE
+
+
+def test_a_version_made_before_there_were_odds_is_as_sure_as_it_was() -> None:
+    weights = {"mean": 1.0, "support": 6.0, "near": 3.0, "gap": 2.0, "relevance": 2.0}
+    curve = Calibration(weights, -5.0, 0.9, 0.95, 1, 0, 0, certified=False)
+    backed = backing("how long does a refund take", DAYS, near(("when do i get a refund", DAYS, 0.8, 0.05)), 0.5)
+    assert confidence(curve, features([-0.1], backed)) == pytest.approx(logistic(-5.0 - 0.1 + 3.0 + 2.4 + 1.6 + 0.1))

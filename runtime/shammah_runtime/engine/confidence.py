@@ -18,7 +18,7 @@ LOWEST = -20.0
 Features = dict[str, float]
 # Of the token log-probabilities, in nats: their mean, the most doubtful one, and the mean of the first ones, where a model
 # decides which answer it gives.
-# support, odds: see Backing.
+# support, odds: see Backing. Versions made before there were odds rest on its near, gap and relevance.
 OWN = ("mean", "least", "opening")
 NAMES = (*OWN, "support", "odds")
 
