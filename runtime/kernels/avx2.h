@@ -22,6 +22,27 @@ static inline VF to_floats(VI whole) { return _mm256_cvtepi32_ps(whole); }
 static inline VI to_integers(VF values) { return _mm256_cvtps_epi32(values); }
 static inline VF quotient(VF a, VF b) { return _mm256_div_ps(a, b); }
 
+static inline VF absolute(VF values) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), values); }
+
+/* Those of `yes` where `test` is at least 0, elsewhere those of `no`. */
+static inline VF where_positive(VF test, VF yes, VF no) {
+    return _mm256_blendv_ps(no, yes, _mm256_cmp_ps(test, _mm256_setzero_ps(), _CMP_GE_OQ));
+}
+
+/* Numbers within those of a byte, as bytes. */
+static inline void narrow(int8_t *to, VI whole) {
+    const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
+    _mm_storel_epi64((__m128i *)to, _mm_packs_epi16(words, words));
+}
+
+/* Of 16 bytes those with even numbers and those with odd ones. */
+static inline void part(int8_t *even, int8_t *odd, const int8_t *from) {
+    const __m128i order = _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15);
+    const __m128i sorted = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)from), order);
+    _mm_storel_epi64((__m128i *)even, sorted);
+    _mm_storel_epi64((__m128i *)odd, _mm_srli_si128(sorted, 8));
+}
+
 /* values * 2 ** power */
 static inline VF scaled(VF values, VI power) {
     return _mm256_mul_ps(values, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(power, integers(127)), 23)));

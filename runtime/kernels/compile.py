@@ -8,13 +8,16 @@ import sys
 import tempfile
 from pathlib import Path
 
-SOURCES = {
-    "operators.c": (),
-    "rooms.c": (),
-    "avx2.c": ("-mavx2", "-mfma"),
-    "avx512.c": ("-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni"),
-}
-FLAGS = ("-O3", "-std=c11", "-fPIC", "-fvisibility=hidden")
+_X86 = (
+    ("avx2", "avx2.c", ("-mavx2", "-mfma")),
+    ("avx512", "avx512.c", ("-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni")),
+)
+_ARM = (("neon", "neon.c", ()), ("dot", "neon.c", ("-march=armv8.2-a+dotprod", "-DSHAMMAH_DOT")))
+# What is compiled for a machine, as platform.machine() has it: objects, their sources and flags.
+OBJECTS = {"x86_64": _X86, "amd64": _X86, "aarch64": _ARM, "arm64": _ARM}
+_ALWAYS = (("operators", "operators.c", ()), ("rooms", "rooms.c", ()))
+# Products and sums are fused where the source says so, and nowhere else, whichever compiler it is.
+FLAGS = ("-O3", "-std=c11", "-ffp-contract=off", "-fPIC", "-fvisibility=hidden")
 
 
 def compile_kernels(library: Path, compiler: str | None = None, machine: str = platform.machine()) -> str:
@@ -22,17 +25,17 @@ def compile_kernels(library: Path, compiler: str | None = None, machine: str = p
 
     `compiler`: a command; by default what CC says, or cc, gcc or clang, whichever there is.
     """
-    if machine.lower() not in ("x86_64", "amd64") or sys.platform == "win32":
+    if machine.lower() not in OBJECTS or sys.platform == "win32":
         return f"there are none for {machine} on {sys.platform}"
     compiler = compiler or os.environ.get("CC") or next(filter(shutil.which, ("cc", "gcc", "clang")), None)
     if compiler is None:
         return "no C compiler is installed"
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-        objects = [str(Path(folder) / f"{name}.o") for name in SOURCES]
-        commands = [
-            [*compiler.split(), *FLAGS, *flags, "-c", str(Path(__file__).with_name(name)), "-o", made]
-            for (name, flags), made in zip(SOURCES.items(), objects, strict=True)
-        ]
+        objects, commands = [], []
+        for name, source, flags in (*_ALWAYS, *OBJECTS[machine.lower()]):
+            objects.append(str(Path(folder) / f"{name}.o"))
+            path = str(Path(__file__).with_name(source))
+            commands.append([*compiler.split(), *FLAGS, *flags, "-c", path, "-o", objects[-1]])
         linked = Path(folder) / library.name
         for command in [*commands, [*compiler.split(), "-shared", *objects, "-o", str(linked), "-pthread"]]:
             try:

@@ -52,7 +52,8 @@ static inline uint64_t attention_room(const Attention *a) {
     return (uint64_t)QUERY_ROWS * (uint64_t)(a->past + a->rows + 32) * 4;
 }
 
-extern const Kernels kernels_avx2, kernels_avx512;
+/* Of these a library has those for its kind of processor: AVX2 with FMA and AVX-512 with VNNI, or ARMv8 and its dot products. */
+extern const Kernels kernels_avx2, kernels_avx512, kernels_neon, kernels_dot;
 
 /* Round row `row` of x to p->activations, with its scales and totals. */
 void round_row(const Product *p, const float *x, int64_t row);

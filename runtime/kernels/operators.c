@@ -12,6 +12,10 @@ What a row of a result is does not depend, to the last bit, on the other rows. *
 #include <stdlib.h>
 #include <string.h>
 
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
 #include "kernels.h"
 #include "ort.h"
 #include "rooms.h"
@@ -24,8 +28,23 @@ What a row of a result is does not depend, to the last bit, on the other rows. *
 
 const Function *ort;
 
+#if defined(__aarch64__)
+/* Linux tells what a processor has; all that Apple makes for its computers have it. */
+static int has_dot_products(void) {
+#if defined(__linux__)
+    return (getauxval(AT_HWCAP) & (1 << 20)) != 0; /* HWCAP_ASIMDDP */
+#else
+    return 1;
+#endif
+}
+#endif
+
+/* The best that this processor can run, or the plainest, where that is wanted by its name; null where it can run none. */
 static const Kernels *kernels(void) {
     const char *wanted = getenv("SHAMMAH_KERNELS");
+#if defined(__aarch64__)
+    return (!wanted || strcmp(wanted, "neon")) && has_dot_products() ? &kernels_dot : &kernels_neon;
+#else
     const int best = !wanted || strcmp(wanted, "avx2");
     if (best && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512vnni"))
@@ -33,6 +52,7 @@ static const Kernels *kernels(void) {
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
         return &kernels_avx2;
     return NULL;
+#endif
 }
 
 static Status *no_memory(void) { return ort_status(ORT_FAIL, "out of memory"); }
@@ -190,7 +210,7 @@ static Status *product_create(const void *info, int gated, void **kernel) {
     if (gated && N % 32)
         return ort_status(ORT_FAIL, "GatedProduct wants a multiple of 32 outputs");
     if (!kernels())
-        return ort_status(ORT_FAIL, "this processor has neither AVX-512 with VNNI nor AVX2 with FMA");
+        return ort_status(ORT_FAIL, "this processor has not the instructions that the kernels need");
     ProductKernel *made = malloc(sizeof *made);
     if (!made)
         return no_memory();
@@ -306,7 +326,7 @@ static Status *attention_create(const void *info, void **kernel) {
         window = 0;
     }
     if (heads < 1 || kv_heads < 1 || heads % kv_heads || !kernels())
-        return ort_status(ORT_FAIL, "CachedAttention: its heads do not fit together, or the processor lacks AVX2");
+        return ort_status(ORT_FAIL, "CachedAttention: its heads do not fit together, or the processor has not the instructions for it");
     AttentionKernel *made = malloc(sizeof *made);
     if (!made)
         return no_memory();

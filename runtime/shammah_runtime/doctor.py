@@ -97,8 +97,9 @@ def _kernels() -> Check:
         return Check("ok", "kernels", f"ONNX Runtime's, as {kernels.VARIABLE} says")
     if not kernels.LIBRARY.exists():
         told = "ONNX Runtime's, which are slower: Shammah's own were not compiled when it was installed"
-        return Check("ok", "kernels", told, "with a C compiler, install Shammah again (x86-64 Linux or macOS)")
-    return Check("ok", "kernels", "ONNX Runtime's: this processor has neither AVX2 nor AVX-512 as Shammah's own need it")
+        return Check("ok", "kernels", told, "with a C compiler, install Shammah again (Linux or macOS)")
+    wanted = "AVX2 with FMA, or 64-bit ARM"
+    return Check("ok", "kernels", f"ONNX Runtime's: this processor has not what Shammah's own need ({wanted})")
 
 
 def _home(home: Home) -> Check:

@@ -272,7 +272,25 @@ def test_whether_all_passes_are_one_path_is_tried_where_nobody_knows(
 
     monkeypatch.setattr(session, "feed", noted)
     assert session.one_path()
-    assert len(tried) > 1
+    assert {1, 2, 7, 16, 64} <= set(tried)
+
+
+@pytest.mark.parametrize("other_from", [2, 7, 64])
+def test_kernels_that_change_with_the_number_of_rows_are_no_one_path(
+    random_tiny: Tiny, other_from: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shammah_runtime.engine.session.has_avx512", lambda: False)
+    session = GraphSession(random_tiny.graph("fp32"), random_tiny.shape)
+    feed = session.feed
+
+    def changing(cache: KVCache, ids: Sequence[int], rows: Sequence[int] | None = None) -> Floats:
+        found = feed(cache, ids, rows).copy()
+        if len(ids) >= other_from:
+            found[-1] += np.float32(1e-5)
+        return found
+
+    monkeypatch.setattr(session, "feed", changing)
+    assert not session.one_path()
 
 
 def test_where_many_tokens_at_once_are_another_path_nothing_is_drafted(

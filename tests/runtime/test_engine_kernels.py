@@ -1,5 +1,6 @@
 """Our own kernels beside numpy and ONNX Runtime's, bit by bit over rows and instruction sets, and the graphs that use them."""
 
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from shammah_runtime.engine.session import GraphSession
 Floats = npt.NDArray[np.float32]
 FLOAT, INT32 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT32
 OPSETS = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
+
+# What the kernels may be held to: the plainest instructions that there are any for, and the best that this processor has.
+PLAINEST = "neon" if platform.machine().lower() in ("aarch64", "arm64") else "avx2"
 
 needs_kernels = pytest.mark.skipif(kernels.library() is None, reason="no kernels were compiled, or this processor has none")
 
@@ -87,7 +91,7 @@ PRODUCTS = [
 
 
 @needs_kernels
-@pytest.mark.parametrize("instructions", ["avx2", "best"])
+@pytest.mark.parametrize("instructions", [PLAINEST, "best"])
 @pytest.mark.parametrize(("K", "N", "bits", "block", "bias"), PRODUCTS)
 def test_a_product_is_that_of_rounded_activations_whatever_rows_come_with_a_row(
     K: int, N: int, bits: int, block: int, bias: bool, instructions: str, monkeypatch: pytest.MonkeyPatch
@@ -118,7 +122,7 @@ def test_every_instruction_set_gives_the_same_bits(
     model, _, _ = product(K, N, bits, block, bias=bias)
     x = np.random.default_rng(2).standard_normal((1, 5, K)).astype(np.float32) * 3
     found = []
-    for instructions in ("avx2", "best"):
+    for instructions in (PLAINEST, "best"):
         monkeypatch.setenv(kernels.VARIABLE, instructions)
         session = opened(model, own=True)
         found.append(np.concatenate([session.run(None, {"x": x})[0], session.run(None, {"x": x[:, :1]})[0]], axis=1))
@@ -130,7 +134,8 @@ def test_a_product_is_what_onnx_runtime_makes_of_it() -> None:
     model, _, _ = product(576, 64, 4, 32, bias=True)
     x = np.random.default_rng(3).standard_normal((1, 6, 576)).astype(np.float32)
     ours, theirs = (opened(model, own=own).run(None, {"x": x})[0] for own in (True, False))
-    np.testing.assert_allclose(ours, theirs, atol=1e-3)
+    # On ARM theirs round the activations of a whole row by one scale at int4, not those of a block.
+    np.testing.assert_allclose(ours, theirs, atol=1e-3 if PLAINEST == "avx2" else 0.03 * np.abs(ours).max())
 
 
 @needs_kernels
@@ -230,7 +235,7 @@ def attended(session: Any, x: Floats, cuts: list[int], D: int) -> Floats:
 
 
 @needs_kernels
-@pytest.mark.parametrize("instructions", ["avx2", "best"])
+@pytest.mark.parametrize("instructions", [PLAINEST, "best"])
 @pytest.mark.parametrize(
     ("D", "window", "rotated"), [(16, 0, None), (64, 0, None), (64, 20, None), (48, 5, 32), (128, 0, 64), (80, 33, None)]
 )

@@ -20,7 +20,7 @@ from pathlib import Path
 from shammah_runtime.engine.protobuf import Field, delimited, fields, strings, varint
 
 LIBRARY = Path(__file__).with_name("libshammah_kernels.so")
-# Set to `none`, graphs run as they are; set to `avx2`, without AVX-512. For measurements and tests.
+# For tests and benchmarks: `none`, and graphs run as they are; `avx2`, without AVX-512; `neon`, without ARM's dot products.
 VARIABLE = "SHAMMAH_KERNELS"
 _DOMAIN = b"shammah"
 # Numbers of fields in onnx.proto.
