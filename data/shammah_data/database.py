@@ -1,7 +1,8 @@
 """The log's database file: opened late and closed early, made, migrated, rewritten and set aside. Knows locks, not rows.
 
 DuckDB allows one process that writes or several that read. A file beside the database (`.lock`) is held while the database is
-made, rewritten or set aside, which no lock inside it can cover.
+made, rewritten or set aside, which no lock inside it can cover, and for the moment in which it is opened to be written: where
+there is none DuckDB makes one, and while it is rewritten there is none for some milliseconds.
 """
 
 import contextlib
@@ -27,10 +28,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 # A second opener fails at once and is told so; the message is all that DuckDB offers to tell a lock from damage.
-_TAKEN = ("Conflicting lock", "Could not set lock", "being used by another process", "different configuration")
+_GONE = "database does not exist"
+_TAKEN = ("Conflicting lock", "Could not set lock", "being used by another process", "different configuration", _GONE)
 _HOLDER = re.compile(r"\(PID (\d+)\)")
 # How a write-ahead log begins (its version entry). DuckDB passes over one that begins otherwise, and its rows, in silence.
 _WAL_START = b"\x64\x00\x62"
+_POLL_SECONDS = 0.01
 _logger = logging.getLogger(__name__)
 
 
@@ -76,20 +79,26 @@ class FileDatabase:
     @contextlib.contextmanager
     def session(self, *, write: bool, wait: float) -> Iterator[Session]:
         """An open database, made or migrated where that is due."""
+        with self._session(write=write, wait=wait) as session:
+            yield session
+
+    @contextlib.contextmanager
+    def _session(self, *, write: bool, wait: float, maintaining: bool = False) -> Iterator[Session]:
+        """The same; `maintaining`: by who holds `maintenance` already."""
         import duckdb  # a tenth of a second that a prompt need not wait for
 
         deadline = self._clock() + wait
         if not self._turn.acquire(timeout=max(wait, 0.0)):
             raise LogTakenError(f"{self.path}: in use by another part of this process; try again in a moment")
         try:
-            if not self.path.exists():
+            if not self.path.exists() and not maintaining:
                 self._create(deadline)
-            connection = self._connect(deadline, write=write)
+            connection = self._connect(deadline, write=write, maintaining=maintaining)
             try:
                 if self._applied(connection) < schema.VERSION:
                     if not write:  # a read-only connection cannot migrate
                         connection.close()
-                        connection = self._connect(deadline, write=True)
+                        connection = self._connect(deadline, write=True, maintaining=maintaining)
                     self._migrate(connection)
                 yield LocalSession(connection)
             except duckdb.Error as error:
@@ -109,7 +118,7 @@ class FileDatabase:
         try:
             private_folder(self.path.parent)
             lock = FileLock(self.path.with_name(self.path.name + ".lock"), mode=PRIVATE_FILE, timeout=max(wait, 0.0))
-            lock.acquire()
+            lock.acquire(poll_interval=_POLL_SECONDS)
         except Timeout as error:
             raise LogTakenError(f"{self.path}: being made or rewritten by another process; try again in a moment") from error
         except OSError as error:
@@ -145,14 +154,24 @@ class FileDatabase:
         for leftover in (self._new, self._new.with_name(self._new.name + ".wal")):
             leftover.unlink(missing_ok=True)
 
-    def _connect(self, deadline: float, *, write: bool) -> "duckdb.DuckDBPyConnection":
+    def _open(self, deadline: float, *, write: bool, maintaining: bool) -> "duckdb.DuckDBPyConnection":
+        import duckdb
+
+        with contextlib.ExitStack() as stack:
+            if write and not maintaining:
+                stack.enter_context(self.maintenance(deadline - self._clock()))
+            self._check_wal()
+            if not self.path.exists():  # being rewritten: to be opened in a moment, and by no means to be made
+                raise duckdb.IOException(_GONE)
+            return duckdb.connect(str(self.path), read_only=not write)
+
+    def _connect(self, deadline: float, *, write: bool, maintaining: bool = False) -> "duckdb.DuckDBPyConnection":
         import duckdb
 
         mended = False
         while True:
-            self._check_wal()
             try:
-                return duckdb.connect(str(self.path), read_only=not write)
+                return self._open(deadline, write=write, maintaining=maintaining)
             except duckdb.Error as error:
                 said = str(error)
                 if "replaying WAL" in said:
@@ -166,7 +185,7 @@ class FileDatabase:
                     holder = _HOLDER.search(said)
                     who = f"process {holder[1]}" if holder else "another process"
                     raise LogTakenError(f"{self.path}: in use by {who}; try again in a moment") from error
-                time.sleep(0.01)
+                time.sleep(_POLL_SECONDS)
 
     def _mend(self, deadline: float) -> bool:
         """Put a mended database in the place of one that a kill tore. Raises LogTakenError, and LogError where it cannot."""
@@ -247,7 +266,7 @@ class FileDatabase:
         Killed at any moment, it leaves the old file or the new one. Raises LogTakenError, LogError.
         """
         with self.maintenance(wait):
-            with self.session(write=True, wait=wait) as session:
+            with self._session(write=True, wait=wait, maintaining=True) as session:
                 engine = session.engine
                 try:
                     self._remove_leftovers()

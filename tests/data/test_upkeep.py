@@ -1,9 +1,11 @@
 """Backup, restore, compact, repair and verify: as functions and as commands."""
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +23,7 @@ from shammah_data.exchange import Attempt, Exchange, Feedback, Message, RunRecor
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_data.repair import repair
+from shammah_data.session import LogTakenError
 from shammah_data.store import ModelStore
 from shammah_data.verify import content_digest, verify
 
@@ -151,6 +154,71 @@ def test_a_rewrite_killed_between_its_renames_is_undone(filled: ExchangeLog, hom
     home.log.rename(old)
     assert everything(filled) == before
     assert not old.exists()
+
+
+APPENDS = """
+import sys
+from pathlib import Path
+from shammah_data.exchange import Exchange
+from shammah_data.home import Home
+from shammah_data.log import ExchangeLog
+
+log = ExchangeLog(Home(Path(sys.argv[1])))
+for n in range(int(sys.argv[2])):
+    print(log.append(Exchange(f"appended {n}", "a", "teacher")), flush=True)
+"""
+POLLS = """
+import sys
+from pathlib import Path
+from shammah_data.database import FileDatabase
+
+print("begins", flush=True)
+count = lambda session: session.execute("SELECT count(*) FROM exchanges").fetchall()[0][0]
+print(FileDatabase(Path(sys.argv[1])).run(count, write=sys.argv[2] == "write", wait=20.0), flush=True)
+"""
+
+
+@pytest.mark.parametrize("purpose", ["write", "read"])
+def test_who_waits_for_a_rewrite_neither_makes_a_database_between_its_renames_nor_fails(
+    purpose: str, filled: ExchangeLog, home: Home, spawn: Spawn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = len(filled.read(lambda session: session.execute("SELECT id FROM exchanges").fetchall()))
+    others: list[subprocess.Popen[str]] = []
+    replace = os.replace
+
+    def begin(_: Path) -> None:
+        """While the rewrite has the database open, so that the other one tries again and again."""
+        others.append(spawn(POLLS, home.log, purpose))
+        assert others[0].stdout is not None
+        assert others[0].stdout.readline() == "begins\n"
+        time.sleep(0.5)
+
+    def slow_replace(source: Path, target: Path) -> None:
+        replace(source, target)
+        if str(target).endswith(".old"):
+            time.sleep(0.5)
+            assert not home.log.exists()
+
+    monkeypatch.setattr("shammah_data.database.fsync_file", begin)
+    monkeypatch.setattr("shammah_data.database.os.replace", slow_replace)
+    assert filled.file is not None
+    filled.file.rewrite(10.0)
+    said, wrong = others[0].communicate(timeout=30)
+    assert (said, wrong) == (f"{count}\n", "")
+
+
+def test_rewrites_beside_a_writer_lose_nothing(filled: ExchangeLog, home: Home, spawn: Spawn) -> None:
+    writer = spawn(APPENDS, home.root, 150)
+    rewrites = 0
+    assert filled.file is not None
+    while writer.poll() is None:
+        with contextlib.suppress(LogTakenError):
+            filled.file.rewrite(10.0)
+            rewrites += 1
+    assert writer.returncode == 0
+    assert rewrites > 3
+    found = filled.read(lambda session: session.execute("SELECT id FROM exchanges WHERE query LIKE 'appended %'").fetchall())
+    assert len(found) == 150
 
 
 # -- repair --------------------------------------------------------------------------------------------------------------
