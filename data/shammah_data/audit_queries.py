@@ -18,13 +18,15 @@ _LOCAL = "tier IN ('neural', 'learned') AND complete AND source <> 'audit'"
 def waiting(session: Session, since: datetime) -> list[dict[str, Any]]:
     """Local answers given since then that were to be audited with some probability and were not yet, oldest first.
 
-    Which of them were drawn says `auditing.is_drawn`.
+    Which of them were drawn says `auditing.is_drawn`. One that the teacher began to answer, or refused, waits no more.
     """
     return fetch(
         session,
-        "SELECT id, session, turn, query, context, answer, tier, model_version, confidence, teacher_probability, created_at "
-        f"FROM exchanges e WHERE {_LOCAL} AND teacher_probability > 0 AND created_at >= ?::TIMESTAMP "
-        "AND NOT EXISTS (SELECT 1 FROM outcomes o WHERE o.exchange_id = e.id) ORDER BY created_at, turn",
+        "SELECT id, session, turn, query, context, answer, tier, model_version, confidence, teacher_probability, trainable, "
+        f"created_at FROM exchanges e WHERE {_LOCAL} AND teacher_probability > 0 AND created_at >= ?::TIMESTAMP "
+        "AND NOT EXISTS (SELECT 1 FROM outcomes o WHERE o.exchange_id = e.id) "
+        "AND NOT EXISTS (SELECT 1 FROM exchanges a WHERE a.source = 'audit' AND NOT a.complete AND a.session = e.session "
+        "AND a.turn = e.turn AND a.query = e.query) ORDER BY created_at, turn",
         [rows.utc(since)],
     )
 

@@ -35,10 +35,17 @@ class TrainingError(ShammahError):
 
 
 class TeacherError(ShammahError):
-    """The teacher gave no complete answer; `partial` holds what had arrived."""
+    """The teacher gave no complete answer; `partial` holds what had arrived, `cost_usd` what it cost where that is known.
+
+    `of_the_question`: it answers others, and may refuse this one whenever it is asked.
+    """
 
     exit_code = 3
 
-    def __init__(self, message: str, partial: str = "") -> None:
+    def __init__(
+        self, message: str, partial: str = "", *, of_the_question: bool = False, cost_usd: float | None = None
+    ) -> None:
         super().__init__(message)
         self.partial = partial
+        self.of_the_question = of_the_question
+        self.cost_usd = cost_usd

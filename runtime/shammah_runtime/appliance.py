@@ -103,6 +103,7 @@ class Appliance:
         if not offline:
             self._teacher = make_teacher(section, serve.context_turns, self.log)
         self.target = settings.routing.target_precision
+        self._routing = Routing.of(settings.routing)
         self._verified = VerifiedTier(self.models, self.index, self.retrieval, lambda: self.decoding.max_tokens, self.target)
         self._courtesy = Courtesy()
         self._rivals = Rivals(
@@ -139,7 +140,7 @@ class Appliance:
             ),
             teacher=self._teacher,
             no_teacher_reason="offline" if offline else "",
-            routing=Routing.of(settings.routing),
+            routing=self._routing,
         )
         self._keeps = not options.no_log
         log: Keeper | None = self.log if self._keeps else None
@@ -211,6 +212,8 @@ class Appliance:
             self.models.note,
             self.index.observe,
             compared=_Compared(self.models, self._rivals, self._filled),
+            keeps=self._routing.keeps,
+            lock=self.home.root / "audits.lock",
         )
 
     def _promise(self, version: str) -> Promise | None:

@@ -5,15 +5,19 @@ threshold of one that slips, and is shown in the status. Knows the log, the teac
 """
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Protocol
+
+from filelock import FileLock, Timeout
 
 from shammah_data import audit_queries
 from shammah_data.audit_queries import SOURCE
 from shammah_data.auditing import AuditRate, Judged, agreement, is_drawn, slipped
-from shammah_data.errors import ShammahError
+from shammah_data.durable import PRIVATE_FILE
+from shammah_data.errors import ShammahError, TeacherError
 from shammah_data.exchange import Audited, Exchange, Message, Rival
 from shammah_data.guard import Guard, Raised
 from shammah_data.log import ExchangeLog, context_of
@@ -76,11 +80,14 @@ class Auditor:
         observe: Callable[[str, str, bool, str | None], None] = lambda _query, _answer, _right, _version: None,
         now: Now = lambda: datetime.now(UTC),
         compared: Compared | None = None,
+        keeps: Callable[[str, Sequence[Message]], bool] = lambda _query, _context: False,
+        lock: Path | None = None,
     ) -> None:
         """`promise(version)`: what a version is held to, None for one that is not here; `note` gets what users should know.
 
         `observe(query, answer, right, version)` learns what became of an answer. `compared`: who asks the other version of a
-        trial; None where only the one that answered is judged.
+        trial; None where only the one that answered is judged. `keeps(query, context)`: whether it must stay here. `lock`: a
+        file that is held while this one audits, so that no other process asks the same.
         """
         self._log = log
         self._store = store
@@ -92,6 +99,8 @@ class Auditor:
         self._observe = observe
         self._now = now
         self._compared = compared
+        self._keeps = keeps
+        self._lock = lock
         self._disturbed = False
         # The champion that has proved itself, and the one before it.
         self._proved: tuple[str, str] | None = None
@@ -139,7 +148,7 @@ class Auditor:
                 self.run()
                 if self._disturbed and not self._closed.wait(_DISTURBED):
                     self._wake.set()
-            except ShammahError:
+            except (ShammahError, OSError):
                 # The question that the user asks next meets the same failure and reports it; audits come again later.
                 self._closed.wait(_PAUSE)
                 self._wake.set()
@@ -155,14 +164,26 @@ class Auditor:
         self._counted.set()
 
     def run(self) -> int:
-        """Audit everything that was drawn and waits; returns how many answers were judged.
+        """Audit everything that was drawn and waits; returns how many answers were judged: none where another process does.
 
-        Raises TeacherError when the teacher cannot be asked and LogError when the log cannot be read or written.
+        Raises TeacherError when the teacher cannot be asked, LogError when the log cannot be read or written, and OSError when
+        a threshold cannot be.
         """
-        done = 0
         self._disturbed = False
         if not self._log.exists():
-            return done
+            return 0
+        if self._lock is None:
+            return self._run()
+        try:
+            with FileLock(self._lock, mode=PRIVATE_FILE, timeout=0.0):
+                # Another process may have audited since.
+                self.count()
+                return self._run()
+        except Timeout:
+            return 0
+
+    def _run(self) -> int:
+        done = 0
         since = self._now() - _OLDEST
         rivals = self._log.read(lambda session: audit_queries.rivals_since(session, since))
         trial = self._trial(self._store.pointer())
@@ -170,7 +191,7 @@ class Auditor:
             exchange_id = str(row["id"])
             if self._closed.is_set() or self._today >= self._rate.per_day:
                 break
-            if exchange_id in self._tried:
+            if exchange_id in self._tried or self._keeps(row["query"], context_of(row)):
                 continue
             rival = rivals.get(exchange_id)
             if rival is None and (model := self._rival(row, trial)) is not None:
@@ -238,27 +259,39 @@ class Auditor:
 
     def _audit(self, row: dict[str, Any], probability: float, rival: Rival | None) -> bool:
         exchange_id = str(row["id"])
-        reply = self._teacher.ask([*context_of(row), Message("user", row["query"])], lambda _: None)
-        self._today += 1
-        # Paid for: not asked again in this session, whatever comes of it.
-        self._tried.add(exchange_id)
-        self._log.append(
-            Exchange(
-                query=row["query"],
+        asked = Exchange(
+            query=row["query"],
+            answer="",
+            tier="teacher",
+            session=row["session"],
+            turn=row["turn"],
+            context=context_of(row),
+            source=SOURCE,
+            teacher_model=self._teacher.settings.model,
+            complete=False,
+            trainable=row["trainable"],
+            teacher_probability=probability,
+        )
+        try:
+            reply = self._teacher.ask([*context_of(row), Message("user", row["query"])], lambda _: None)
+        except TeacherError as error:
+            if not error.of_the_question:
+                raise
+            # It would refuse this one again: the others are not to wait for it.
+            self._spent(exchange_id, replace(asked, answer=error.partial, cost_usd=error.cost_usd))
+            return False
+        self._spent(
+            exchange_id,
+            replace(
+                asked,
                 answer=reply.text,
-                tier="teacher",
-                session=row["session"],
-                turn=row["turn"],
-                context=context_of(row),
-                source=SOURCE,
                 teacher_model=reply.model,
                 complete=reply.complete,
                 latency_ms=reply.latency_ms,
                 prompt_tokens=reply.input_tokens,
                 answer_tokens=reply.output_tokens,
                 cost_usd=reply.cost_usd,
-                teacher_probability=probability,
-            )
+            ),
         )
         if not reply.complete:
             return False
@@ -274,6 +307,12 @@ class Auditor:
         self._observe(row["query"], row["answer"], agrees, row["model_version"])
         self._conclude(version)
         return True
+
+    def _spent(self, exchange_id: str, asked: Exchange) -> None:
+        """Paid for: not asked again in this session, whatever comes of it."""
+        self._today += 1
+        self._tried.add(exchange_id)
+        self._log.append(asked)
 
     # -- concluding ----------------------------------------------------------------------------------------------------
 

@@ -164,7 +164,13 @@ class Cascade:
         try:
             answer = self._teacher.ask(messages, show, Asking(query.system, query.most_tokens, query.stop))
         except TeacherError as error:
-            failed = Proposal(Attempt("teacher", "failed", str(error)), error.partial, complete=False, teacher_model=model)
+            failed = Proposal(
+                Attempt("teacher", "failed", str(error)),
+                error.partial,
+                complete=False,
+                teacher_model=model,
+                cost_usd=error.cost_usd,
+            )
             return reply(timed(failed, since), str(error))
         except (KeyboardInterrupt, InterruptedError):
             stopped = Proposal(Attempt("teacher", "failed", "stopped by the user"), "".join(arrived), False, None, model)
@@ -186,6 +192,7 @@ class Cascade:
         """Why the teacher is not asked, or None."""
         if query.asked == "local":
             return "only a local answer was asked for"
-        if (stays := self.routing.only_local(query.text)) is not None:
-            return stays
+        for text in (query.text, query.system or ""):
+            if (stays := self.routing.only_local(text)) is not None:
+                return stays
         return self._no_teacher_reason if self._teacher is None else self._teacher.why_not()

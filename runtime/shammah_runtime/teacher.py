@@ -158,8 +158,15 @@ class Teacher:
             self._breaker.left()
             raise
         text = "".join(shown)
+        cost = None
         if isinstance(outcome, End):
             self._breaker.worked()
+            # What holds no text is paid for all the same.
+            cost = cost_usd(
+                self.settings.prices, outcome.model, outcome.tokens_in, outcome.tokens_out, outcome.written, outcome.cached
+            )
+            if self._budget is not None:
+                self._budget.note(cost)
             if not text.strip():
                 outcome = self._nothing_said(outcome)
         elif outcome.of_the_question:
@@ -167,12 +174,7 @@ class Teacher:
         else:
             self._breaker.failed()
         if isinstance(outcome, Failure):
-            raise self._error(outcome.message, text) from outcome.cause
-        cost = cost_usd(
-            self.settings.prices, outcome.model, outcome.tokens_in, outcome.tokens_out, outcome.written, outcome.cached
-        )
-        if self._budget is not None:
-            self._budget.note(cost)
+            raise self._error(outcome.message, text, outcome.of_the_question, cost) from outcome.cause
         return TeacherReply(
             text=text,
             model=outcome.model,
@@ -184,9 +186,9 @@ class Teacher:
             latency_ms=(self._clock() - began) * 1000.0,
         )
 
-    def _error(self, message: str, partial: str = "") -> TeacherError:
+    def _error(self, message: str, partial: str = "", of_the_question: bool = False, cost: float | None = None) -> TeacherError:
         told = safe(message, self._key, LONGEST_MESSAGE)
-        return TeacherError(told[:1].upper() + told[1:], partial)
+        return TeacherError(told[:1].upper() + told[1:], partial, of_the_question=of_the_question, cost_usd=cost)
 
     def _too_dear(self) -> str | None:
         if self._budget is None:

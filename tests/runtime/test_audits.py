@@ -1,7 +1,10 @@
 """Audits end to end: a real log, a real model, a real teacher over loopback HTTP."""
 
 import dataclasses
+import errno
 import json
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -47,8 +50,8 @@ def teacher(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[d
 def make(home: Home) -> Iterator[Callable[..., Appliance]]:
     made: list[Appliance] = []
 
-    def start(audit: AuditSection = ALL, target: float = 0.0, **options: Any) -> Appliance:
-        routing = RoutingSection(target_precision=target)
+    def start(audit: AuditSection = ALL, target: float = 0.0, always_local: tuple[str, ...] = (), **options: Any) -> Appliance:
+        routing = RoutingSection(target_precision=target, always_local=always_local)
         settings = Settings(serve=ServeSettings(threads=1, max_tokens=24), audit=audit, routing=routing)
         appliance = Appliance(home, settings, Options(watch=False, **options), lambda text: None)
         appliance.start()
@@ -169,6 +172,95 @@ def test_a_teacher_that_fails_is_asked_again_later(
     assert len(rows(home)) == 1
     claude.fault = "ok"
     assert auditor.run() == 1
+
+
+def test_one_question_that_gets_no_answer_keeps_no_other_from_its_audit(
+    make: Callable[..., Appliance], teacher: Any, tiny: Tiny, home: Home
+) -> None:
+    tiny.publish(home, ACCEPT_ALL, context_examples=1000)
+    claude = teacher({})
+    claude.answers = lambda text: "" if "lock" in text else ANSWER
+    appliance = make()
+    ask(appliance, "how to pick a lock", "two", "three")
+    assert auditor_of(appliance).run() == 2
+    assert claude.calls == 3
+    audits = [row for row in rows(home) if row["source"] == "audit"]
+    assert [(row["answer"], row["complete"]) for row in audits] == [("", False), (ANSWER, True), (ANSWER, True)]
+    assert all(row["cost_usd"] > 0 for row in audits)
+    # Nor is it asked by the next one.
+    assert auditor_of(make()).run() == 0
+    assert claude.calls == 3
+
+
+def test_what_has_to_stay_here_by_now_is_not_audited(
+    make: Callable[..., Appliance], teacher: Any, tiny: Tiny, home: Home
+) -> None:
+    tiny.publish(home, ACCEPT_ALL, context_examples=1000)
+    claude = teacher({})
+    ask(make(), "what is the salary of Bob", "and the holidays", "and his shoes")
+    assert auditor_of(make(always_local=("salary",))).run() == 0
+    assert claude.calls == 0
+    assert auditor_of(make()).run() == 3
+
+
+def test_an_audit_is_as_trainable_as_what_it_audits(
+    make: Callable[..., Appliance], teacher: Any, tiny: Tiny, home: Home
+) -> None:
+    tiny.publish(home, ACCEPT_ALL, context_examples=1000)
+    teacher({})
+    appliance = make()
+    ask(appliance, "one", "two")
+    log = ExchangeLog(home)
+    log.change(lambda session: session.execute("UPDATE exchanges SET trainable = false WHERE query = 'one'"))
+    assert auditor_of(appliance).run() == 2
+    assert {row["query"]: row["trainable"] for row in rows(home) if row["source"] == "audit"} == {"one": False, "two": True}
+
+
+def test_only_one_process_audits_at_a_time(make: Callable[..., Appliance], teacher: Any, tiny: Tiny, home: Home) -> None:
+    tiny.publish(home, ACCEPT_ALL, context_examples=1000)
+    claude = teacher({})
+    appliance = make()
+    ask(appliance, "one")
+    first, second = auditor_of(appliance), auditor_of(make(dataclasses.replace(ALL, per_day=1)))
+    found = []
+
+    def answer(_: str) -> str:
+        """While the first one asks."""
+        found.append(second.run())
+        return ANSWER
+
+    claude.answers = answer
+    assert first.run() == 1
+    assert found == [0]
+    assert claude.calls == 1
+    ask(appliance, "two")
+    # The day's one audit is spent, by the other.
+    assert second.run() == 0
+
+
+def test_audits_go_on_after_a_full_disk(
+    make: Callable[..., Appliance], teacher: Any, tiny: Tiny, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.publish(home, ACCEPT_ALL, context_examples=1000)
+    teacher({})
+    appliance = make()
+    auditor = auditor_of(appliance)
+    ask(appliance, "one")
+    ran = threading.Event()
+
+    def full() -> int:
+        if not ran.is_set():
+            ran.set()
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return Auditor.run(auditor)
+
+    monkeypatch.setattr("shammah_runtime.audits._PAUSE", 0.01)
+    monkeypatch.setattr(auditor, "run", full)
+    auditor.start()
+    deadline = time.monotonic() + 20.0
+    while len(rows(home)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert len(rows(home)) == 2
 
 
 def test_a_version_that_slips_answers_less_at_once(

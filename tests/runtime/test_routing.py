@@ -15,10 +15,12 @@ from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_data.settings import RoutingSection, ServeSettings, Settings
 from shammah_runtime.appliance import Appliance, Options
-from shammah_runtime.cascade import Reply
+from shammah_runtime.cascade import Cascade, Reply
 from shammah_runtime.engine.decoder import Decoder
+from shammah_runtime.proposal import Query
 from shammah_runtime.routing import Routing
 from shammah_runtime.stopping import Deadline, Stop
+from shammah_runtime.teacher import Teacher, TeacherSettings
 
 
 @pytest.fixture
@@ -69,6 +71,16 @@ def test_a_topic_that_stays_here_is_never_sent(route: Callable[..., Appliance], 
     asked = appliance.conversation.ask("Salary again?", lambda _: None, "teacher")
     assert asked.error
     assert claude.calls == 0
+
+
+def test_a_system_message_that_stays_here_is_not_sent_either(claude: FakeClaude) -> None:
+    teacher = Teacher(TeacherSettings(model="claude-haiku-4-5", base_url=claude.url), "key")
+    cascade = Cascade([], teacher, routing=Routing.of(RoutingSection(always_local=("salary",))))
+    reply = cascade.answer(Query("How much is it?", system="The salary of Bob is 50000."), lambda _: None)
+    assert reply.error is not None
+    assert "routing.always_local has 'salary'" in reply.error
+    assert claude.calls == 0
+    assert cascade.answer(Query("How much is it?", system="Be brief."), lambda _: None).error is None
 
 
 def test_what_stays_here_is_no_context_for_the_teacher_and_is_not_audited(

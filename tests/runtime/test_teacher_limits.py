@@ -136,6 +136,21 @@ def test_what_a_day_has_cost(home: Home) -> None:
     assert log.read(lambda session: spent_since(session, now - timedelta(hours=2))) == pytest.approx(0.75)
 
 
+def test_an_answer_without_text_is_paid_for_too(fake: FakeClaude) -> None:
+    fake.fault = "empty"
+    budget = Budget(0.000001, lambda _: 0.0)
+    teacher = Teacher(TeacherSettings(MODEL, base_url=fake.url), "key", budget=budget)
+    with pytest.raises(TeacherError, match="holds no text") as error:
+        teacher.ask(ASKED, print)
+    assert error.value.of_the_question
+    assert error.value.cost_usd is not None
+    assert error.value.cost_usd > 0
+    assert teacher.why_not() is not None
+    with pytest.raises(TeacherError, match="the day's budget is spent"):
+        teacher.ask(ASKED, print)
+    assert fake.calls == 1
+
+
 def test_a_spent_budget_declines_with_the_figure(home: Home, fake: FakeClaude) -> None:
     log = ExchangeLog(home)
     log.append(Exchange("q", "a", "teacher", cost_usd=0.25))
