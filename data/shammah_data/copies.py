@@ -1,19 +1,24 @@
 """Copies of the log in files: exports and backups. Each is noted, so that what is forgotten is taken out of it as well."""
 
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shammah_data import queries, rows
 from shammah_data.database import FileDatabase
 from shammah_data.durable import PRIVATE_FILE, atomic_write, fsync_file, fsync_folder, sha256
 from shammah_data.errors import InputError, LogError
 from shammah_data.log import ExchangeLog
+from shammah_data.queries import Selection
 from shammah_data.schema import TABLES
 from shammah_data.session import LocalSession, Session, fetch, literal, transaction, write_file
+
+if TYPE_CHECKING:
+    from shammah_data.forget import Forgotten
 
 MARKER = "<!-- exchange {} -->"
 _BATCH = 2000
@@ -70,11 +75,14 @@ def backup(log: ExchangeLog, path: Path) -> int:
     return count
 
 
-def restore(log: ExchangeLog, path: Path) -> tuple[int, int]:
+def restore(log: ExchangeLog, path: Path, told: "Callable[[Forgotten], None]" = lambda _: None) -> tuple[int, int]:
     """Add what a backup holds and the log does not; nothing that is there is changed. Returns (new, known).
 
-    What was forgotten, here or in the backup, stays so. Raises InputError, LogError.
+    What was forgotten, here or in the backup, stays so: what only the backup had forgotten is forgotten here too, and `told`
+    what came of it. Raises InputError, LogError.
     """
+    from shammah_data.forget import forget  # which knows the copies
+
     with tempfile.TemporaryDirectory(prefix="shammah-restore-") as folder:
         # A copy: an older backup is migrated on the way, and the backup itself must stay as it is.
         copy = FileDatabase(Path(folder) / "log.duckdb")
@@ -101,6 +109,8 @@ def restore(log: ExchangeLog, path: Path) -> tuple[int, int]:
                         [None if value is None else str(value) for value in row.values()],
                     )
 
+        if ids := log.read(lambda session: _still_there(session, held["tombstones"]), wait=10.0):
+            told(forget(log, log.home, Selection(ids=ids)))
         log.change(others)
         total = held["count"]
         before = log.read(lambda session: fetch(session, "SELECT count(*) AS n FROM exchanges"))[0]["n"]
@@ -116,6 +126,12 @@ def _held(session: Session) -> dict[str, Any]:
         "runs": fetch(session, "SELECT * FROM runs"),
         "count": fetch(session, "SELECT count(*) AS n FROM exchanges")[0]["n"],
     }
+
+
+def _still_there(session: Session, tombstones: list[dict[str, Any]]) -> tuple[str, ...]:
+    sql = """SELECT id FROM exchanges WHERE id IN (SELECT unnest(from_json_strict(?, '["VARCHAR"]'))::UUID)"""
+    listed = json.dumps([str(each["exchange_id"]) for each in tombstones])
+    return tuple(str(row["id"]) for row in fetch(session, sql, [listed]))
 
 
 def _records(session: Session) -> Iterator[dict[str, Any]]:

@@ -1,27 +1,31 @@
 """Forgetting: exchanges taken out of the log and of everything that was made from it. Knows where copies lie.
 
 The log's file is written anew, for DuckDB only marks what it deletes. Versions that learned from a forgotten exchange serve
-until the next run has published one that did not; that run deletes them.
+until the next run has published one that did not; that run deletes them. What is to be done is kept in a file until it is done:
+one that was interrupted is finished by the next.
 """
 
+import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from shammah_data import copies, embeddings, queries, rows
 from shammah_data.database import FileDatabase
-from shammah_data.durable import PRIVATE_FILE, atomic_write, sha256
+from shammah_data.durable import PRIVATE_FILE, atomic_write, fsync_folder, sha256
 from shammah_data.errors import ArtifactError, LogError
 from shammah_data.home import Home
 from shammah_data.judge import normalize
 from shammah_data.log import ExchangeLog
 from shammah_data.queries import Selection
-from shammah_data.session import LocalSession, Session, fetch, literal, transaction
+from shammah_data.session import LocalSession, LogTakenError, Session, fetch, literal, transaction
 from shammah_data.spool import Spool
 from shammah_data.store import ModelStore
 from shammah_data.tombstones import announce, tombstones, versions_that_saw
@@ -29,6 +33,8 @@ from shammah_data.unlearn import unlearn
 
 Pair = tuple[str, str]
 _WAIT = 10.0
+# What may stand before a question or an answer in a line that was typed.
+_COMMANDS = ("/fix ", "/critical ", "/teacher ")
 
 
 @dataclass
@@ -42,18 +48,31 @@ class Forgotten:
     versions: list[str] = field(default_factory=list)
 
 
-def forget(log: ExchangeLog, home: Home, selection: Selection) -> Forgotten:
-    """Forget the selected exchanges; those that are already forgotten are no error. Raises LogError."""
+def forget(log: ExchangeLog, home: Home, selection: Selection | None) -> Forgotten:
+    """Forget the selected exchanges with their audits, and what an interrupted call left.
+
+    Those that are already forgotten are no error; None selects nothing. Raises LogError.
+    """
+    with _alone(home):
+        return _forget(log, home, selection)
+
+
+def _forget(log: ExchangeLog, home: Home, selection: Selection | None) -> Forgotten:
     told = Forgotten()
-    doomed = log.read(lambda session: queries.selected(session, selection), wait=_WAIT)
-    if not doomed:
+    doomed = log.read(lambda session: queries.doomed(session, selection), wait=_WAIT) if selection else []
+    left, pairs = _unfinished(home)
+    ids = list(dict.fromkeys([*left, *(str(row["id"]) for row in doomed)]))
+    if not ids:
         return told
-    ids = [str(row["id"]) for row in doomed]
-    pairs = {(row["query"], answer) for row in doomed for answer in (row["answer"], row["correction"]) if answer}
+    pairs |= {(row["query"], answer) for row in doomed for answer in (row["answer"], row["correction"] or row["answer"])}
     try:
         announce(home.tombstones, ids)
     except OSError as error:
         raise LogError(f"{home.tombstones}: cannot be written: {error.strerror}") from error
+    try:
+        atomic_write(home.forgetting, json.dumps({"ids": ids, "pairs": sorted(pairs)}).encode())
+    except OSError as error:
+        raise LogError(f"{home.forgetting}: cannot be written: {error.strerror}") from error
     told.exchanges = len(ids)
     told.quoted = log.change(lambda session: erase(session, ids, pairs))
     if log.file is not None:
@@ -74,7 +93,41 @@ def forget(log: ExchangeLog, home: Home, selection: Selection) -> Forgotten:
     if home.damaged.exists():
         told.remaining.append(f"{home.damaged} may hold it: delete that folder when you no longer need it")
     told.versions = versions_that_saw(ModelStore(home.models), log.read(tombstones, wait=_WAIT))
+    for done in (*home.root.glob(f".{home.forgetting.name}.*"), home.forgetting):
+        done.unlink(missing_ok=True)
+    fsync_folder(home.root)
     return told
+
+
+def unfinished(home: Home) -> list[str]:
+    """The ids that an interrupted call has still to forget. Raises LogError."""
+    return _unfinished(home)[0]
+
+
+def _unfinished(home: Home) -> tuple[list[str], set[Pair]]:
+    try:
+        kept = json.loads(home.forgetting.read_bytes())
+        return [str(one) for one in kept["ids"]], {(str(question), str(answer)) for question, answer in kept["pairs"]}
+    except FileNotFoundError:
+        return [], set()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise LogError(f"{home.forgetting}: cannot be read ({error}): delete it, and forget again what was not") from error
+
+
+@contextlib.contextmanager
+def _alone(home: Home) -> Iterator[None]:
+    """One at a time: what is still to be done is in one file."""
+    lock = FileLock(home.root / f".{home.forgetting.stem}.lock", timeout=_WAIT, mode=PRIVATE_FILE)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise LogTakenError(f"{home.root}: another process is forgetting; try again in a moment") from error
+    except OSError as error:
+        raise LogError(f"{home.root}: cannot be written: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def erase(session: Session, ids: Sequence[str], pairs: set[Pair]) -> int:
@@ -129,10 +182,11 @@ def _runs(home: Home, ids: set[str], pairs: set[Pair], told: Forgotten) -> None:
     for folder in sorted(home.runs.glob("*/")) if home.runs.exists() else ():
         snapshot = folder / "snapshot.parquet"
         if snapshot.exists() and _holds(snapshot, ids, pairs):
-            snapshot.unlink()
             for weights in ("merged", "learned", "checkpoint"):
                 shutil.rmtree(folder / weights, ignore_errors=True)
             (folder / "lineage.json").unlink(missing_ok=True)
+            # The last to go: it is what tells an interrupted call's successor that the others must.
+            snapshot.unlink()
             told.removed.append(f"{snapshot} and the weights made from it")
         answers = folder / "heldout.jsonl"
         if answers.exists():
@@ -178,15 +232,28 @@ def _torn(home: Home, ids: Sequence[str], told: Forgotten) -> None:
 
 
 def _typed(home: Home, pairs: set[Pair], told: Forgotten) -> None:
-    """What a user typed, question or correction, is in a session's history as well."""
+    """What a user typed, question or correction, is in a session's history as well, perhaps after a command."""
     if not home.history.exists():
         return
-    gone = {part for pair in pairs for text in pair if (part := json.dumps(text.strip(), ensure_ascii=False)[1:-1])}
+    gone = {text.strip() for pair in pairs for text in pair} - {""}
     lines = home.history.read_bytes().splitlines()
-    kept = [line for line in lines if not any(part.encode() in line for part in gone)]
+    kept = [line for line in lines if not _says(line, gone)]
     if len(kept) < len(lines):
         atomic_write(home.history, b"".join(line + b"\n" for line in kept))
         told.removed.append(f"{len(lines) - len(kept)} lines of {home.history}")
+
+
+def _says(line: bytes, texts: set[str]) -> bool:
+    """Whether a line of the history is one of these texts."""
+    try:
+        typed = json.loads(line)
+    except ValueError:
+        return True  # the session passes over what cannot be read, and it cannot be shown to be clean
+    if not isinstance(typed, str):
+        return False
+    typed = typed.strip()
+    rests = (typed.removeprefix(command).strip() for command in _COMMANDS if typed.startswith(command))
+    return typed in texts or any(rest in texts for rest in rests)
 
 
 def _copy(log: ExchangeLog, copy: dict[str, Any], ids: Sequence[str], pairs: set[Pair], told: Forgotten) -> None:

@@ -56,6 +56,11 @@ class Home:
         return self.root / "tombstones.jsonl"
 
     @property
+    def forgetting(self) -> Path:
+        """What is being forgotten, until the last copy of it is gone."""
+        return self.root / "forgetting.json"
+
+    @property
     def damaged(self) -> Path:
         """Databases that were set aside because they could not be opened."""
         return self.root / "damaged"

@@ -58,6 +58,11 @@ class ExchangeLog:
             self._database = RemoteDatabase(settings.log, home.log_token)
 
     @property
+    def home(self) -> Home:
+        """The home whose log this is."""
+        return self._home
+
+    @property
     def file(self) -> FileDatabase | None:
         """The database file; None where a server keeps the log."""
         return self._database if isinstance(self._database, FileDatabase) else None
@@ -170,15 +175,19 @@ class ExchangeLog:
         return new, seen - new
 
     def set_trainable(self, selection: Selection, trainable: bool) -> int:
-        """Say of the selected exchanges whether they may be trained on; returns how many changed. Raises LogError."""
+        """Say of the selected exchanges whether they may be trained on; returns how many changed. Raises LogError.
+
+        Audits of those that must not be are not trained on either. A yes is not for them: the settings may say no.
+        """
         changed = "true" if trainable else "false"
+        condition = selection.condition if trainable else queries.with_audits(selection.condition)
 
         def change(session: Session) -> int:
             with transaction(session):
                 found = fetch(
                     session,
                     f"UPDATE exchanges SET trainable = {changed} WHERE trainable <> {changed} AND id IN "
-                    f"(SELECT id FROM rated WHERE {selection.condition}) RETURNING id",
+                    f"(SELECT id FROM rated WHERE {condition}) RETURNING id",
                 )
             return len(found)
 

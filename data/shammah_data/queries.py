@@ -90,6 +90,20 @@ def selected(session: Session, selection: Selection) -> list[dict[str, Any]]:
     return fetch(session, f"SELECT * FROM rated WHERE {selection.condition} ORDER BY created_at, turn, id")
 
 
+def with_audits(condition: str) -> str:
+    """The WHERE condition over `rated` for the same exchanges and what the teacher was asked in audits of them."""
+    return (
+        f"({condition} OR (source = 'audit' AND (session, turn, query) IN "
+        f"(SELECT (session, turn, query) FROM rated WHERE {condition})))"
+    )
+
+
+def doomed(session: Session, selection: Selection) -> list[dict[str, Any]]:
+    """What goes when these exchanges are forgotten, oldest first."""
+    condition = with_audits(selection.condition)
+    return fetch(session, f"SELECT * FROM rated WHERE {condition} ORDER BY created_at, turn, id")
+
+
 def find(session: Session, id_or_prefix: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """One exchange and its attempts, by id or an unambiguous beginning of it. Raises LogError."""
     prefix = id_or_prefix.lower()
@@ -105,8 +119,9 @@ def find(session: Session, id_or_prefix: str) -> tuple[dict[str, Any], list[dict
 
 
 def learnable(session: Session) -> list[dict[str, Any]]:
-    """Every exchange that may be learned from: id, created_at, query, context, target, weight; oldest first."""
-    return fetch(session, "SELECT id, created_at, query, context, target, weight FROM learnable ORDER BY created_at, turn, id")
+    """Every exchange that may be learned from, oldest first: id, created_at, query, context, target, weight, rating, source."""
+    columns = "id, created_at, query, context, target, weight, rating, source"
+    return fetch(session, f"SELECT {columns} FROM learnable ORDER BY created_at, turn, id")
 
 
 def judged_answers(session: Session) -> list[dict[str, Any]]:

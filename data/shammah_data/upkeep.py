@@ -3,7 +3,7 @@
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from shammah_data.errors import InputError
 from shammah_data.home import Home
 from shammah_data.present import print_exchanges, print_json, size
 from shammah_data.text import printable
+
+if TYPE_CHECKING:
+    from shammah_data.forget import Forgotten
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -36,12 +39,19 @@ def forget(
     """Delete exchanges from the log and from everything that was made from it."""
     from shammah_data import queries
     from shammah_data.forget import forget as forget_them
+    from shammah_data.forget import unfinished
 
     home, log = open_log()
-    selection = chosen(log, ids, search, since, before, source, teacher_model)
-    found = log.read(lambda session: queries.selected(session, selection), wait=10.0)
-    by_name = bool(ids) and not (search or since or before or source or teacher_model)
-    if dry_run or not found:
+    # Of an interrupted call the rows are gone perhaps, but not all copies: its ids still select, and so does nothing at all.
+    left = unfinished(home)
+    new = [one for one in ids or () if not any(known.startswith(one.lower()) for known in left)]
+    other = bool(search or since or before or source or teacher_model)
+    selection = None
+    if new or other or not left:
+        selection = chosen(log, new, search, since, before, source, teacher_model)
+    found = log.read(lambda session: queries.doomed(session, selection), wait=10.0) if selection else []
+    by_name = bool(ids) and not other
+    if dry_run or not (found or left):
         if as_json:
             print_json({"would_forget": found})
         elif found:
@@ -50,13 +60,18 @@ def forget(
         else:
             print("no exchange is selected")
         return
-    if not (yes or by_name):
+    if found and not (yes or by_name):
         _confirm(f"{len(found)} exchanges, from {found[0]['created_at']:%Y-%m-%d} to {found[-1]['created_at']:%Y-%m-%d}")
     told = forget_them(log, home, selection)
     if as_json:
         print_json(asdict(told))
         return
-    print(f"forgotten: {', '.join(str(row['id']) for row in found) if by_name else f'{told.exchanges} exchanges'}")
+    names = dict.fromkeys([*left, *(str(row["id"]) for row in found)])
+    print(f"forgotten: {', '.join(names) if by_name else f'{told.exchanges} exchanges'}")
+    _tell(told)
+
+
+def _tell(told: "Forgotten") -> None:
     if told.quoted:
         print(f"taken out of what {told.quoted} later turns quoted")
     for line in told.removed:
@@ -109,11 +124,16 @@ def restore(path: Annotated[Path, typer.Argument(help="A file that `backup` wrot
     """Add what a backup holds and the log does not; nothing that is there is changed."""
     from shammah_data.copies import restore as read
 
-    new, known = read(open_log()[1], path)
+    forgotten: list[Forgotten] = []
+    new, known = read(open_log()[1], path, forgotten.append)
     if as_json:
-        print_json({"file": str(path), "new": new, "known": known})
-    else:
-        print(f"{printable(path.name)}: {new} exchanges restored, {known} already there or forgotten")
+        more = {"forgotten": asdict(forgotten[0])} if forgotten else {}
+        print_json({"file": str(path), "new": new, "known": known, **more})
+        return
+    print(f"{printable(path.name)}: {new} exchanges restored, {known} already there or forgotten")
+    for told in forgotten:
+        print(f"forgotten, as in the backup: {told.exchanges} exchanges")
+        _tell(told)
 
 
 def compact(as_json: AsJson = False) -> None:

@@ -78,6 +78,8 @@ def _waiting(home: Home) -> list[Finding]:
     if spool.torn.exists():
         lines = len(spool.torn.read_bytes().splitlines())
         found.append(Finding("problem", "spool", f"{lines} lines that could not be used are kept in {spool.torn}: read them"))
+    if home.forgetting.exists():
+        found.append(Finding("problem", "log", "a forget was interrupted: `shammah-log forget` finishes it"))
     if home.damaged.exists():
         found.append(Finding("problem", "log", f"{home.damaged} holds a damaged database: delete it when it is of no more use"))
     return found

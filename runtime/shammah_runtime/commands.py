@@ -1,5 +1,6 @@
 """What a session understands beside questions: a name, what may follow it, and what it does. Knows no keys and no signals."""
 
+import difflib
 import json
 import os
 from collections.abc import Callable
@@ -52,6 +53,8 @@ COMMANDS = (
 )
 HELP = "\n".join(f"{f'{one.name} {one.takes}':<20} {one.told}" for one in COMMANDS)
 _WITH_FILES = ("/save ", "/load ")
+# How like a command the first word of a longer line is that was meant as one (difflib's ratio; of "/privat" 0.93).
+_LIKE = 0.75
 
 
 class Commands:
@@ -91,12 +94,21 @@ class Commands:
         return asked
 
     def run(self, line: str) -> bool:
-        """Do what a line says; False where it is no command. Raises ShammahError."""
-        name, _, rest = line.partition(" ")
-        known = self._known.get(name)
-        if known is not None:
-            known(rest.strip())
-        return known is not None
+        """Do what a line says; False where it is none, and meant to be none. Raises ShammahError.
+
+        Text behind a command that is misspelt, or takes none, may be meant for nobody: it is not sent and not kept.
+        """
+        name, *rest = line.split(None, 1)
+        takes = {one.name: one.takes for one in COMMANDS}
+        if name not in takes:
+            if not _meant(line, name):
+                return False
+            self._terminal.line(f"unknown command {name}; /help lists the commands")
+        elif rest and not takes[name]:
+            self._terminal.line(f"{name} takes no text: nothing was done, and nothing was sent")
+        else:
+            self._known[name](rest[0].strip() if rest else "")
+        return True
 
     # -- the last answer -----------------------------------------------------------------------------------------------
 
@@ -255,6 +267,15 @@ class Commands:
         if text.startswith("/set ") and text.count(" ") == 1:
             return [name for name in self._settable() if name.startswith(word)]
         return _files(word) if text.startswith(_WITH_FILES) else []
+
+
+def _meant(line: str, name: str) -> bool:
+    """Whether a line that begins with no command was meant as one: alone, or much like one. A path is none."""
+    return (
+        name.startswith("/")
+        and name[1:].isalpha()
+        and (line == name or bool(difflib.get_close_matches(name, [one.name for one in COMMANDS], 1, _LIKE)))
+    )
 
 
 def names(text: str) -> list[str]:

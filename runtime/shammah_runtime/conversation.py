@@ -8,6 +8,7 @@ from shammah_data import queries
 from shammah_data.errors import InputError
 from shammah_data.exchange import Exchange, Message, Rating
 from shammah_data.log import ExchangeLog, context_of
+from shammah_data.standing import in_force
 from shammah_data.tombstones import Announced, tombstones
 from shammah_runtime.cascade import Cascade, Reply
 from shammah_runtime.desk import Desk, Keeper, asked, encodable
@@ -123,7 +124,7 @@ def fill(index: LearnedIndex, log: ExchangeLog) -> None:
     Raises LogError; LogTakenError after a quarter of a second.
     """
     rows = [row for row in log.learnable(wait=_FILL_WAIT) if not context_of(row)]
-    for row in rows:
+    for row in in_force(rows):
         index.add(Known(str(row["id"]), row["query"], row["target"]))
     for row in log.read(queries.judged_answers, wait=_FILL_WAIT):
         index.observe(row["query"], row["answer"], row["rating"] == "good", row["model_version"])

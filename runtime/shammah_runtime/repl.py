@@ -127,10 +127,7 @@ class Repl:
         try:
             if commands.run(line):
                 return
-            if line.startswith("/") and line[1:].isalpha():
-                self._terminal.line(f"unknown command {line}; /help lists the commands")
-            else:
-                self._ask(line, commands.which())
+            self._ask(line, commands.which())
         except ShammahError as error:
             self._terminal.remark(f"error: {error}")
         except (KeyboardInterrupt, InterruptedError):

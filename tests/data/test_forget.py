@@ -13,7 +13,8 @@ from typer.testing import CliRunner, Result
 from fakes.contents import files_in, said_in
 from shammah_data.cli import app
 from shammah_data.copies import backup, export, restore
-from shammah_data.errors import InputError, ShammahError
+from shammah_data.durable import private_folder
+from shammah_data.errors import InputError, LogError, ShammahError
 from shammah_data.exchange import Exchange, Feedback, Message
 from shammah_data.forget import forget, without
 from shammah_data.home import Home
@@ -23,6 +24,7 @@ from shammah_data.queries import Selection
 from shammah_data.spool import Spool
 from shammah_data.store import ModelStore
 from shammah_data.tombstones import Announced, tombstones, versions_that_saw
+from shammah_data.verify import verify
 
 QUERY, ANSWER, BETTER = "Where does Zebulon live?", "At 17 Quagmire Lane.", "At 18 Xylophone Road."
 TELLING = [b"Zebulon", b"Quagmire", b"Xylophone"]
@@ -180,6 +182,128 @@ def test_contexts_lose_whole_exchanges_only(turns: list[tuple[str, str]], left: 
     context = json.dumps([{"role": role, "content": content} for role, content in turns])
     found = without(context, {("q", "a")})
     assert (found if found is None else [turn["content"] for turn in json.loads(found)]) == left
+
+
+def audited(log: ExchangeLog) -> tuple[str, str]:
+    """Two local answers to one question in one session, each with its audit; their ids."""
+    ids = []
+    for turn in range(2):
+        given = Exchange(QUERY, f"Given {turn}.", "neural", session="s", turn=turn)
+        log.append(given)
+        log.append(Exchange(QUERY, f"{ANSWER} {turn}", "teacher", session="s", turn=turn, source="audit"))
+        ids.append(given.id)
+    return ids[0], ids[1]
+
+
+def test_the_audits_of_it_go_with_it(log: ExchangeLog, home: Home) -> None:
+    first, other = audited(log)
+    assert forget(log, home, Selection(ids=(first,))).exchanges == 2
+    assert sorted(str(row["answer"]) for row in log.recent()) == [f"{ANSWER} 1", "Given 1."]
+    assert b"Quagmire Lane. 0" not in said_in(home.log)
+    forget(log, home, Selection(ids=(other,)))
+    assert log.recent() == []
+
+
+def test_the_audits_of_it_are_not_trained_on_either(log: ExchangeLog) -> None:
+    first, _ = audited(log)
+    assert log.set_trainable(Selection(ids=(first,)), False) == 2
+    assert [row["answer"] for row in log.recent() if row["trainable"]] != []
+    assert {str(row["answer"]) for row in log.recent() if not row["trainable"]} == {f"{ANSWER} 0", "Given 0."}
+    assert [row["target"] for row in log.learnable()] == [f"{ANSWER} 1"]
+    assert log.set_trainable(Selection(ids=(first,)), True) == 1
+    assert [row["target"] for row in log.learnable()] == [f"{ANSWER} 1"]
+
+
+def test_only_whole_lines_leave_the_history(log: ExchangeLog, home: Home) -> None:
+    exchange = Exchange("hi", "Yes.\nNo.", "teacher")
+    log.append(exchange)
+    unanswered = Exchange("who?", "", "teacher", complete=False)
+    log.append(unanswered)
+    kept = ["what is this thing?", "/fix hi there", "say hi", "/why hi", "Yes.", "who? him?", "/fix"]
+    gone = ["hi", " hi ", "/fix Yes.\nNo.", "/teacher  hi", "/critical hi", "who?"]
+    typed = [line for pair in zip(kept, [*gone, gone[0]], strict=True) for line in pair]
+    home.history.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in typed) + '"torn hi')
+    told = forget(log, home, Selection(ids=(exchange.id, unanswered.id)))
+    assert [json.loads(line) for line in home.history.read_text().splitlines()] == kept
+    assert f"8 lines of {home.history}" in told.removed
+
+
+def test_what_a_backup_had_forgotten_is_forgotten_by_restoring(
+    run: Run, log: ExchangeLog, home: Home, tmp_path: Path, doomed: str
+) -> None:
+    backup(log, tmp_path / "all.duckdb")
+    there = Home(tmp_path / "there").create()
+    other = ExchangeLog(there)
+    restore(other, tmp_path / "all.duckdb")
+    forget(other, there, Selection(ids=(doomed,)))
+    backup(other, tmp_path / "less.duckdb")
+    log.snapshot(private_folder(private_folder(home.runs) / "r") / "snapshot.parquet")
+
+    told = run("restore", tmp_path / "less.duckdb").stdout.splitlines()
+    assert told[:2] == [
+        "less.duckdb: 0 exchanges restored, 32 already there or forgotten",
+        "forgotten, as in the backup: 1 exchanges",
+    ]
+    assert log.stats().exchanges == 32
+    assert log.stats().forgotten == 1
+    assert [finding for finding in verify(log, home) if finding.level == "problem"] == []
+    assert traces(home.root, tmp_path) == []
+    assert json.loads(run("restore", tmp_path / "less.duckdb", "--json").stdout).keys() == {"file", "new", "known"}
+
+
+STEPS = (
+    "shammah_data.forget.erase",
+    "shammah_data.database.FileDatabase.rewrite",
+    "shammah_data.forget._runs",
+    "shammah_data.forget._typed",
+    "shammah_data.forget.shutil.rmtree",
+    "shammah_data.forget._copy",
+    "shammah_data.forget.versions_that_saw",
+)
+
+
+@pytest.mark.parametrize(
+    ("step", "again"),
+    [*((step, "the id") for step in STEPS), *((STEPS[3], again) for again in ("the words", "nothing", "others"))],
+)
+def test_what_was_interrupted_is_finished_by_the_next_call(
+    run: Run, log: ExchangeLog, home: Home, tmp_path: Path, doomed: str, monkeypatch: pytest.MonkeyPatch, step: str, again: str
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    export(log, tmp_path / "out.jsonl")
+    log.snapshot(private_folder(private_folder(home.runs) / "r") / "snapshot.parquet")
+    (private_folder(home.runs / "r" / "merged") / "weights").write_bytes(b"Zebulon")
+    (home.runs / "r" / "merged" / "weights").chmod(0o600)
+    home.history.write_text(json.dumps(QUERY) + "\n")
+    home.history.chmod(0o600)
+    with monkeypatch.context() as patch:
+        patch.setattr(step, full)
+        with pytest.raises(OSError, match="No space"):
+            run("forget", doomed)
+    assert home.forgetting.stat().st_mode & 0o777 == 0o600
+    problems = [finding.told for finding in verify(log, home) if finding.level == "problem"]
+    assert any("`shammah-log forget` finishes it" in told for told in problems)
+    assert run("forget", doomed[:8], "--dry-run").exit_code == 0
+    assert home.forgetting.exists()
+
+    other = str(log.search(["Question 7?"])[0]["id"])
+    asked = {"the id": [doomed[:8]], "the words": ["--search", "zebulon", "--yes"], "nothing": [], "others": [other]}
+    told = run("forget", *asked[again]).stdout
+    assert told.startswith("forgotten: ")
+    assert (doomed in told) == (again in ("the id", "others"))
+    assert traces(home.root, tmp_path) == []
+    assert not home.forgetting.exists()
+    assert [finding for finding in verify(log, home) if finding.level == "problem"] == []
+    assert log.stats().forgotten == (2 if again == "others" else 1)
+
+
+def test_what_is_still_to_be_forgotten_must_be_readable(log: ExchangeLog, home: Home, doomed: str) -> None:
+    home.forgetting.write_text("{}")
+    with pytest.raises(LogError, match=r"forgetting\.json: cannot be read"):
+        forget(log, home, Selection(ids=(doomed,)))
+    assert log.stats().forgotten == 0
 
 
 # -- the command ---------------------------------------------------------------------------------------------------------

@@ -10,12 +10,12 @@ import pytest
 from fakes.claude import GENERIC_ANSWER, FakeClaude
 from fakes.versions import TAUGHT, TAUGHT_ANSWER, Tiny
 from shammah_data.errors import InputError
-from shammah_data.exchange import Exchange
+from shammah_data.exchange import Exchange, Feedback
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_runtime.appliance import Appliance, Options
 from shammah_runtime.cascade import Cascade, Reply
-from shammah_runtime.conversation import Conversation
+from shammah_runtime.conversation import Conversation, fill
 from shammah_runtime.learned import LearnedIndex
 from shammah_runtime.proposal import Proposal, Query
 
@@ -256,3 +256,16 @@ def test_the_correction_of_a_courtesy_is_learned(make_appliance: Make, home: Hom
     assert ExchangeLog(home).learnable() == []
     appliance.conversation.rate("bad", "Good day, madam.")
     assert [row["target"] for row in ExchangeLog(home).learnable()] == ["Good day, madam."]
+
+
+def test_a_correction_is_still_given_after_an_audit_and_a_restart(home: Home) -> None:
+    log = ExchangeLog(home)
+    wrong = Exchange("Where is the stapler?", "In drawer 1.", "neural", session="s", turn=1)
+    log.append(wrong)
+    log.rate(Feedback(wrong.id, "bad", correction="In drawer 3."))
+    log.append(Exchange("Where is the stapler?", "I cannot know.", "teacher", session="s", turn=1, source="audit"))
+    index = LearnedIndex()
+    fill(index, log)
+    found = index.nearest("Where is the stapler?")
+    assert found is not None
+    assert found.known.answer == "In drawer 3."

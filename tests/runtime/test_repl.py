@@ -125,6 +125,24 @@ def test_an_unknown_command_is_not_a_question(make_appliance: Make, home: Home) 
     assert ExchangeLog(home).recent() == []
 
 
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("/privat my salary is 100", "unknown command /privat; /help lists the commands"),
+        ("/fxi It opens at ten.", "unknown command /fxi; /help lists the commands"),
+        ("/quit now", "/quit takes no text: nothing was done, and nothing was sent"),
+        ("/private what is my salary", "/private takes no text: nothing was done, and nothing was sent"),
+    ],
+)
+def test_text_behind_what_takes_none_or_is_no_command_goes_nowhere(
+    line: str, told: str, make_appliance: Make, home: Home
+) -> None:
+    appliance = make_appliance(OFFLINE)
+    assert run(appliance, line)[0] == told
+    assert not appliance.conversation.private
+    assert ExchangeLog(home).recent() == []
+
+
 def test_a_path_is_a_question(make_appliance: Make, home: Home) -> None:
     run(make_appliance(OFFLINE), "/etc/hosts is what?")
     assert [row["query"] for row in ExchangeLog(home).recent()] == ["/etc/hosts is what?"]

@@ -74,6 +74,33 @@ def test_the_newest_facts_win_and_the_old_ones_are_named() -> None:
     assert found.excluded == {"outdated": 2}
 
 
+CORRECTION = "Refunds take 9 working days. Do not ask the shop, but the bank, for the refund reference."
+
+
+@pytest.mark.parametrize("answer", [THIRD, CORRECTION.replace("9", "5"), "Nobody knows."])
+def test_a_correction_stands_until_a_later_one(answer: str) -> None:
+    """Whatever Claude says when it is asked once more, by a user or for an audit, in like words or in others."""
+    corrected = row(QUERIES[0], CORRECTION, rating="bad", weight=10.0, tier="neural")
+    for later in (row(QUERIES[0], answer, source="audit"), row(QUERIES[0], answer)):
+        found = curated(corrected, later)
+        assert [(one.target, one.weight) for one in found.kept] == [(CORRECTION, 10.0)]
+        assert found.outdated == () or found.outdated[0][0] == later["id"]
+        # The audit may well be older than the correction of what it audited.
+        assert [one.target for one in curated(later, corrected).kept] == [CORRECTION]
+    again = row(QUERIES[0], answer, rating="bad")
+    assert [one.target for one in curated(corrected, again).kept] == [answer]
+
+
+def test_what_a_user_called_good_does_not_give_way_to_an_audit_but_to_a_newer_answer() -> None:
+    good = row(QUERIES[0], CORRECTION, rating="good", weight=3.0)
+    kept = curated(good, row(QUERIES[0], CORRECTION.replace("9", "5"), source="audit")).kept
+    assert [(one.target, one.weight) for one in kept] == [(CORRECTION, 3.0)]
+    newer = CORRECTION.replace("9", "5")
+    assert [one.target for one in curated(good, row(QUERIES[0], newer)).kept] == [newer]
+    # What nobody rated gives way to what the teacher says now.
+    assert [one.target for one in curated(row(QUERIES[0], CORRECTION), row(QUERIES[0], newer, source="audit")).kept] == [newer]
+
+
 def test_doublets_are_merged_and_keep_the_rating() -> None:
     rows = [
         row("How do I undo the last update?", "Roll it back with rollback.", rating="good", weight=10.0),

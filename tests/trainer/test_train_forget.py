@@ -1,7 +1,9 @@
 """What is forgotten leaves the versions too: the next run goes without it and deletes those that had seen it."""
 
 import shutil
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,10 @@ from fakes.tiny import Night, Said, TinyHome
 from shammah_data.forget import forget
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
+from shammah_data.manifest import Manifest
 from shammah_data.queries import Selection
 from shammah_data.store import ModelStore, Pointer
+from shammah_data.tombstones import tombstones, versions_that_saw
 
 Train = Callable[..., Said]
 
@@ -40,6 +44,47 @@ def test_the_next_run_deletes_what_had_seen_it(after: TinyHome, train: Train) ->
     assert ModelStore(home.models).versions() == ["v0002"]
     assert ModelStore(home.models).pointer() == Pointer("v0002")
     assert train(after).out.startswith("skipped: nothing new since run")
+
+
+def test_what_knows_too_much_and_does_not_serve_goes_at_once(after: TinyHome, train: Train) -> None:
+    home, store = Home(after.root), ModelStore(Home(after.root).models)
+    log = ExchangeLog(home)
+    staging = store.staging()
+    shutil.copytree(store.folder("v0001"), staging, dirs_exist_ok=True)
+    (staging / "manifest.json").unlink()
+    other = store.publish(staging, lambda name, files: replace(Manifest.load(store.folder("v0001")), version=name, files=files))
+    store.promote(other)
+    assert store.pointer() == Pointer("v0002", "v0001")
+    store.pin("v0002")
+    forget(log, home, Selection(words=("scanner",)))
+    done = train(after)
+    assert "deleted v0001, which may have known what was forgotten" in done.err
+    # The last run's version is gone: once more, and then no more though the pinned one stays.
+    assert store.versions() == ["v0002", "v0003"]
+    assert store.pointer().champion == "v0002"
+    done = train(after)
+    assert done.out.startswith("skipped: "), done.err
+    assert "v0002 may know what was forgotten and is pinned: shammah-train unpin" in done.out
+
+
+def test_what_is_forgotten_while_a_version_is_published_makes_it_go_next_time(
+    after: TinyHome, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(after.root)
+    log, store = ExchangeLog(home), ModelStore(home.models)
+    publish = ModelStore.publish
+
+    def slowly(*arguments: Any) -> str:
+        time.sleep(1.1)  # a manifest names whole seconds
+        forget(log, home, Selection(words=("scanner",)))
+        time.sleep(1.1)
+        return publish(*arguments)
+
+    forget(log, home, Selection(words=("holiday",)))
+    monkeypatch.setattr(ModelStore, "publish", slowly)
+    done = train(after)
+    assert done.out.startswith("published: v0002"), done.err
+    assert versions_that_saw(store, log.read(tombstones)) == ["v0002"]
 
 
 def test_a_run_too_small_to_train_says_what_the_version_may_know(after: TinyHome, train: Train) -> None:

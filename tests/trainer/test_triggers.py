@@ -18,6 +18,12 @@ def reasons(**state: Any) -> tuple[str, ...]:
     return due(replace(QUIET, **state), TRAIN).reasons
 
 
+def test_a_pinned_version_that_knows_too_much_calls_for_no_run_but_for_its_end() -> None:
+    found = due(replace(QUIET, stale=("v0002",), pinned=True), TRAIN)
+    assert found.reasons == ()
+    assert found.waits.endswith("; v0002 may know what was forgotten and is pinned: shammah-train unpin lets another one serve")
+
+
 def test_when_nothing_is_due_it_says_what_it_waits_for() -> None:
     found = due(QUIET, TRAIN)
     assert found.reasons == ()

@@ -182,7 +182,12 @@ def questions_of(dataset: Dataset, seed: int) -> list[tuple[Kind, Example]]:
     asked: list[tuple[Kind, Example]] = []
     for kind, example in questions:
         if _draw(seed, example.query) % 2 and before and not example.context:
-            other = min(before, key=lambda other: _draw(seed, f"{example.query}\n{other.query}"))
+            # One of its own group would have the answer in it.
+            others = [other for other in before if kind == "outside" or other.group != example.group]
+            if not others:
+                asked.append((kind, example))
+                continue
+            other = min(others, key=lambda other: _draw(seed, f"{example.query}\n{other.query}"))
             example = replace(example, context=(Message("user", other.query), Message("assistant", other.target)))
         asked.append((kind, example))
     return asked

@@ -76,6 +76,7 @@ def state_of(store: ModelStore, log: ExchangeLog, settings: Settings, trial: str
         stale=versions_that_saw(store, log.read(tombstones)),
         trial=trial,
         now=now,
+        pinned=store.pointer().pinned,
     )
 
 

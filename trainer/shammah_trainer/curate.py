@@ -13,6 +13,7 @@ from shammah_data.audit_queries import SOURCE as AUDIT
 from shammah_data.exchange import Message
 from shammah_data.judge import normalize
 from shammah_data.log import context_of
+from shammah_data.standing import displaces, standing
 from shammah_trainer.duplicates import Partition, near_duplicates
 from shammah_trainer.likeness import Likeness
 from shammah_trainer.wordings import Pair, classes, most_central, outdated
@@ -75,6 +76,7 @@ class _Row:
     weight: float
     rank: float
     audited: bool
+    standing: int
 
 
 def curate(rows: Sequence[dict[str, Any]], likeness: Likeness) -> Curated:
@@ -127,7 +129,7 @@ def _usable(rows: Sequence[dict[str, Any]], excluded: Counter[str]) -> list[_Row
             weight = float(row["weight"])
             audited = row.get("source") == AUDIT
             texts = row["query"], row["target"], row["context"]
-            usable.append(_Row(str(row["id"]), *texts, context_of(row), weight, rank, audited))
+            usable.append(_Row(str(row["id"]), *texts, context_of(row), weight, rank, audited, standing(row)))
     return usable
 
 
@@ -162,7 +164,8 @@ def _newest_facts(
     for n, row in enumerate(rows):
         same[_asks(row.query), row.context].append(n)
     texts = {answer: row.given for row, answer in zip(rows, answers, strict=True)}
-    replaced = outdated(answers, texts, [members for members in same.values() if len(members) > 1])
+    asked_again = [members for members in same.values() if len(members) > 1]
+    replaced = outdated(answers, texts, asked_again, [row.standing for row in rows])
     newest = {answer: row.id for row, answer in zip(rows, answers, strict=True)}
     gone = tuple((row.id, newest[replaced[a]]) for row, a in zip(rows, answers, strict=True) if a in replaced)
     if gone:
@@ -178,14 +181,17 @@ def _asks(query: str) -> tuple[Any, ...]:
 
 
 def _once(rows: list[_Row], answers: list[int], excluded: Counter[str]) -> tuple[list[_Row], list[int]]:
-    """The newest answer to each question takes the newest place; a rating of the same answer stays with it."""
+    """The answer in force to each question takes the newest place; a rating of the same answer stays with it."""
     newest: dict[tuple[str, str], tuple[_Row, int]] = {}
     for row, answer in zip(rows, answers, strict=True):
         key = (normalize(row.query), row.context)
         if key in newest:
             excluded["asked again later"] += 1
             older, its_answer = newest.pop(key)
-            row = _merged(row, older) if its_answer == answer else row
+            if its_answer == answer:
+                row = _merged(row, older)
+            elif not displaces(row.standing, older.standing):
+                row, answer = older, its_answer
         newest[key] = row, answer
     return [row for row, _ in newest.values()], [answer for _, answer in newest.values()]
 
@@ -208,7 +214,8 @@ def _merged(newer: _Row, older: _Row) -> _Row:
     """The newer of two that say the same; it has the better rating, and the wording that got it."""
     given = older.given if older.rank > newer.rank else newer.given
     weight, rank, audited = max(newer.weight, older.weight), max(newer.rank, older.rank), newer.audited or older.audited
-    return replace(newer, given=given, weight=weight, rank=rank, audited=audited)
+    stands = max(newer.standing, older.standing)
+    return replace(newer, given=given, weight=weight, rank=rank, audited=audited, standing=stands)
 
 
 def _targets(rows: Sequence[_Row], answers: Sequence[int]) -> dict[int, str]:

@@ -91,6 +91,9 @@ def _locked(home: Home, settings: Settings, reporter: Reporter, force: bool, sta
     log = ExchangeLog(home, settings, wait=10.0)
     store = ModelStore(home.models)
     trial = settle(store, log, settings, reporter.say)
+    # Nobody needs a version that may know what was forgotten and does not serve.
+    if gone := store.discard(versions_that_saw(store, log.read(tombstones))):
+        reporter.say(f"deleted {', '.join(gone)}, which may have known what was forgotten")
     found = state_of(store, log, settings, trial)
     if not found.learnable:
         return Result("skipped", f"0 exchanges to learn from{_stale(found)}" if force else due(found, settings.train).waits)
@@ -161,6 +164,7 @@ class _Run:
         self._stages = stages
         self._processes = processes
         self._store = ModelStore(home.models)
+        self._made = started
         self._trained_on: set[str] = set()
         self.figures: dict[str, Any] = {}
 
@@ -172,7 +176,7 @@ class _Run:
         self.figures |= {"snapshot_sha256": sha256, "snapshot_rows": rows, "recipe_sha256": recipe_of(self._train)}
         self.figures["snapshot_until"] = until.isoformat()
         stale = versions_that_saw(self._store, self._log.read(tombstones))
-        if not force and not stale and (earlier := self._same_run_before()):
+        if not force and (earlier := self._same_run_before(stale)):
             shutil.rmtree(self._folder)
             return Result("skipped", f"nothing new since run {earlier}")
         say = self._reporter.say
@@ -199,8 +203,11 @@ class _Run:
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 
-    def _same_run_before(self) -> str | None:
+    def _same_run_before(self, stale: Sequence[str]) -> str | None:
+        """The last run, if this one could only come to the same end."""
         for earlier in self._log.runs(1):
+            if stale and earlier["status"] != "refused" and not self._store.pointer().pinned:
+                return None  # the version that replaces the one that knows what was forgotten is still to come
             same = all(earlier["figures"].get(key) == self.figures[key] for key in ("snapshot_sha256", "recipe_sha256"))
             gone = earlier["status"] == "published" and earlier["version"] not in self._store.versions()
             if same and not gone and earlier["status"] != "failed":
@@ -276,6 +283,8 @@ class _Run:
                 beside.against,
             )
         )
+        # A version is as old as this look: what is forgotten from now on, it knows.
+        self._made = datetime.now(UTC)
         forgotten = self._log.read(tombstones, wait=10.0)
         if meanwhile := sum(each.exchange_id in self._trained_on for each in forgotten):
             reason = f"{meanwhile} of its exchanges were forgotten while it ran: run again"
@@ -319,7 +328,7 @@ class _Run:
     ) -> Callable[[str, tuple[FileEntry, ...]], Manifest]:
         return lambda name, files: Manifest(
             version=name,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            created=self._made.isoformat(timespec="seconds"),
             run=self._id,
             base=base.name,
             base_sha256=base.sha256,

@@ -30,7 +30,7 @@ class State:
     `learnable`: exchanges to learn from; `new`: those and ratings since the last run. `local`: (answers, local ones) of the
     newest answers and of as many before them. `slipped`: what audits say of the version that serves where its precision is
     surely below the target. `recipe`: of the settings as they are now. `gone`: the last run's version is no longer there.
-    `stale`: versions that may know what was forgotten. `trial`: what is on trial, in words.
+    `stale`: versions that may know what was forgotten. `trial`: what is on trial, in words. `pinned`: whether the champion is.
     """
 
     learnable: int
@@ -43,6 +43,7 @@ class State:
     stale: Sequence[str]
     trial: str | None
     now: datetime
+    pinned: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,12 @@ class Due:
 
 def due(state: State, train: TrainSettings) -> Due:
     """Decide by the settings."""
-    known = f"; {', '.join(state.stale)} may know what was forgotten: --force trains without it" if state.stale else ""
+    cure = "is pinned: shammah-train unpin lets another one serve" if state.pinned else "--force trains without it"
+    known = (
+        f"; {', '.join(state.stale)} may know what was forgotten{' and ' if state.pinned else ': '}{cure}"
+        if state.stale
+        else ""
+    )
     if state.learnable < train.min_examples:
         return Due((), f"{state.learnable} of {train.min_examples} exchanges{known}")
     if state.last is None:
@@ -67,7 +73,7 @@ def due(state: State, train: TrainSettings) -> Due:
         reasons.append("the last run failed")
     if state.gone:
         reasons.append("the last run's version is gone")
-    if state.stale:
+    if state.stale and not state.pinned:
         reasons.append(f"{', '.join(state.stale)} may know what was forgotten")
     if state.recipe != state.last.recipe:
         reasons.append("the base or the settings of the training changed")
@@ -75,7 +81,7 @@ def due(state: State, train: TrainSettings) -> Due:
         reasons += _by_news(state, state.last, train)
     if reasons:
         return Due(tuple(reasons))
-    return Due((), _waits(state, state.last, train))
+    return Due((), _waits(state, state.last, train) + (known if state.pinned else ""))
 
 
 def _by_news(state: State, last: LastRun, train: TrainSettings) -> list[str]:

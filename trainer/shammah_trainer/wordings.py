@@ -16,6 +16,7 @@ from typing import Literal
 from shammah_data.denial import denied
 from shammah_data.judge import Facts, facts, holds, normalize
 from shammah_data.opposites import SILENT
+from shammah_data.standing import displaces
 from shammah_trainer.duplicates import Partition, overlapping
 
 # Of the content words of two answers, so many are shared (Jaccard). Measured on 77 answers in five wordings each: 99 in 100
@@ -202,16 +203,25 @@ def _words(text: str) -> list[str]:
     return re.findall(r"[^\W_]+(?:'[^\W_]+)?", text.lower())
 
 
-def outdated(answers: Sequence[int], texts: Mapping[int, str], same_question: Sequence[Sequence[int]]) -> dict[int, int]:
+def outdated(
+    answers: Sequence[int],
+    texts: Mapping[int, str],
+    same_question: Sequence[Sequence[int]],
+    standings: Sequence[int] | None = None,
+) -> dict[int, int]:
     """Which answers were replaced by a newer one, and by which: old class to new class.
 
     `answers[n]` is the class that exchange n got its answer from, oldest exchange first; `texts` has one wording of each class;
     `same_question` lists exchanges that ask the very same thing. Of two classes that the same question got, that are alike and
-    have one fact in place of another, the class that was given last of all is in force.
+    have one fact in place of another, the class that was given last of all is in force; but what `standings` says of one of its
+    exchanges (see `standing`) may hold against that.
     """
     last: dict[int, int] = {}
+    stands: dict[int, int] = {}
     for n, answer in enumerate(answers):
         last[answer] = n
+        if standings is not None:
+            stands[answer] = max(standings[n], stands.get(answer, standings[n]))
     replaced: dict[int, int] = {}
     compared: set[tuple[int, int]] = set()
     for exchanges in same_question:
@@ -222,6 +232,8 @@ def outdated(answers: Sequence[int], texts: Mapping[int, str], same_question: Se
             changed = difference(texts[a], texts[b])
             if changed is not None and changed.replaced and shared(texts[a], texts[b]) >= LEAST_SHARED:
                 old, new = sorted((a, b), key=lambda answer: last[answer])
+                if standings is not None and not displaces(stands[new], stands[old]):
+                    old, new = new, old
                 if old not in replaced or last[replaced[old]] < last[new]:
                     replaced[old] = new
     return replaced
