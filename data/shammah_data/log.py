@@ -308,9 +308,12 @@ class ExchangeLog:
         return len(self._spool.read())
 
     def runs(self, limit: int = 20) -> list[dict[str, Any]]:
-        """The newest training runs, newest first, `figures` parsed."""
-        sql = "SELECT * FROM runs ORDER BY started DESC LIMIT ?"
-        found = self._read(lambda session: fetch(session, sql, [limit]))
+        """The newest training runs, newest first, `figures` parsed.
+
+        One that began while the clock was ahead, and still is to come, comes last.
+        """
+        sql = "SELECT * FROM runs ORDER BY started > ?::TIMESTAMP, started DESC LIMIT ?"
+        found = self._read(lambda session: fetch(session, sql, [rows.now(), limit]))
         return [{**row, "figures": json.loads(row["figures"])} for row in found]
 
     def news(self, since: datetime) -> int:

@@ -86,11 +86,10 @@ class Past:
 
     @property
     def reasons(self) -> list[str]:
-        """The reason, one for each thing that went wrong."""
-        listed = self.at("reasons")
-        if isinstance(listed, list) and listed and all(isinstance(one, str) for one in listed):
-            return list(listed)
-        return _apart(self.reason)
+        """The reason, one for each thing that went wrong; of a refused run one for each check of the gate."""
+        gate = self.at("gate") if self.status == "refused" else None
+        listed = [one.get("reason") for one in gate if isinstance(one, dict)] if isinstance(gate, list) else []
+        return [one for one in listed if isinstance(one, str)] or _apart(self.reason)
 
     @property
     def outdated(self) -> list[tuple[str, str]]:

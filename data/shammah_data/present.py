@@ -27,7 +27,9 @@ def print_exchanges(rows: Sequence[dict[str, Any]]) -> None:
         mark = {"good": "+", "bad": "-"}.get(row["rating"], " ")
         when = row["created_at"].strftime("%Y-%m-%d %H:%M")
         asked, answered = one_line(row["query"], asked_width), one_line(row["answer"], answer_width)
-        print(f"{str(row['id'])[:8]} {when} {row['tier']:<8} {mark} {asked:<{asked_width}} {answered}".rstrip())
+        # What nobody answered is kept with the last tier that was tried.
+        who = row["tier"] if row["answer"] or row["complete"] else "nobody"
+        print(f"{str(row['id'])[:8]} {when} {who:<8} {mark} {asked:<{asked_width}} {answered}".rstrip())
 
 
 def size(count: int) -> str:

@@ -135,10 +135,13 @@ def judged_answers(session: Session) -> list[dict[str, Any]]:
 
 
 def rejected(session: Session) -> list[dict[str, Any]]:
-    """Answers that were rated bad or corrected, of what may be trained on: id, query, context, answer; oldest first."""
+    """Answers that were rated bad or corrected, of what may be trained on, oldest first.
+
+    Columns: id, created_at, query, context, answer.
+    """
     return fetch(
         session,
-        "SELECT id::VARCHAR AS id, query, context, answer FROM rated WHERE trainable AND complete "
+        "SELECT id::VARCHAR AS id, created_at, query, context, answer FROM rated WHERE trainable AND complete "
         r"AND regexp_matches(answer, '\S') AND (rating = 'bad' OR correction IS NOT NULL) ORDER BY created_at, turn, id",
     )
 

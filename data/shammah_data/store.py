@@ -171,6 +171,8 @@ class ModelStore:
         folder = self.folder(version)
         if folder.is_symlink() or (folder / NAME).is_symlink():
             raise ArtifactError(f"{folder}: not a plain folder: run `shammah-train rollback` or retrain")
+        if not folder.exists():
+            raise ArtifactError(f"there is no version {version}: `shammah-train versions` lists those that there are")
         manifest = Manifest.load(folder)
         for entry in manifest.files:
             path = folder / entry.path

@@ -193,7 +193,7 @@ def ask(
         proposal = reply.proposal
         shown = {
             "answer": reply.text or None,
-            "tier": proposal.attempt.tier if reply.answered else None,
+            "tier": proposal.attempt.tier if proposal.attempt.outcome == "accepted" else None,
             "confidence": proposal.attempt.confidence,
             "latency_ms": round(reply.latency_ms, 1),
             "model_version": proposal.model_version,
@@ -211,6 +211,8 @@ def ask(
         from shammah_runtime.repl import summary
 
         Terminal(sys.stderr).remark(summary(reply))
+    elif reply.error is None and not reply.interrupted and not reply.answered:
+        _warn(f"the answer is incomplete: {reply.proposal.attempt.reason}")
     if reply.interrupted:
         sys.exit(130)
     if reply.error is not None:

@@ -159,7 +159,9 @@ def _outcome(one: Audited) -> str:
 def _cost(row: dict[str, Any]) -> str:
     counted = (("prompt_tokens", "read"), ("answer_tokens", "written"))
     tokens = [f"{row[key]} tokens {name}" for key, name in counted if row[key] is not None]
-    if row["tier"] == "teacher":
+    if row["tier"] == "teacher" and not (row["answer"] or tokens or row["cost_usd"]):
+        usd = "nothing that is known: nobody answered"
+    elif row["tier"] == "teacher":
         usd = "unknown price" if row["cost_usd"] is None else f"${row['cost_usd']:.5f}"
     else:
         usd = "nothing: it was answered here"

@@ -155,6 +155,13 @@ def test_bad_input_is_one_line_and_exit_code_two(tool: Tool, arguments: list[str
     assert "\x1b" not in error
 
 
+def test_a_question_that_nobody_answered_is_listed_as_such(tool: Tool, log: ExchangeLog) -> None:
+    log.append(Exchange("Who knows?", "", "teacher", complete=False))
+    log.append(Exchange("Who began?", "I do", "teacher", complete=False))
+    lines = tool("list")[1].splitlines()
+    assert [line.split()[3] for line in lines] == ["teacher", "nobody"]
+
+
 @pytest.mark.parametrize("arguments", [["list", "-n", "0"], ["list", "-n", "x"], ["unknown"], ["show"], ["list", "--colour"]])
 def test_a_wrong_command_line_is_explained_without_a_traceback(tool: Tool, arguments: list[str]) -> None:
     code, out, error = tool(*arguments)

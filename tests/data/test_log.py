@@ -182,6 +182,9 @@ def test_runs_are_replaced_by_their_id(log: ExchangeLog) -> None:
     runs = log.runs()
     assert [row["id"] for row in runs] == ["s", "r"]
     assert (runs[1]["status"], runs[1]["version"], runs[1]["figures"]) == ("published", "v0001", {"right": 0.5})
+    # The clock was ahead by years: no later run is older than that one.
+    log.record_run(replace(run, id="ahead", started=datetime.now(UTC) + timedelta(days=700)))
+    assert [row["id"] for row in log.runs()] == ["s", "r", "ahead"]
 
 
 WAITING = """

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fakes.blocked import block
-from fakes.claude import FakeClaude
+from fakes.claude import FakeClaude, Fault
 from fakes.versions import ACCEPT_NOTHING, ANSWER, QUESTION, TAUGHT, TAUGHT_ANSWER, Tiny
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
@@ -84,6 +84,17 @@ def test_nobody_can_answer_as_json(home: Home) -> None:
     assert (told["answer"], told["tier"], told["complete"]) == (None, None, False)
     assert told["error"].endswith("no ANTHROPIC_API_KEY in the environment")
     assert told["attempts"][-1]["outcome"] == "declined"
+
+
+@pytest.mark.parametrize("fault", ["max_tokens", "refusal"])
+def test_an_answer_that_was_cut_short_says_so(fault: Fault, home: Home, claude: FakeClaude) -> None:
+    claude.fault = fault
+    done = serve("ask", "Anything?")
+    assert done.returncode == 0
+    assert done.stdout.strip()
+    assert done.stderr.decode() == f"shammah-serve: the answer is incomplete: cut short: {fault}\n"
+    told = json.loads(serve("ask", "Anything?", "--json").stdout)
+    assert (told["tier"], told["complete"]) == ("teacher", False)
 
 
 def test_a_teacher_that_breaks_off_is_an_error_after_what_it_said(home: Home, claude: FakeClaude) -> None:

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from shammah_data.home import Home
-from shammah_trainer.curate import Curated, curate, is_refusal
+from shammah_trainer.curate import Curated, curate, is_refusal, without_rejected
 from shammah_trainer.likeness import LEXICAL, Likeness, alone, lexical_vectors, likeness_of, nearest
 
 PLAIN = "A refund takes 5 working days to reach your account after the shop sends it. Ask the shop for the refund reference."
@@ -99,6 +100,21 @@ def test_what_a_user_called_good_does_not_give_way_to_an_audit_but_to_a_newer_an
     assert [one.target for one in curated(good, row(QUERIES[0], newer)).kept] == [newer]
     # What nobody rated gives way to what the teacher says now.
     assert [one.target for one in curated(row(QUERIES[0], CORRECTION), row(QUERIES[0], newer, source="audit")).kept] == [newer]
+
+
+def test_what_was_called_bad_when_it_was_given_again_is_no_target() -> None:
+    day = [datetime(2026, 1, n) for n in range(1, 5)]
+    known = row(QUERIES[0], PLAIN, created_at=day[0])
+    others = [
+        row(QUERIES[0], THIRD, created_at=day[0]),
+        row(QUERIES[1], PLAIN, created_at=day[0]),
+        row(QUERIES[0], PLAIN, created_at=day[0], rating="good"),
+        row(QUERIES[0], PLAIN, created_at=day[0], context=TURNS),
+        row(QUERIES[0], PLAIN, created_at=day[3]),
+    ]
+    bad = {"query": QUERIES[0].lower(), "context": "[]", "answer": f" {PLAIN}", "created_at": day[1]}
+    assert without_rejected([known, *others], [bad]) == (others, 1)
+    assert without_rejected([known], []) == ([known], 0)
 
 
 def test_doublets_are_merged_and_keep_the_rating() -> None:

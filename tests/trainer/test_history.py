@@ -101,6 +101,16 @@ def test_a_refused_run_begins_with_its_reasons(seen: TinyHome, train: Train) -> 
     assert len(lines) < 40
 
 
+def test_each_check_of_the_gate_is_one_reason() -> None:
+    gate = [
+        {"name": "better", "reason": "no better than v0002: 22 right; held-out loss 0.012"},
+        {"name": "split", "reason": None},
+    ]
+    refused = run("20261019T032200123Z", status="refused", gate=gate)
+    assert refused.reasons == ["no better than v0002: 22 right; held-out loss 0.012"]
+    assert run("20261019T032200123Z", gate=gate).reasons == ["because"]
+
+
 def test_a_semicolon_in_brackets_does_not_split_a_reason(seen: TinyHome, train: Train) -> None:
     lines = train(seen, "show", "2026-10-01").out.splitlines()
     assert [line for line in lines if line.startswith("- ")] == [lines[1]]
@@ -243,16 +253,16 @@ def test_a_damaged_line_does_not_hide_the_others(month: Home) -> None:
 
 
 def test_a_comparison_is_shown_whatever_is_in_it() -> None:
-    found = {"champion": "v0003", "right": {"before": 41, "after": 46}, "p_value": 0.0123456, "pairs": [[1, 2]], "better": True}
+    found = {"version": "v0003", "right": {"before": 41, "after": 46}, "p_value": 0.0123456, "pairs": [[1, 2]], "better": True}
     assert flat(found) == [
-        ("champion", "v0003"),
+        ("version", "v0003"),
         ("right: before", "41"),
         ("right: after", "46"),
         ("p value", "0.01235"),
         ("pairs", "1 entries"),
         ("better", "yes"),
     ]
-    assert "    p value  0.01235" in run_lines(run("20261019T032200123Z", comparison=found), [], 80)
+    assert "    p value  0.01235" in run_lines(run("20261019T032200123Z", champion=found), [], 80)
 
 
 def test_a_real_run_is_shown(night: Night, train: Train) -> None:

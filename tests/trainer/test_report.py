@@ -198,7 +198,7 @@ def test_what_later_nights_record(home: Home) -> None:
     known = gather(home, ExchangeLog(home))
     (run,) = known.runs
     card = {"excluded": {"rated bad": 3}, "outdated": [{"id": "aaaa-1", "replaced_by": "bbbb-2"}]}
-    later = {"dataset": card, "steps": 40, "kept_step": 30, "comparison": {"overall": {"gained": 7, "lost": 2}}}
+    later = {"dataset": card, "steps": 40, "kept_step": 30, "champion": {"overall": {"gained": 7, "lost": 2}}}
     changed = Past(**{**vars(run), "figures": {**run.figures, **later}})
     page = Page(render(type(known)(**{**vars(known), "runs": [changed], "subject": changed}), NOW))
     assert "The weights of step 30 were kept." in page.text

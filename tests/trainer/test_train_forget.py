@@ -117,3 +117,7 @@ def test_what_is_forgotten_while_a_run_goes_on_is_not_published(
     assert done.out.startswith("refused: "), done.err
     assert "of its exchanges were forgotten while it ran: run again" in done.out
     assert ModelStore(home.models).versions() == ["v0001"]
+    monkeypatch.undo()
+    monkeypatch.setenv("SHAMMAH_HOME", str(home.root))
+    again = train(after)
+    assert "due: something was forgotten during the last run" in again.err

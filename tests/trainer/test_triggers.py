@@ -38,6 +38,7 @@ def test_when_nothing_is_due_it_says_what_it_waits_for() -> None:
     ("state", "words"),
     [
         ({"last": None}, "the first run"),
+        ({"last": replace(LAST, again=True)}, "something was forgotten during the last run"),
         ({"new": 20}, "20 new exchanges and ratings"),
         ({"last": replace(LAST, finished=NOW - timedelta(days=7))}, "the last run was 7 days ago"),
         ({"local": [(200, 120), (200, 150)]}, "the local share fell from 75% to 60%"),

@@ -61,7 +61,13 @@ def state_of(store: ModelStore, log: ExchangeLog, settings: Settings, trial: str
     new, gone = learnable, False
     for row in log.runs(1):
         figures = row["figures"]
-        last = LastRun(str(row["id"]), row["status"] == "failed", row["finished"], figures.get("recipe_sha256"))
+        last = LastRun(
+            str(row["id"]),
+            row["status"] == "failed",
+            row["finished"],
+            figures.get("recipe_sha256"),
+            bool(figures.get("run_again")),
+        )
         since = figures.get("snapshot_until")
         new = log.news(datetime.fromisoformat(since) if since else row["started"])
         gone = row["status"] == "published" and row["version"] not in store.versions()

@@ -110,6 +110,21 @@ def curate(rows: Sequence[dict[str, Any]], likeness: Likeness) -> Curated:
     return Curated(kept, twins, excluded, sources, replaced, reworded)
 
 
+def without_rejected(rows: Sequence[dict[str, Any]], rejected: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
+    """Rows of a snapshot but for answers that were called bad where they were given once more; and how many those are.
+
+    `rejected`: see `shammah_data.log.ExchangeLog.rejected`. What a user rated or corrected itself stays, and so does what was
+    given after the last time that it was called bad.
+    """
+    last = {(normalize(each["query"]), each["context"], normalize(each["answer"])): each["created_at"] for each in rejected}
+    kept = []
+    for row in rows:
+        called_bad = last.get((normalize(row["query"]), row["context"], normalize(row["target"])))
+        if called_bad is None or row["rating"] or row["created_at"] > called_bad:
+            kept.append(row)
+    return kept, len(rows) - len(kept)
+
+
 def is_refusal(answer: str) -> bool:
     """Whether an answer only says that there will be none: "I'm sorry, but I can't help with that." """
     return len(answer) < 600 and bool(_REFUSAL.match(" ".join(answer.lower().replace("’", "'").split())))

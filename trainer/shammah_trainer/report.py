@@ -244,7 +244,7 @@ def _runs(runs: Sequence[Past]) -> Table | None:
 def _compared(runs: Sequence[Past]) -> Table | None:
     """The last comparison with the champion, whatever is in it."""
     for run in runs:
-        found = run.at("comparison")
+        found = run.at("champion")
         if isinstance(found, dict) and found:
             title = f"Compared with the champion, run of {run.started:%Y-%m-%d %H:%M} UTC"
             return Table(title, ("figure", "value"), tuple(flat(found)))

@@ -34,6 +34,7 @@ from shammah_trainer.base import DEFAULT, Base, make_base
 from shammah_trainer.before import recipe_of, settle, state_of
 from shammah_trainer.continuing import Beginning, begin, champion, lineage_after, runs_that_serve, split, tonight, without_known
 from shammah_trainer.continuing import figures as start_figures
+from shammah_trainer.curate import without_rejected
 from shammah_trainer.dataset import Dataset, Example, build_dataset
 from shammah_trainer.gate import Check, Figures, checks
 from shammah_trainer.likeness import likeness_of
@@ -92,7 +93,8 @@ def _locked(home: Home, settings: Settings, reporter: Reporter, force: bool, sta
     store = ModelStore(home.models)
     trial = settle(store, log, settings, reporter.say)
     # Nobody needs a version that may know what was forgotten and does not serve.
-    if gone := store.discard(versions_that_saw(store, log.read(tombstones))):
+    stale = versions_that_saw(store, log.read(tombstones))
+    if stale and (gone := store.discard(stale)):
         reporter.say(f"deleted {', '.join(gone)}, which may have known what was forgotten")
     found = state_of(store, log, settings, trial)
     if not found.learnable:
@@ -181,8 +183,11 @@ class _Run:
             return Result("skipped", f"nothing new since run {earlier}")
         say = self._reporter.say
         found = read_snapshot(self._folder / "snapshot.parquet")
+        rejected = self._log.rejected()
+        found, called_bad = without_rejected(found, rejected)
         self._trained_on = {str(row["id"]) for row in found}
         left_out = self._log.read(lambda session: left_out_of(session, until), wait=10.0)
+        left_out = {**left_out, "rated bad when given again": called_bad} if called_bad else left_out
         equip(self._home, self._train.embedder, say)
         likeness = likeness_of(self._home, self._train.threads or 2, say)
         dataset = self._stages.split(found, self._train.seed, likeness, left_out)
@@ -289,6 +294,7 @@ class _Run:
         if meanwhile := sum(each.exchange_id in self._trained_on for each in forgotten):
             reason = f"{meanwhile} of its exchanges were forgotten while it ran: run again"
             looked_at.append(Check("forgotten", reason, reason))
+            self.figures["run_again"] = True
         self.figures["gate"] = [asdict(check) for check in looked_at]
         for check in looked_at:
             self._reporter.say(f"{'ok    ' if check.passed else 'REFUSE'} {check.name}: {check.reason or check.told}")

@@ -195,7 +195,7 @@ def _groups(run: Past, width: int) -> list[str]:
 
 def _others(run: Past, width: int) -> list[str]:
     """The comparison with the champion, whatever is in it."""
-    found = run.at("comparison")
+    found = run.at("champion")
     if not isinstance(found, dict) or not found:
         return []
     lines = ["  compared with the champion:"]

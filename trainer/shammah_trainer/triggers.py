@@ -15,12 +15,16 @@ _FEWEST_ANSWERS = 50
 
 @dataclass(frozen=True)
 class LastRun:
-    """The newest run: whether it failed, when it ended (UTC), and with which recipe and base."""
+    """The newest run: whether it failed, when it ended (UTC), and with which recipe and base.
+
+    `again`: it came to nothing because something that it learned from was forgotten meanwhile.
+    """
 
     id: str
     failed: bool
     finished: datetime
     recipe: str | None
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,8 @@ def due(state: State, train: TrainSettings) -> Due:
     reasons = []
     if state.last.failed:
         reasons.append("the last run failed")
+    if state.last.again:
+        reasons.append("something was forgotten during the last run")
     if state.gone:
         reasons.append("the last run's version is gone")
     if state.stale and not state.pinned:
