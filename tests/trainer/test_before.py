@@ -31,7 +31,7 @@ def test_a_slip_is_one_below_the_target_in_force(target: float, fell: str | None
         read=lambda _: [],
         outcomes=lambda versions, most: audits if versions == ["v0001"] else [],
     )
-    store = SimpleNamespace(pointer=lambda: SimpleNamespace(champion="v0001"), versions=list)
+    store = SimpleNamespace(pointer=lambda: SimpleNamespace(pinned=False, champion="v0001"), versions=list)
     slipped = state_of(cast(ModelStore, store), cast(ExchangeLog, log), wanting(target), None).slipped
     told = "16 of the newest 96 audited answers of v0001 were wrong"
     assert slipped == (None if fell is None else f"the precision fell below {fell}: {told}")
