@@ -11,6 +11,7 @@ import os
 import re
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -34,6 +35,8 @@ _HOLDER = re.compile(r"\(PID (\d+)\)")
 # How a write-ahead log begins (its version entry). DuckDB passes over one that begins otherwise, and its rows, in silence.
 _WAL_START = b"\x64\x00\x62"
 _POLL_SECONDS = 0.01
+# One connection at a time in a process, by path: DuckDB refuses a second one with another access mode, or while one closes.
+_turns: "weakref.WeakValueDictionary[str, threading.Lock]" = weakref.WeakValueDictionary()
 _logger = logging.getLogger(__name__)
 
 
@@ -54,8 +57,7 @@ class FileDatabase:
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self.path = path
         self._clock = clock
-        # One connection at a time in a process: DuckDB refuses a second one with another access mode.
-        self._turn = threading.Lock()
+        self._turn = _turns.setdefault(os.path.realpath(path), threading.Lock())
         self._beyond_mending = False
 
     @property

@@ -3,6 +3,7 @@ import json
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -379,6 +380,20 @@ def test_two_processes_that_append_at_once_lose_nothing(home: Home, spawn: Spawn
 
 
 # -- the file ------------------------------------------------------------------------------------------------------------
+
+
+def test_logs_of_one_process_wait_for_each_other(log: ExchangeLog, home: Home) -> None:
+    """What another connection is just closing is refused by DuckDB in words of their own, once in some hundred times."""
+    log.append(asked())
+
+    def use(number: int) -> int:
+        mine = ExchangeLog(home)
+        if number == 0:
+            return sum(mine.change(lambda _: 1) for _ in range(60))
+        return sum(len(mine.recent()) for _ in range(60))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(use, range(4))) == [60, 60, 60, 60]
 
 
 def test_the_log_is_private(log: ExchangeLog, home: Home) -> None:
