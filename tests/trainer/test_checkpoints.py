@@ -90,21 +90,43 @@ def test_what_cannot_be_read_is_no_state(tmp_path: Path, content: bytes) -> None
     assert read(tmp_path) is None
 
 
-def test_a_failed_write_leaves_the_old_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = Checkpoints(tmp_path / "a", "key")
-    kept.save({"step": 1})
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """From the call on, nothing more is written."""
 
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("shammah_trainer.checkpoints.os.fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        kept.save({"step": 2})
-    monkeypatch.undo()
-    found = kept.load()
-    assert found is not None
-    assert found["step"] == 1
-    assert len(list((tmp_path / "a").iterdir())) == 1
+    return lambda: monkeypatch.setattr("shammah_trainer.checkpoints.os.fsync", full)
+
+
+def test_a_state_that_cannot_be_written_is_the_last_and_makes_room(tmp_path: Path, full_disk: Callable[[], None]) -> None:
+    told: list[str] = []
+    ticks = iter(range(0, 10**6, 1000))
+    kept = Checkpoints(tmp_path / "a", "key", 0.0, share=0.5, clock=lambda: float(next(ticks)), say=told.append)
+    assert kept.save_best("best-00000001.pt", {"w": torch.ones(1)})
+    kept.save({"step": 1, "best_file": "best-00000001.pt"})
+    assert kept.due
+    full_disk()
+    kept.save({"step": 2, "best_file": "best-00000001.pt"})
+    assert not kept.due
+    assert len(told) == 1
+    assert "No space left on device" in told[0]
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["best-00000001.pt"]
+    assert kept.load_best("best-00000001.pt")["w"] == 1
+    assert not kept.save_best("best-00000002.pt", {"w": torch.ones(1)})
+    assert not (tmp_path / "a").exists()
+    assert len(told) == 1
+
+
+def test_torch_s_own_word_for_a_failed_write_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("[enforce fail at inline_container.cc] unexpected pos 704 vs 598\nframe #0")
+
+    monkeypatch.setattr("torch.save", fail)
+    told: list[str] = []
+    assert not Checkpoints(tmp_path / "a", "key", say=told.append).save_best("best-00000001.pt", {})
+    assert "unexpected pos 704 vs 598)" in told[0]
 
 
 def test_only_the_best_weights_that_a_state_names_stay(tmp_path: Path) -> None:

@@ -83,10 +83,19 @@ def ignore(_: Progress) -> None:
     """Report nothing."""
 
 
+@pytest.mark.parametrize("disk", ["room", "none", "full later"])
 def test_it_stops_where_the_heldout_loss_has_risen_and_keeps_the_best_weights(
-    loaded: Any, encoder: Encoder, tmp_path: Path
+    loaded: Any, encoder: Encoder, tmp_path: Path, disk: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = trained(loaded, encoder, tmp_path, CONTRARY, epochs=16.0)
+    def write(kept: Checkpoints, path: Path, content: dict[str, Any]) -> None:
+        if disk == "full later" and path.name > "best-00000008.pt":
+            raise OSError(28, "No space left on device")
+        really(kept, path, content)
+
+    really = Checkpoints._write
+    monkeypatch.setattr(Checkpoints, "_write", write)
+    done = trained(loaded, encoder, None if disk == "none" else tmp_path, CONTRARY, epochs=16.0)
+    assert bool(list(tmp_path.glob("best*"))) == (disk == "room")
     assert done.stopped == "held-out loss"
     assert done.step < done.steps < 64
     losses = {point["step"]: point["heldout_loss"] for point in done.curve if point["heldout_loss"] is not None}

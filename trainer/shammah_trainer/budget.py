@@ -60,12 +60,16 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Work:
-    """How the model is to be trained, as far as it takes room. `longest`: tokens of the longest example."""
+    """How the model is to be trained, as far as it takes room.
+
+    `longest`: tokens of the longest example. `remembered`: the best weights are kept in memory, not on disk.
+    """
 
     longest: int
     tokens_at_once: int
     mixed: bool
     rounded: bool
+    remembered: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,8 @@ def memory_needed(sizes: Sizes, work: Work, tokens: int, save_memory: bool) -> i
         state += 2 * sizes.parameters
     if work.rounded:
         state += 4 * sizes.matrices
+    if work.remembered:
+        state += 4 * sizes.trained
     # The scores of short attention are kept, in float32 and as the products take them.
     layer = 26 * sizes.hidden + 12 * sizes.intermediate + 8 * sizes.heads * min(work.longest, LONGEST)
     if sizes.trained < sizes.parameters:

@@ -27,7 +27,8 @@ class Checkpoints:
 
     `key`: digest of all that decides the result; a state with another key is not taken up. `seconds`: the least time between
     two states; it grows until writing takes no more than `share` of the whole. `size`: the bytes of a state, as far as known.
-    `manner`: plain values that are written with each state, for who takes it up.
+    `manner`: plain values that are written with each state, for who takes it up. A write that fails is the last one, and what
+    lies there makes room for what the run still has to write; `say` is told.
     """
 
     def __init__(
@@ -39,8 +40,11 @@ class Checkpoints:
         share: float = _SHARE,
         manner: dict[str, Any] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        say: Callable[[str], None] = lambda _text: None,
     ) -> None:
         self._folder = folder
+        self._say = say
+        self._failed = False
         self._marks = {"key": key, "manner": manner or {}}
         self._seconds = seconds
         self._factor = 1 / share - 1
@@ -51,12 +55,17 @@ class Checkpoints:
     @property
     def due(self) -> bool:
         """Whether the next state should be written."""
-        return self._clock() - self._ended >= max(self._seconds, self._factor * self._cost)
+        return not self._failed and self._clock() - self._ended >= max(self._seconds, self._factor * self._cost)
 
     def save(self, state: dict[str, Any]) -> None:
         """Replace the state on disk by this one; best weights that it does not name are removed."""
         began = self._clock()
-        self._write(self._folder / _STATE, {**self._marks, **state})
+        try:
+            self._write(self._folder / _STATE, {**self._marks, **state})
+        except OSError as error:
+            self._give_up(error)
+            (self._folder / _STATE).unlink(missing_ok=True)
+            return
         for path in self._folder.glob("best-*.pt"):
             if path.name != state.get("best_file"):
                 path.unlink()
@@ -71,9 +80,16 @@ class Checkpoints:
         remove(self._folder)
         return None
 
-    def save_best(self, name: str, weights: dict[str, Any]) -> None:
-        """Write the weights that are best so far; the next state is to give their name as `best_file`."""
-        self._write(self._folder / name, weights)
+    def save_best(self, name: str, weights: dict[str, Any]) -> bool:
+        """Write the weights that are best so far, or return False; the next state is to give their name as `best_file`."""
+        if not self._failed:
+            try:
+                self._write(self._folder / name, weights)
+            except OSError as error:
+                self._give_up(error)
+        if self._failed:
+            remove(self._folder)
+        return not self._failed
 
     def load_best(self, name: str) -> dict[str, Any]:
         """The weights of that name."""
@@ -81,6 +97,10 @@ class Checkpoints:
 
         found: dict[str, Any] = torch.load(self._folder / name, map_location="cpu", weights_only=True)
         return found
+
+    def _give_up(self, error: OSError) -> None:
+        self._failed = True
+        self._say(f"a checkpoint cannot be written ({error.strerror or error}): killed from now on, this run will begin anew")
 
     def _write(self, path: Path, content: dict[str, Any]) -> None:
         import torch
@@ -94,6 +114,8 @@ class Checkpoints:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
+        except RuntimeError as error:  # torch's word for some of them
+            raise OSError(str(error).partition("\n")[0]) from error
         finally:
             temporary.unlink(missing_ok=True)
         fsync_folder(path.parent)

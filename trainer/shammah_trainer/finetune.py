@@ -139,8 +139,8 @@ def finetune(
 ) -> Trained:
     """Train on the examples, as one of however many processes there are; each ends with the same weights.
 
-    Deterministic per seed on one machine with one number of threads. With `checkpoints`, a killed training is taken up where
-    it was and comes to the same weights to the last bit, and of all states measured on `heldout` the best is returned.
+    Deterministic per seed on one machine with one number of threads. Of all states measured on `heldout` the best is returned.
+    With `checkpoints`, a killed training is taken up where it was and comes to the same weights to the last bit.
     `pairs` are trained on afterwards, where that makes those of them that are held out better and `heldout` no worse.
     `save_memory` computes activations twice instead of keeping them: the same result, a third slower. `learned` gets the merged
     model before its weights are rounded. Raises TrainingError when no example fits or the loss stops being a number.

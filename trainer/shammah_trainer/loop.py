@@ -132,6 +132,7 @@ class Loop:
         self._measures, self._decides = bool(measured), len(measured) >= DECISIVE
         self._rng = random.Random(recipe.seed)
         self._steps = self._examples = 0
+        self._best: dict[str, torch.Tensor] | None = None
         self._now = _Standing()
 
     def run(
@@ -173,9 +174,9 @@ class Loop:
             now.epoch_losses.append(sum(now.losses) / len(now.losses))
             now.losses, now.batch, now.epoch_rng, now.shown = [], 0, None, openings.shown
         self._accelerator.wait_for_everyone()
-        kept = now.best.step if now.best_file and checkpoints else now.step
-        if kept != now.step and checkpoints and now.best_file:
-            self._put(checkpoints.load_best(now.best_file))
+        kept = now.best.step or now.step
+        if kept != now.step:
+            self._put_best()
         model = self._accelerator.unwrap_model(self._loss).model
         return Trained(model, now.epoch_losses, now.curve, now.step, kept, stopped, resumed)
 
@@ -211,7 +212,7 @@ class Loop:
 
     def _point(self, rate: float, measure: bool) -> None:
         """Add to the curve where it is time to, and keep the weights that are the best so far."""
-        now, checkpoints = self._now, self._checkpoints
+        now = self._now
         loss = self._heldout_loss() if measure else None
         if loss is not None or now.step % max(1, self._steps // _POINTS) == 0:
             mean = sum(now.since_point) / len(now.since_point)
@@ -220,10 +221,29 @@ class Loop:
         if loss is None or not self._decides:
             return
         now.best = now.best.after(now.step, loss)
-        if now.best.step == now.step and checkpoints:
-            now.best_file = f"best-{now.step:08d}.pt"
-            if self._accelerator.is_main_process and now.step < self._steps:
-                checkpoints.save_best(now.best_file, self._weights())
+        if now.best.step == now.step < self._steps and self._accelerator.is_main_process:
+            self._keep_best()
+
+    def _keep_best(self) -> None:
+        """On disk, or in memory where that has no room."""
+        now = self._now
+        now.best_file = f"best-{now.step:08d}.pt"
+        if not (self._checkpoints and self._checkpoints.save_best(now.best_file, self._weights())):
+            now.best_file = None
+            self._best = {name: weight.to("cpu", copy=True) for name, weight in self._weights().items()}
+
+    def _put_best(self) -> None:
+        """The first process has them."""
+        accelerator, best = self._accelerator, self._best
+        if accelerator.is_main_process:
+            if self._checkpoints and self._now.best_file:
+                best = self._checkpoints.load_best(self._now.best_file)
+            assert best is not None
+            self._put(best)
+        if accelerator.num_processes > 1:
+            from accelerate.utils import broadcast
+
+            self._put({name: broadcast(weight.clone(), 0) for name, weight in self._weights().items()})
 
     def _heldout_loss(self) -> float:
         """In nats per response token, over what all processes measured."""

@@ -123,10 +123,10 @@ def prepare(
         found = None
     sizes = Sizes.of(task.start, train.lora_rank if train.method == "lora" else None)
     mixed = mixed_precision()
-    work = Work(max(lengths, default=0), recipe.tokens_at_once, mixed == "bf16", recipe.through is not None)
+    keeps = plan_disk(sizes, shutil.disk_usage(run).free)
+    work = Work(max(lengths, default=0), recipe.tokens_at_once, mixed == "bf16", recipe.through is not None, not keeps)
     room = available() if memory is None else memory
     plan = plan_memory(sizes, work, room)
-    keeps = plan_disk(sizes, shutil.disk_usage(run).free)
     manner = Manner(mixed, threads(train.threads, _CORES, serving_busy), plan.save_memory, plan.tokens_at_once)
     figures: dict[str, Any] = {
         "memory": {"needed": plan.needed, "available": room, "gradient_checkpointing": plan.save_memory},
@@ -163,7 +163,9 @@ def tune(order: Order, reporter: Reporter, leads: bool) -> dict[str, Any]:
     if leads:
         figures["loss_before"] = mean_loss(load_model(task.base.folder), encoder, task.heldout, pad, manner.mixed)
         reporter.say(f"held-out loss before: {figures['loss_before']:.3f} nats per token")
-    checkpoints = Checkpoints(order.run / FOLDER, order.key, train.checkpoint_seconds, order.state_bytes, manner=asdict(manner))
+    checkpoints = Checkpoints(
+        order.run / FOLDER, order.key, train.checkpoint_seconds, order.state_bytes, manner=asdict(manner), say=reporter.say
+    )
 
     def keep_learned(model: Any) -> None:
         if leads and order.recipe.through:
