@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from shammah_data import rows, schema
 from shammah_data.durable import PRIVATE_FILE, fsync_file, fsync_folder, private_folder
 from shammah_data.errors import LogError
-from shammah_data.session import LocalSession, LogTakenError, Session, first_line, literal, transaction
+from shammah_data.session import LocalSession, LogTakenError, Session, first_line, literal, read_every_row, transaction
 from shammah_data.torn import is_torn, keep, mend
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ class FileDatabase:
 
     def _mend(self, deadline: float) -> bool:
         """Put a mended database in the place of one that a kill tore. Raises LogTakenError, and LogError where it cannot."""
-        damaged = LogError(f"{self.path}: cannot be opened: it is damaged: run `shammah-log repair`")
+        damaged = LogError(f"{self.path}: is damaged: run `shammah-log repair`")
         mending = self.path.with_name(f".{self.path.name}.mending")
         mended = self.path.with_name(f".{self.path.name}.mended")
         if self._beyond_mending:
@@ -223,8 +223,7 @@ class FileDatabase:
 
         try:
             with duckdb.connect(str(self.path), read_only=True) as connection:
-                for table in schema.TABLES:
-                    connection.execute(f"SELECT sum(hash(t)) FROM {table} t").fetchall()
+                read_every_row(LocalSession(connection))
         except duckdb.Error as error:
             return is_torn(str(error))
         return False

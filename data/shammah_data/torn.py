@@ -4,7 +4,8 @@ A checkpoint of DuckDB (1.5.5, MetadataManager::Flush) writes metadata into free
 under one checksum. A kill or a power cut in the middle of that write leaves a block of which all that the file refers to is
 as it was, and which its checksum refuses: the file cannot be opened at all. Its write-ahead log is still there then, for it is
 only emptied after the header has been written. So the block gets the checksum of what it holds, in a copy, and the copy must
-open, replay its write-ahead log and give every row.
+open, replay its write-ahead log and give every row. A block of rows is never written in place: one that its checksum refuses
+is damaged, and no checksum makes it whole.
 """
 
 import os
@@ -14,10 +15,13 @@ import struct
 from pathlib import Path
 
 from shammah_data.durable import PRIVATE_FILE, fsync_file, private_folder
+from shammah_data.session import LocalSession, fetch, read_every_row
 
 _TORN = re.compile(r"computed checksum (\d+) does not match stored checksum \d+ in block at location (\d+)")
 # A checkpoint writes a few blocks of metadata, one after the other; more of them torn are damage of another kind.
 _MOST_BLOCKS = 2
+# Where the first block begins, behind three headers.
+_FIRST = 3 * 4096
 
 
 def is_torn(message: str) -> bool:
@@ -28,8 +32,8 @@ def is_torn(message: str) -> bool:
 def mend(database: Path, wal: Path, target: Path) -> bool:
     """Write the mended database, its write-ahead log included, to `target`; False where that does not help.
 
-    Without a write-ahead log no checkpoint was under way, and the damage is none of this kind. Neither `database` nor `wal` is
-    changed. Raises OSError.
+    Without a write-ahead log no checkpoint was under way, and the damage is none of this kind; nor is it where another block
+    than one of metadata is refused. Neither `database` nor `wal` is changed. Raises OSError.
     """
     import duckdb
 
@@ -41,13 +45,16 @@ def mend(database: Path, wal: Path, target: Path) -> bool:
     shutil.copyfile(database, target)
     shutil.copyfile(wal, target_wal)
     for _ in range(_MOST_BLOCKS + 1):
+        # Opening reads nothing else.
+        metadata = None
         try:
             with duckdb.connect(str(target)) as connection:
-                for (table,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall():
-                    connection.execute(f'SELECT sum(hash(t)) FROM "{table}" t').fetchall()
+                session = LocalSession(connection)
+                metadata = _metadata(session)
+                read_every_row(session)
         except duckdb.Error as error:
             found = _TORN.search(str(error))
-            if found is None:
+            if found is None or (metadata is not None and int(found[2]) not in metadata):
                 break
             with open(target, "rb+") as file:
                 file.seek(int(found[2]))
@@ -59,6 +66,13 @@ def mend(database: Path, wal: Path, target: Path) -> bool:
     for leftover in (target, target_wal):
         leftover.unlink(missing_ok=True)
     return False
+
+
+def _metadata(session: LocalSession) -> set[int]:
+    """Where the blocks of metadata begin, in bytes."""
+    (size,) = fetch(session, "SELECT block_size FROM pragma_database_size()")
+    found = fetch(session, "SELECT block_id FROM pragma_metadata_info()")
+    return {_FIRST + int(block["block_id"]) * int(size["block_size"]) for block in found}
 
 
 def keep(paths: list[Path], folder: Path) -> None:

@@ -150,7 +150,7 @@ def compact(as_json: AsJson = False) -> None:
 
 
 def repair(as_json: AsJson = False) -> None:
-    """Set a database that cannot be opened aside, and go on with what can be read of it."""
+    """Set a damaged database aside, and go on with what can be read of it."""
     from shammah_data.repair import repair as mend
 
     home = Home.find().create()
@@ -158,7 +158,8 @@ def repair(as_json: AsJson = False) -> None:
     if as_json:
         print_json(asdict(told))
         return
-    print(f"set aside: {printable(str(told.aside))}; {told.saved} exchanges saved")
+    lost = f" of {told.exchanges}" if told.saved < told.exchanges else ""
+    print(f"set aside: {printable(str(told.aside))}; {told.saved} exchanges saved{lost}")
     if told.wal_bytes:
         print(f"of the write-ahead log, {told.wal_read} of {told.wal_bytes} bytes could be read")
     print("if you have a backup, `shammah-log restore FILE` adds what is missing")

@@ -12,7 +12,7 @@ from shammah_data.durable import sha256
 from shammah_data.errors import ShammahError
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
-from shammah_data.session import Session, fetch
+from shammah_data.session import Session, fetch, read_every_row
 from shammah_data.spool import Spool
 from shammah_data.store import ModelStore
 
@@ -55,6 +55,7 @@ def content_digest(session: Session) -> tuple[str, int]:
 
 def _log(log: ExchangeLog) -> list[Finding]:
     try:
+        log.read(read_every_row, wait=10.0)
         digest, count = log.read(content_digest, wait=10.0)
         found = [Finding("ok", "log", f"{count} exchanges, every row read, digest {digest[:16]}")]
         for name, sql in _ORPHANS.items():

@@ -11,6 +11,8 @@ from shammah_data.exchange import Attempt, Exchange, Feedback, Message
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 
+HERE = Path(__file__).parent
+
 
 class Tool:
     """shammah-log in this process, as a shell would call it."""
@@ -142,7 +144,7 @@ def test_forget_needs_an_id_and_removes_it(tool: Tool, evil: Exchange) -> None:
     ("arguments", "says"),
     [
         (["import", "/none/such.jsonl"], "/none/such.jsonl: cannot be read: No such file or directory"),
-        (["import", "/proc"], "/proc: holds no .jsonl file"),
+        (["import", str(HERE)], f"{HERE}: holds no .jsonl file"),
         (["show", "zz"], "no exchange 'zz': `shammah-log list` shows the ids"),
         (["show", "\x1b[2J\udcff"], "no exchange"),
     ],
