@@ -76,6 +76,11 @@ class Home:
         return self.root / "http-token"
 
     @property
+    def spent(self) -> Path:
+        """What the teacher cost today, where the day has a budget."""
+        return self.root / "spent.json"
+
+    @property
     def history(self) -> Path:
         """What was typed in sessions."""
         return self.root / "history.jsonl"

@@ -1,60 +1,108 @@
-"""What the teacher may cost in a day. Knows dollars and days; what was spent, the log says."""
+"""What the teacher may cost in a day. Knows dollars and days; what was spent, the log says, and a file beside it."""
 
+import json
+import math
 import threading
 import time
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 
+from filelock import FileLock, Timeout
+
+from shammah_data.durable import PRIVATE_FILE, atomic_write
 from shammah_data.errors import LogError
 
-# Two looks for one question are one.
+# Two looks at the log for one question are one.
 _FRESH_SECONDS = 2.0
+_LOCK_SECONDS = 1.0
+
+
+class Ledger:
+    """What was spent here on one day, over all processes of a home: {"day": "2026-01-02", "usd": 0.25} in one file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        # What could not be written down, of this process.
+        self._day, self._unwritten = "", 0.0
+
+    def add(self, day: str, usd: float) -> None:
+        """So much more was spent on that day; what cannot be written is remembered."""
+        if day != self._day:
+            self._day, self._unwritten = day, 0.0
+        self._unwritten += usd
+        try:
+            with FileLock(self._path.with_name(f"{self._path.name}.lock"), mode=PRIVATE_FILE, timeout=_LOCK_SECONDS):
+                total = self._written(day) + self._unwritten
+                atomic_write(self._path, json.dumps({"day": day, "usd": total}).encode())
+        except (OSError, Timeout):
+            return
+        self._unwritten = 0.0
+
+    def total(self, day: str) -> float:
+        """What was spent on that day, in dollars."""
+        return self._written(day) + (self._unwritten if day == self._day else 0.0)
+
+    def _written(self, day: str) -> float:
+        try:
+            found = json.loads(self._path.read_bytes())
+            usd = float(found["usd"]) if found["day"] == day else 0.0
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0.0
+        return usd if math.isfinite(usd) else 0.0
 
 
 class Budget:
-    """`most_usd` from one local midnight to the next. `spent(since)` sums up the log; what that cannot tell is added here."""
+    """`most_usd` from one local midnight to the next.
+
+    `logged(since)` sums up the log, which several machines may share; it knows nothing of what is private, and cannot always be
+    read. The ledger knows all that was spent here.
+    """
 
     def __init__(
         self,
         most_usd: float,
-        spent: Callable[[datetime], float],
+        logged: Callable[[datetime], float],
+        ledger: Ledger,
         now: Callable[[], datetime] = lambda: datetime.now().astimezone(),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._most = most_usd
-        self._spent = spent
+        self._spent = logged
+        self._ledger = ledger
         self._now = now
         self._clock = clock
         self._lock = threading.Lock()
         self._day: datetime | None = None
         self._logged = 0.0
-        self._first = 0.0
-        self._own = 0.0
         self._read_at = -_FRESH_SECONDS
 
     def why_not(self) -> str | None:
         """Why the teacher may not be asked any more today, or None."""
         with self._lock:
-            spent = self._today()
+            day = self._today()
+            spent = max(self._from_log(day), self._ledger.total(f"{day:%Y-%m-%d}"))
             if spent < self._most:
                 return None
             return f"the day's budget is spent: ${spent:.2f} of ${self._most:.2f} (teacher.daily_usd)"
 
     def note(self, usd: float | None) -> None:
-        """An answer of this process cost so much; what is private, no log tells."""
-        with self._lock:
-            self._own += usd or 0.0
+        """An answer of this process cost so much."""
+        if usd:
+            with self._lock:
+                self._ledger.add(f"{self._today():%Y-%m-%d}", usd)
 
-    def _today(self) -> float:
-        day = self._now().replace(hour=0, minute=0, second=0, microsecond=0)
+    def _today(self) -> datetime:
+        return self._now().replace(hour=0, minute=0, second=0, microsecond=0)
+
+    def _from_log(self, day: datetime) -> float:
         new = day != self._day
         if new or self._clock() - self._read_at >= _FRESH_SECONDS:
+            self._day = day
             try:
                 self._logged = self._spent(day)
             except LogError:
-                # Another process has it: what is known must do, and what is spent here is known.
+                # Another process has it.
                 self._logged = 0.0 if new else self._logged
             self._read_at = self._clock()
-        if new:
-            self._day, self._first, self._own = day, self._logged, 0.0
-        return max(self._logged, self._first + self._own)
+        return self._logged

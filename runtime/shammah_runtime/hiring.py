@@ -7,7 +7,7 @@ from datetime import datetime
 from shammah_data.log import ExchangeLog
 from shammah_data.queries import spent_since
 from shammah_data.settings import TeacherSection
-from shammah_runtime.budget import Budget
+from shammah_runtime.budget import Budget, Ledger
 from shammah_runtime.prices import PRICES
 from shammah_runtime.teacher import Teacher, TeacherSettings
 
@@ -30,7 +30,7 @@ def make_teacher(section: TeacherSection, context_turns: int, log: ExchangeLog) 
         cache=section.cache,
         cache_turns=2 * context_turns,
     )
-    budget = Budget(section.daily_usd, _spent(log)) if section.daily_usd else None
+    budget = Budget(section.daily_usd, _spent(log), Ledger(log.home.spent)) if section.daily_usd else None
     return Teacher(settings, key_of(section, os.environ), budget=budget)
 
 

@@ -13,7 +13,7 @@ from shammah_data.log import ExchangeLog
 from shammah_data.queries import spent_since
 from shammah_data.settings import ModelPrice, TeacherSection
 from shammah_runtime.breaker import Breaker
-from shammah_runtime.budget import Budget
+from shammah_runtime.budget import Budget, Ledger
 from shammah_runtime.caching import LEAST_CHARACTERS, marked
 from shammah_runtime.hiring import make_teacher
 from shammah_runtime.prices import PRICES, cost_usd, price_of
@@ -102,7 +102,7 @@ def test_a_question_that_is_refused_says_nothing_of_the_teacher(fake: FakeClaude
 # -- the day's budget -------------------------------------------------------------------------------------------------
 
 
-def test_a_budget_is_counted_from_the_log_and_what_it_cannot_tell() -> None:
+def test_a_budget_counts_what_the_log_says_and_what_it_cannot_tell(home: Home) -> None:
     logged, clock, now = [0.40], Clock(), [MIDNIGHT + timedelta(hours=9)]
     days: list[datetime] = []
 
@@ -112,20 +112,49 @@ def test_a_budget_is_counted_from_the_log_and_what_it_cannot_tell() -> None:
             raise LogError("taken")
         return logged[0]
 
-    budget = Budget(1.0, spent, lambda: now[0], clock)
+    def start() -> Budget:
+        return Budget(1.0, spent, Ledger(home.spent), lambda: now[0], clock)
+
+    budget = start()
     assert budget.why_not() is None
     budget.note(0.5)  # in private: no log tells
     budget.note(None)
     assert budget.why_not() is None
-    budget.note(0.1)
+    start().note(0.25)  # another process
+    assert budget.why_not() is None
+    budget.note(0.25)
+    # The log holds a part of it.
     assert budget.why_not() == "the day's budget is spent: $1.00 of $1.00 (teacher.daily_usd)"
+    # So does a process that starts while another one holds the log.
+    logged[0] = -1.0
+    assert start().why_not() == "the day's budget is spent: $1.00 of $1.00 (teacher.daily_usd)"
+    logged[0] = 1.25  # other machines
+    assert start().why_not() == "the day's budget is spent: $1.25 of $1.00 (teacher.daily_usd)"
     now[0] += timedelta(days=1)
+    logged[0] = 0.75
     assert budget.why_not() is None
     logged[0], clock.now = -1.0, clock.now + 10.0
     assert budget.why_not() is None
     budget.note(2.0)
-    assert budget.why_not() == "the day's budget is spent: $2.40 of $1.00 (teacher.daily_usd)"
+    assert budget.why_not() == "the day's budget is spent: $2.00 of $1.00 (teacher.daily_usd)"
     assert set(days) == {MIDNIGHT, MIDNIGHT + timedelta(days=1)}
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"day": 3}', b'{"day": "2026-01-02", "usd": NaN}', b'{"usd": {}}'])
+def test_a_sum_that_cannot_be_read_or_written_is_kept_in_mind(home: Home, content: bytes) -> None:
+    home.spent.write_bytes(content)
+    ledger = Ledger(home.spent)
+    assert ledger.total("2026-01-02") == 0.0
+    ledger.add("2026-01-02", 0.5)
+    home.spent.unlink()
+    home.spent.mkdir()  # no file can be put there
+    ledger.add("2026-01-02", 0.25)
+    assert ledger.total("2026-01-02") == 0.25
+    home.spent.rmdir()
+    ledger.add("2026-01-02", 0.25)
+    assert Ledger(home.spent).total("2026-01-02") == 0.5
+    assert home.spent.stat().st_mode & 0o777 == 0o600
+    assert ledger.total("2026-01-03") == 0.0
 
 
 def test_what_a_day_has_cost(home: Home) -> None:
@@ -136,9 +165,9 @@ def test_what_a_day_has_cost(home: Home) -> None:
     assert log.read(lambda session: spent_since(session, now - timedelta(hours=2))) == pytest.approx(0.75)
 
 
-def test_an_answer_without_text_is_paid_for_too(fake: FakeClaude) -> None:
+def test_an_answer_without_text_is_paid_for_too(fake: FakeClaude, home: Home) -> None:
     fake.fault = "empty"
-    budget = Budget(0.000001, lambda _: 0.0)
+    budget = Budget(0.000001, lambda _: 0.0, Ledger(home.spent))
     teacher = Teacher(TeacherSettings(MODEL, base_url=fake.url), "key", budget=budget)
     with pytest.raises(TeacherError, match="holds no text") as error:
         teacher.ask(ASKED, print)
@@ -157,7 +186,7 @@ def test_a_spent_budget_declines_with_the_figure(home: Home, fake: FakeClaude) -
     section = TeacherSection(model=MODEL, base_url=fake.url, daily_usd=0.25)
     teacher = make_teacher(section, 4, log)
     assert teacher.unavailable_reason == "no ANTHROPIC_API_KEY in the environment"
-    budget = Budget(0.25, lambda _: 0.25)
+    budget = Budget(0.25, lambda _: 0.25, Ledger(home.spent))
     teacher = Teacher(TeacherSettings(MODEL, base_url=fake.url), "key", budget=budget)
     assert teacher.why_not() == "the day's budget is spent: $0.25 of $0.25 (teacher.daily_usd)"
     with pytest.raises(TeacherError, match=r"Claude is not asked: the day's budget is spent: \$0.25 of \$0.25"):
@@ -165,8 +194,8 @@ def test_a_spent_budget_declines_with_the_figure(home: Home, fake: FakeClaude) -
     assert fake.calls == 0
 
 
-def test_a_budget_cannot_be_kept_without_a_price() -> None:
-    teacher = Teacher(TeacherSettings("unheard-of"), "key", budget=Budget(1.0, lambda _: 0.0))
+def test_a_budget_cannot_be_kept_without_a_price(home: Home) -> None:
+    teacher = Teacher(TeacherSettings("unheard-of"), "key", budget=Budget(1.0, lambda _: 0.0, Ledger(home.spent)))
     assert teacher.why_not() == "unheard-of has no price, and teacher.daily_usd cannot be kept: add it to [[teacher.prices]]"
 
 
