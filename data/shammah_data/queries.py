@@ -236,7 +236,8 @@ def stats(session: Session, since: datetime | None, spooled: int) -> Stats:
 def snapshot(session: Session, path: Path) -> tuple[str, int, datetime]:
     """Write what may be learned from to a Parquet file that nobody writes to again.
 
-    Returns (sha256 of the file, rows, the time up to which exchanges are in it): exactly those logged until then.
+    Returns (sha256 of the file, rows, the time up to which exchanges are in it): exactly those logged until then, and every
+    rating that had arrived by then.
     """
     (row,) = fetch(session, "SELECT last FROM clock")
     until: datetime = row["last"]

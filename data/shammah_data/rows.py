@@ -135,8 +135,9 @@ def insert(session: Session, records: Sequence[dict[str, Any]]) -> int:
     rivals = [record["rival"] for record in records if "rival" in record]
     new = 0
     with transaction(session):
-        if any("exchange" in record for record in records):
-            # Stamped when it reaches the database, not the spool: a night's snapshot is what was logged before it.
+        if any(record.keys() & {"exchange", "feedback"} for record in records):
+            # Stamped when it reaches the database, not the spool: a night's snapshot is what was logged before it. Ratings
+            # move the clock as well, so that those which a snapshot knows lie before its end.
             logged_at = _tick(session)
             exchanges = [{**record["exchange"], "logged_at": logged_at} for record in records if "exchange" in record]
             new = _insert_rows(session, "exchanges", _EXCHANGES, ("id",), "id", exchanges)
@@ -172,7 +173,7 @@ def missing(session: Session, records: Sequence[dict[str, Any]]) -> int:
 
 
 def _tick(session: Session) -> datetime:
-    """The stamp for the exchanges of this transaction, later than that of every transaction before it."""
+    """The stamp for this transaction, later than that of every transaction before it."""
     (row,) = fetch(
         session,
         "UPDATE clock SET last = greatest(last + INTERVAL 1 MICROSECOND, ?::TIMESTAMP) RETURNING last",

@@ -70,7 +70,7 @@ MIGRATIONS: tuple[str, ...] = (
         );
     """,
     r"""
-    -- The time of the newest row, in one row that every transaction with exchanges updates: transactions that overlap on a
+    -- The time of the newest row, in one row that every transaction with exchanges or ratings updates: those that overlap on a
     -- server collide here, so that logged_at grows in the order of the commits, whatever the writers' clocks say.
     CREATE TABLE clock (last TIMESTAMP NOT NULL);
     INSERT INTO clock SELECT coalesce(max(logged_at), TIMESTAMP '1970-01-01 00:00:00') FROM exchanges;

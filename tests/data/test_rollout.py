@@ -254,6 +254,20 @@ def test_exchanges_and_ratings_are_news(log: ExchangeLog) -> None:
     assert log.news(datetime.now(UTC) + timedelta(minutes=1)) == 0
 
 
+def test_ratings_that_a_snapshot_knew_are_no_news_and_those_that_waited_are(log: ExchangeLog, home: Home) -> None:
+    exchange = Exchange("question", "an answer", "teacher")
+    log.append(exchange)
+    log.rate(Feedback(exchange.id, "good"))
+    assert log.news(log.snapshot(home.root / "first.parquet")[2]) == 0
+    reader = Holder(home.log, "reading")
+    try:
+        assert not log.rate(Feedback(exchange.id, "bad"))
+        _, _, until = log.snapshot(home.root / "second.parquet")
+    finally:
+        reader.let_go()
+    assert log.news(until) == 1
+
+
 def test_an_audit_waits_in_the_spool_while_the_log_is_taken(log: ExchangeLog, home: Home) -> None:
     exchange = Exchange("question", "an answer", "neural")
     log.append(exchange)
