@@ -178,7 +178,7 @@ def without(context: str, pairs: set[Pair]) -> str | None:
 
 def _runs(home: Home, ids: set[str], pairs: set[Pair], told: Forgotten) -> None:
     """Snapshots and weights that hold a forgotten exchange go as a whole; of a run's answers only the lines about it."""
-    questions = {normalize(question) for question, _ in pairs}
+    questions, texts = {normalize(question) for question, _ in pairs}, {normalize(answer) for _, answer in pairs}
     for folder in sorted(home.runs.glob("*/")) if home.runs.exists() else ():
         snapshot = folder / "snapshot.parquet"
         if snapshot.exists() and _holds(snapshot, ids, pairs):
@@ -191,10 +191,16 @@ def _runs(home: Home, ids: set[str], pairs: set[Pair], told: Forgotten) -> None:
         answers = folder / "heldout.jsonl"
         if answers.exists():
             lines = answers.read_bytes().splitlines()
-            kept = [line for line in lines if normalize(str(json.loads(line).get("query", ""))) not in questions]
+            kept = [line for line in lines if not _tells(json.loads(line), questions, texts)]
             if len(kept) < len(lines):
                 atomic_write(answers, b"".join(line + b"\n" for line in kept))
                 told.removed.append(f"{len(lines) - len(kept)} lines of {answers}")
+
+
+def _tells(answer: dict[str, Any], questions: set[str], texts: set[str]) -> bool:
+    """Whether a held-out answer is to one of these questions, or repeats one of these texts."""
+    repeated = answer.get("repeated") or {}
+    return normalize(str(answer.get("query", ""))) in questions or normalize(repeated.get("answer", "")) in texts - {""}
 
 
 def _indexes(home: Home, ids: Sequence[str], told: Forgotten) -> None:

@@ -72,6 +72,14 @@ class Past:
         repeated = self.count("heldout", kind, "repeated") or 0
         return given + repeated, right + (self.count("heldout", kind, "repeated_right") or 0)
 
+    def withheld_right(self, kind: str) -> int | None:
+        """How many questions of a kind get no answer, although the model's own would be right."""
+        told = self.count("heldout", kind, "withheld_right")
+        if told is not None or self.count("heldout", kind, "repeated"):
+            return told  # older nights do not say to how many of these an earlier answer was given
+        right, given = self.count("heldout", kind, "right"), self.count("heldout", kind, "accepted_right")
+        return None if right is None or given is None else max(0, right - given)
+
     def local(self, kind: str = "phrasing") -> Share | None:
         """How many of the questions of a kind would have been answered."""
         found, asked = self.given(kind), self.count("heldout", kind, "asked")

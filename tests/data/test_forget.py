@@ -70,7 +70,11 @@ def test_no_byte_is_left(log: ExchangeLog, home: Home, tmp_path: Path, doomed: s
         (folder / weights).mkdir()
         (folder / weights / "model.safetensors").write_bytes(b"weights that know")
     (folder / "lineage.json").write_text(json.dumps({"learned": {doomed: "digest"}}))
-    answers = [{"query": QUERY.upper(), "answer": ANSWER}, {"query": "Question 1?", "answer": "Answer 1."}]
+    answers = [
+        {"query": QUERY.upper(), "answer": ANSWER},
+        {"query": "Question 1?", "answer": "Answer 1.", "repeated": None},
+        {"query": "Question 2?", "answer": "Answer 2.", "repeated": {"answer": ANSWER, "right": False}},
+    ]
     (folder / "heldout.jsonl").write_text("".join(json.dumps(line) + "\n" for line in answers))
     Spool(home.spool).torn.write_text(f'{{"exchange": {{"id": "{doomed}", "query": "{QUERY}"\nanother\n')
     everything = {

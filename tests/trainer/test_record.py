@@ -1,8 +1,20 @@
 """What a run says of its held-out answers, the model's own and earlier ones that are repeated."""
 
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
-from shammah_trainer.record import intervals, summary
+from shammah_data.home import Home
+from shammah_data.manifest import Calibration
+from shammah_data.past import Past
+from shammah_data.shares import Share
+from shammah_trainer.dataset import Example
+from shammah_trainer.evaluate import Kind, Outcome
+from shammah_trainer.figures import by_kind
+from shammah_trainer.history import heldout_answers
+from shammah_trainer.lookups import Tried
+from shammah_trainer.record import counts, intervals, summary, write_outcomes
 
 
 def figures(**repeated: int) -> dict[str, Any]:
@@ -22,3 +34,46 @@ def test_shares_are_of_what_is_given_whoever_it_comes_from() -> None:
     assert (shares["phrasings answered"]["count"], shares["phrasings answered"]["total"]) == (25, 40)
     assert (shares["answers given right"]["count"], shares["answers given right"]["total"]) == (23, 27)
     assert intervals(figures()["heldout"])["phrasings answered"]["count"] == 20
+
+
+def outcome(kind: Kind, query: str, surety: float, right: bool) -> Outcome:
+    features = {"mean": surety, "least": 0.0, "opening": 0.0, "support": 0.0}
+    return Outcome(Example(query, query, f"{query}!"), kind, f"{query}?", features, True, right, "lacks 3", 1.0)
+
+
+def test_the_table_the_tile_and_the_list_of_wrong_answers_know_the_earlier_ones(tmp_path: Path) -> None:
+    sure = Calibration({"mean": 1.0, "least": 0.0, "opening": 0.0, "support": 0.0}, 0.0, 0.6, 0.95, 9, 9, 9, True)
+    outcomes = [
+        outcome("phrasing", "a", 1.0, True),
+        outcome("phrasing", "b", 1.0, False),
+        outcome("phrasing", "c", 0.0, True),
+        outcome("phrasing", "d", 0.0, True),
+        outcome("phrasing", "e", 0.0, False),
+        outcome("phrasing", "f", 0.0, False),
+        outcome("group", "g", 0.0, False),
+    ]
+    wrong, good = Tried("another's", {}, False), Tried("known", {}, True)
+    repeated = [None, None, None, wrong, good, None, wrong]
+    heldout = counts(outcomes, sure, repeated)
+    night = Past("20261001T032200123Z", "published", datetime(2026, 10, 1), None, "", None, {"heldout": heldout})
+    table = by_kind(night)
+    assert table is not None
+    # asked; right and wrong, given and withheld: of c the model's own right answer is withheld, of d it is not.
+    assert [row[2:] for row in table.rows] == [("6", "2", "1", "2", "1"), ("1", "0", "0", "1", "0")]
+    assert night.answered == Share(2, 5)
+    before = {kind: {name: n for name, n in found.items() if name != "withheld_right"} for kind, found in heldout.items()}
+    (old, _) = (by_kind(replace(night, figures={"heldout": before})) or table).rows
+    assert old[2:] == ("6", "2", "-", "2", "-")
+
+    home = Home(tmp_path)
+    folder = home.runs / night.id
+    folder.mkdir(parents=True)
+    write_outcomes(folder / "heldout.jsonl", outcomes, sure, repeated=repeated)
+    answers = heldout_answers(home, night, None)
+    assert [(one.query, one.said, one.why.split(",")[0]) for one in answers if one.bluffed] == [
+        ("b", "b?", "lacks 3"),
+        ("d", "another's", "an earlier answer"),
+        ("g", "another's", "an earlier answer"),
+    ]
+    assert [one.query for one in answers if one.missed] == ["f"]
+    assert sum(one.given for one in answers) == 5

@@ -151,6 +151,8 @@ def test_the_run_is_recorded(night: Night) -> None:
     assert asked["phrasing"] == figures["heldout"]["phrasing"]["asked"] == 22
     assert figures["heldout"]["phrasing"]["right"] == sum(line["right"] for line in lines if line["kind"] == "phrasing")
     assert sum(line["accepted"] for line in lines) == sum(kind["accepted"] for kind in figures["heldout"].values())
+    earlier = [line["repeated"] is not None for line in lines]
+    assert sum(earlier) == sum(kind.get("repeated", 0) for kind in figures["heldout"].values())
 
 
 def test_a_question_never_trained_on_is_not_answered(night: Night) -> None:

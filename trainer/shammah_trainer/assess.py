@@ -28,6 +28,7 @@ from shammah_trainer.duplicates import near_duplicates
 from shammah_trainer.earlier import Earlier
 from shammah_trainer.evaluate import Backs, Kind, Outcome, heldout_losses, match_answers, mean_of
 from shammah_trainer.footprint import measure_footprint
+from shammah_trainer.lookups import Tried
 from shammah_trainer.matching import Matching
 from shammah_trainer.outside import QUERIES
 from shammah_trainer.progress import Reporter
@@ -50,7 +51,8 @@ class Assessment:
     """All that was measured of a version's graphs; but for their entries it is of the first, which runs on the processor.
 
     `losses`: (nats, tokens) of the held-out phrasings, then of the held-out groups; None for what does not fit. `backing`
-    knows what was trained on, `most_tokens` is the longest answer that was allowed.
+    knows what was trained on, `most_tokens` is the longest answer that was allowed. `repeated`: beside each of the `outcomes`
+    the earlier answer that is given to its question, or None; empty without an index.
     """
 
     graphs: tuple[GraphEntry, ...]
@@ -63,6 +65,7 @@ class Assessment:
     parity_reasons: tuple[str, ...]
     figures: dict[str, Any]
     retrieval: Retrieval | None = None
+    repeated: tuple[Tried | None, ...] = ()
 
 
 def assess(
@@ -124,7 +127,6 @@ def assess(
     asked = Asked(dataset, tuple(questions), earlier, tuple(imagined), most, train)
     own = answered(decoder, asked, reporter)
     calibration = own.calibration
-    figures["heldout"] = counts(own.outcomes, calibration)
     figures["calibration"] = {
         "threshold": calibration.threshold,
         "target_precision": calibration.target_precision,
@@ -142,18 +144,28 @@ def assess(
         weighers.append(other.weigher)
     counter = reporter.counter("retrieve")
     indexed = build_index(weighers, dataset, questions, earlier, staging, train.target_precision, counter, imagined, train.seed)
+    repeated = indexed.given if indexed is not None else ()
+    figures["heldout"] = counts(own.outcomes, calibration, repeated)
     if indexed is not None:
         reporter.end()
         figures["retrieved"] = indexed.figures
-        for kind, found in indexed.figures["heldout"].items():
-            figures["heldout"][kind] |= {"repeated": found["accepted"], "repeated_right": found["accepted_right"]}
         graphs = [replace(one, evidence=evidence) for one, evidence in zip(graphs, indexed.evidence, strict=True)]
     figures["intervals"] = intervals(figures["heldout"])
     retrieval = indexed.retrieval if indexed is not None else None
     prompts = [one.prompt_ids for one in own.golden]
     figures["footprint"] = measure_footprint(folder / "model.onnx", shape, prompts, train.threads or 2)
     return Assessment(
-        tuple(graphs), shape, own.outcomes, tuple(losses), earlier.backing, most, matching, tuple(reasons), figures, retrieval
+        tuple(graphs),
+        shape,
+        own.outcomes,
+        tuple(losses),
+        earlier.backing,
+        most,
+        matching,
+        tuple(reasons),
+        figures,
+        retrieval,
+        repeated,
     )
 
 

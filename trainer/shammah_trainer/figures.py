@@ -158,17 +158,17 @@ def risk_plot(answers: Sequence[HeldOut], threshold: float | None) -> Figure | N
 
 
 def by_kind(run: Past) -> Table | None:
-    """What becomes of each kind of held-out question, with a bar."""
+    """What becomes of each kind of held-out question, whoever's answer is given, with a bar."""
     rows = []
     for kind, name in KIND_NAMES.items():
-        asked, right = run.count("heldout", kind, "asked"), run.count("heldout", kind, "right")
-        given, correct = run.count("heldout", kind, "accepted"), run.count("heldout", kind, "accepted_right")
-        if not asked or right is None or given is None or correct is None:
+        asked, given, held = run.count("heldout", kind, "asked"), run.given(kind), run.withheld_right(kind)
+        if not asked or given is None:
             continue
-        parts = (correct, max(0, right - correct), max(0, given - correct))
+        parts = (given[1], held or 0, max(0, given[0] - given[1]))
         rest = max(0, asked - sum(parts))
         drawn = bar([(part / asked, css) for part, css in zip(parts, ("good", "held", "bad"), strict=True)], "rest")
-        rows.append((name, drawn, str(asked), *map(str, parts), str(rest)))
+        withheld = ("-", "-") if held is None else (str(held), str(rest))
+        rows.append((name, drawn, str(asked), str(parts[0]), withheld[0], str(parts[2]), withheld[1]))
     heads = ("held-out questions", "", "asked", "right, given", "right, withheld", "wrong, given", "wrong, withheld")
     return Table("What becomes of held-out questions", heads, tuple(rows), frozenset(range(2, 7))) if rows else None
 
@@ -186,7 +186,7 @@ def by_group(run: Past, answers: Sequence[HeldOut]) -> Bars | None:
             if answer.kind == "phrasing":
                 gathered[answer.reference].append(answer)
         for ones in gathered.values():
-            counts = {"accepted": sum(one.accepted for one in ones)}
+            counts = {"accepted": sum(one.given for one in ones)}
             found.append((ones[0].query, Share(sum(one.right for one in ones), len(ones)), counts))
     if not found:
         return None

@@ -15,7 +15,10 @@ from shammah_runtime.engine.confidence import confidence
 
 @dataclass(frozen=True)
 class HeldOut:
-    """One held-out question and what the model made of it; `confidence` is None where the run cannot tell any more."""
+    """One held-out question and what the model made of it; `confidence` is None where the run cannot tell any more.
+
+    `repeated`: the earlier answer that is given instead, where there is one.
+    """
 
     kind: str
     query: str
@@ -25,16 +28,35 @@ class HeldOut:
     accepted: bool
     reason: str
     confidence: float | None
+    repeated: str | None = None
+    repeated_right: bool = False
+
+    @property
+    def given(self) -> bool:
+        """Whether an answer would have been given, the model's own or an earlier one."""
+        return self.accepted or self.repeated is not None
 
     @property
     def bluffed(self) -> bool:
         """Wrong, and it would have been given."""
-        return self.accepted and not self.right
+        return self.given and not (self.right if self.repeated is None else self.repeated_right)
 
     @property
     def missed(self) -> bool:
         """Wrong where it could have been right, and withheld."""
-        return self.kind == "phrasing" and not self.right and not self.accepted
+        return self.kind == "phrasing" and not self.right and not self.given
+
+    @property
+    def said(self) -> str:
+        """The answer that would have been given, else the model's."""
+        return self.answer if self.repeated is None else self.repeated
+
+    @property
+    def why(self) -> str:
+        """What there is to say of that answer."""
+        if self.repeated is not None:
+            return "an earlier answer, repeated"
+        return self.reason + ("" if self.confidence is None else f", confidence {self.confidence:.2f}")
 
 
 def find(runs: Sequence[Past], name: str) -> Past:
@@ -71,6 +93,7 @@ def heldout_answers(home: Home, run: Past, calibration: Calibration | None) -> l
     for line in lines:
         try:
             raw = json.loads(line)
+            repeated = raw.get("repeated")
             found.append(
                 HeldOut(
                     str(raw["kind"]),
@@ -81,6 +104,8 @@ def heldout_answers(home: Home, run: Past, calibration: Calibration | None) -> l
                     bool(raw["accepted"]),
                     str(raw.get("reason", "")),
                     _sure(raw, calibration),
+                    None if repeated is None else str(repeated["answer"]),
+                    repeated is not None and bool(repeated["right"]),
                 )
             )
         except (ValueError, TypeError, KeyError, AttributeError):

@@ -13,6 +13,7 @@ from shammah_runtime.engine.confidence import confidence
 from shammah_trainer.calibrate import accepts
 from shammah_trainer.compare import Share
 from shammah_trainer.evaluate import Outcome
+from shammah_trainer.lookups import Tried
 
 
 def summary(figures: dict[str, Any]) -> str:
@@ -37,19 +38,36 @@ def local(counts: Mapping[str, int]) -> tuple[int, int]:
     )
 
 
-def counts(outcomes: Sequence[Outcome], calibration: Calibration) -> dict[str, dict[str, int]]:
-    """Per kind of held-out query: asked, right, accepted at the threshold, right among the accepted."""
+def counts(
+    outcomes: Sequence[Outcome], calibration: Calibration, repeated: Sequence[Tried | None] = ()
+) -> dict[str, dict[str, int]]:
+    """Per kind of held-out query: asked, right, accepted at the threshold, right among the accepted, right and withheld.
+
+    And how many get an earlier answer, and how many of these a right one, where it is told of each outcome what is `repeated`.
+    """
     found = {}
     for kind in ("phrasing", "group", "outside"):
-        of_kind = [outcome for outcome in outcomes if outcome.kind == kind]
-        taken = [outcome for outcome in of_kind if outcome.finished and accepts(calibration, outcome.features)]
+        of_kind = [(own, earlier) for own, earlier in _beside(outcomes, repeated) if own.kind == kind]
+        taken = [own for own, _ in of_kind if _given(own, calibration)]
         found[kind] = {
             "asked": len(of_kind),
-            "right": sum(outcome.right for outcome in of_kind),
+            "right": sum(own.right for own, _ in of_kind),
             "accepted": len(taken),
-            "accepted_right": sum(outcome.right for outcome in taken),
+            "accepted_right": sum(own.right for own in taken),
+            "withheld_right": sum(own.right for own, other in of_kind if other is None and not _given(own, calibration)),
         }
+        if repeated:
+            others = [other for _, other in of_kind if other is not None]
+            found[kind] |= {"repeated": len(others), "repeated_right": sum(other.right for other in others)}
     return found
+
+
+def _beside(outcomes: Sequence[Outcome], repeated: Sequence[Tried | None]) -> list[tuple[Outcome, Tried | None]]:
+    return list(zip(outcomes, repeated or [None] * len(outcomes), strict=True))
+
+
+def _given(outcome: Outcome, calibration: Calibration) -> bool:
+    return outcome.finished and accepts(calibration, outcome.features)
 
 
 def intervals(heldout: dict[str, dict[str, int]]) -> dict[str, dict[str, float]]:
@@ -89,10 +107,12 @@ def write_outcomes(
     calibration: Calibration,
     before: Sequence[Outcome | None] = (),
     older: Collection[int] = (),
+    repeated: Sequence[Tried | None] = (),
 ) -> None:
     """One JSON line per held-out query: what was asked, expected and answered, and whether it was right and accepted.
 
-    `before`: the champion's answers to the same queries, None where it had been trained on one; `older`: groups it knew.
+    `before`: the champion's answers to the same queries, None where it had been trained on one; `older`: groups it knew;
+    `repeated`: earlier answers that are given instead.
     """
     lines = [
         {
@@ -106,10 +126,11 @@ def write_outcomes(
             "features": outcome.features,
             "right": outcome.right,
             "confidence": confidence(calibration, outcome.features),
-            "accepted": outcome.finished and accepts(calibration, outcome.features),
+            "accepted": _given(outcome, calibration),
             "reason": outcome.reason,
+            "repeated": {"answer": earlier.answer, "right": earlier.right} if earlier is not None else None,
         }
-        for outcome, champion in zip(outcomes, before or [None] * len(outcomes), strict=True)
+        for (outcome, earlier), champion in zip(_beside(outcomes, repeated), before or [None] * len(outcomes), strict=True)
     ]
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     atomic_write(path, text.encode("utf-8", "replace"))

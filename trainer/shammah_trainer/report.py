@@ -254,10 +254,9 @@ def _compared(runs: Sequence[Past]) -> Table | None:
 def _wrong(title: str, answers: Sequence[HeldOut]) -> Table | None:
     rows = []
     for one in answers[:_MOST_ANSWERS]:
-        sure = "" if one.confidence is None else f"; confidence {one.confidence:.2f}"
-        why = f"{KIND_NAMES.get(one.kind, one.kind)}: {one.reason}{sure}"
+        why = f"{KIND_NAMES.get(one.kind, one.kind)}: {one.why}"
         expected = one.reference or "(nobody here can know)"
-        rows.append((_short(one.query), _short(expected), _short(one.answer) or "(nothing)", _short(why)))
+        rows.append((_short(one.query), _short(expected), _short(one.said) or "(nothing)", _short(why)))
     count = f"{len(rows)} of {len(answers)}" if len(rows) < len(answers) else str(len(rows))
     return Table(f"{title} ({count})", ("question", "expected", "answered", "why it is wrong"), tuple(rows)) if rows else None
 

@@ -57,11 +57,15 @@ class Weigher:
 
 @dataclass(frozen=True)
 class Retrieved:
-    """What the manifest says of the index and of each graph's evidence, and figures of the first for the run's record."""
+    """What the manifest says of the index and of each graph's evidence, and figures of the first for the run's record.
+
+    `given`: to each question the earlier answer that is given beside the first graph's own, or None.
+    """
 
     retrieval: Retrieval
     evidence: tuple[Evidence, ...]
     figures: dict[str, Any]
+    given: tuple[Tried | None, ...]
 
 
 def build_index(
@@ -111,12 +115,14 @@ def build_index(
     exchanges = [LearnedExchange(one.id, one.query, place_of[one.target]) for one in whole.known]
     Learned(tuple(answers), tuple(exchanges), whole.vectors_NH.astype(np.float16), whole.answer_vectors(texts)).save(folder)
     retrieval = Retrieval(FOLDER, len(exchanges), whole.vectors_NH.shape[1], whole.reader.card.digest)
+    own = weighers[0].given.get(target_precision, ())
+    given = tuple(None if own and own[n] else repeated(lookup, evidence[0]) for n, lookup in enumerate(lookups[0]))
     figures = {
         "evidence": asdict(evidence[0]),
         "labels": {"asked": len(lookups[0]), "imputed": len(beside[0])},
-        "heldout": _counts(lookups[0], evidence[0], weighers[0].given.get(target_precision, ())),
+        "heldout": _counts(lookups[0], given),
     }
-    return Retrieved(retrieval, tuple(evidence), figures)
+    return Retrieved(retrieval, tuple(evidence), figures, given)
 
 
 def fit_evidence(
@@ -204,20 +210,16 @@ def _records(lookups: Sequence[Lookup], evidence: Evidence) -> dict[str, Record]
     return found
 
 
-def _counts(lookups: Sequence[Lookup], evidence: Evidence, own: Sequence[bool]) -> dict[str, dict[str, int]]:
-    """Per kind of held-out query: asked, right answer among the candidates, given at the threshold, right among those.
-
-    Given is an earlier answer only where the model's own is not (`own`).
-    """
+def _counts(lookups: Sequence[Lookup], given: Sequence[Tried | None]) -> dict[str, dict[str, int]]:
+    """Per kind of held-out query: asked, right answer among the candidates, given, right among those."""
     counts = {}
-    tried = [lookup for n, lookup in enumerate(lookups) if not (own and own[n])]
     for kind in ("phrasing", "group", "outside"):
-        of_kind = [one for one in lookups if one.kind == kind]
-        given = [one for lookup in tried if lookup.kind == kind and (one := repeated(lookup, evidence)) is not None]
+        of_kind = [(lookup, one) for lookup, one in zip(lookups, given, strict=True) if lookup.kind == kind]
+        accepted = [one for _, one in of_kind if one is not None]
         counts[kind] = {
             "asked": len(of_kind),
-            "found": sum(any(one.right for one in lookup.tried) for lookup in of_kind),
-            "accepted": len(given),
-            "accepted_right": sum(one.right for one in given),
+            "found": sum(any(one.right for one in lookup.tried) for lookup, _ in of_kind),
+            "accepted": len(accepted),
+            "accepted_right": sum(one.right for one in accepted),
         }
     return counts

@@ -274,7 +274,8 @@ class _Run:
         stale = versions_that_saw(self._store, self._log.read(tombstones, wait=10.0))
         beside = beside_champion(self._home, self._store, self._train, dataset, rows, found, stale, self._reporter)
         self.figures |= beside.figures
-        write_outcomes(self._folder / "heldout.jsonl", found.outcomes, found.graphs[0].calibration, beside.before, beside.older)
+        calibration, heldout = found.graphs[0].calibration, self._folder / "heldout.jsonl"
+        write_outcomes(heldout, found.outcomes, calibration, beside.before, beside.older, found.repeated)
         outside = self.figures["heldout"]["outside"]
         looked_at = checks(
             Figures(

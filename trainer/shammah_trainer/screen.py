@@ -60,12 +60,11 @@ def answer_lines(answers: Sequence[HeldOut], width: int) -> list[str]:
     ):
         lines += ["", f"{title} ({len(chosen)})"]
         for one in chosen:
-            sure = "" if one.confidence is None else f", confidence {one.confidence:.2f}"
             lines += _wrapped(f"? {one_line(one.query, _LONGEST)}", width, "  ")
             expected = one_line(one.reference, _LONGEST) or "(nothing: nobody here can know)"
             lines += _wrapped(f"  expected  {expected}", width, " " * 12)
-            lines += _wrapped(f"  answered  {one_line(one.answer, _LONGEST) or '(nothing)'}", width, " " * 12)
-            lines += _wrapped(f"  {KIND_NAMES.get(one.kind, one.kind)}: {one_line(one.reason, _LONGEST)}{sure}", width, " " * 4)
+            lines += _wrapped(f"  answered  {one_line(one.said, _LONGEST) or '(nothing)'}", width, " " * 12)
+            lines += _wrapped(f"  {KIND_NAMES.get(one.kind, one.kind)}: {one_line(one.why, _LONGEST)}", width, " " * 4)
     return lines
 
 
