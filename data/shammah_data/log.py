@@ -288,7 +288,7 @@ class ExchangeLog:
         return self._read(lambda session: queries.find(session, id_or_prefix))
 
     def learnable(self, wait: float = 2.0) -> list[dict[str, Any]]:
-        """Every exchange that may be learned from: id, created_at, query, context, target, weight; oldest first."""
+        """Every exchange that may be learned from, what was said or corrected last at the end; see `queries.learnable`."""
         return self._read(queries.learnable, wait)
 
     def rejected(self) -> list[dict[str, Any]]:
@@ -337,7 +337,7 @@ class ExchangeLog:
 
 
 def read_snapshot(path: Path) -> list[dict[str, Any]]:
-    """The rows of a snapshot, oldest first."""
+    """The rows of a snapshot, what was said or corrected last at the end."""
     import duckdb
 
     from shammah_data.session import LocalSession

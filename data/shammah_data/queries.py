@@ -118,10 +118,21 @@ def find(session: Session, id_or_prefix: str) -> tuple[dict[str, Any], list[dict
     return found[0], attempts
 
 
+# What may be learned from, `said_at`: when the answer was given, or corrected last.
+_SAID = (
+    "(SELECT l.*, greatest(l.created_at, f.corrected_at) AS said_at FROM learnable l LEFT JOIN "
+    "(SELECT exchange_id, max(created_at) AS corrected_at FROM feedback WHERE correction IS NOT NULL GROUP BY exchange_id) f "
+    "ON f.exchange_id = l.id)"
+)
+
+
 def learnable(session: Session) -> list[dict[str, Any]]:
-    """Every exchange that may be learned from, oldest first: id, created_at, query, context, target, weight, rating, source."""
-    columns = "id, created_at, query, context, target, weight, rating, source"
-    return fetch(session, f"SELECT {columns} FROM learnable ORDER BY created_at, turn, id")
+    """Every exchange that may be learned from: id, created_at, said_at, query, context, target, weight, rating, source.
+
+    In the order in which they were said (`said_at`): what the user corrected now is newer than what was asked since.
+    """
+    columns = "id, created_at, said_at, query, context, target, weight, rating, source"
+    return fetch(session, f"SELECT {columns} FROM {_SAID} ORDER BY said_at, turn, id")
 
 
 def judged_answers(session: Session) -> list[dict[str, Any]]:
@@ -234,7 +245,7 @@ def stats(session: Session, since: datetime | None, spooled: int) -> Stats:
 
 
 def snapshot(session: Session, path: Path) -> tuple[str, int, datetime]:
-    """Write what may be learned from to a Parquet file that nobody writes to again.
+    """Write what may be learned from, in the order of `learnable`, to a Parquet file that nobody writes to again.
 
     Returns (sha256 of the file, rows, the time up to which exchanges are in it): exactly those logged until then, and every
     rating that had arrived by then.
@@ -244,7 +255,7 @@ def snapshot(session: Session, path: Path) -> tuple[str, int, datetime]:
     count = write_file(
         session,
         "SELECT id::VARCHAR AS id, created_at, session, turn, query, context, target, tier, source, rating, weight, logged_at "
-        f"FROM learnable WHERE logged_at <= {literal(until.isoformat())}::TIMESTAMP ORDER BY created_at, turn, id",
+        f"FROM {_SAID} WHERE logged_at <= {literal(until.isoformat())}::TIMESTAMP ORDER BY said_at, turn, id",
         path,
         "parquet",
     )

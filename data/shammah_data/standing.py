@@ -27,7 +27,7 @@ def displaces(newer: int, older: int) -> bool:
 
 
 def in_force(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Of rows with the same query, oldest first, the one that stands, in the place of the newest."""
+    """Of rows with the same query, as they were said one after the other, the one that stands, in the place of the newest."""
     found: dict[str, Mapping[str, Any]] = {}
     for row in rows:
         query = normalize(row["query"])

@@ -452,8 +452,8 @@ def test_a_snapshot_is_what_may_be_learned(log: ExchangeLog, tmp_path: Path) -> 
     assert count == 3
     assert [(row["query"], row["target"], row["weight"]) for row in rows] == [
         ("a", "That.", 1.0),
-        ("b", "Better.", 3.0),
         ("c", "That.", 1.0),
+        ("b", "Better.", 3.0),
     ]
     kept = ("created_at", "query", "context", "target", "weight")
     assert [[row[name] for name in kept] for row in rows] == [[row[name] for name in kept] for row in log.learnable()]
@@ -463,6 +463,17 @@ def test_a_snapshot_is_what_may_be_learned(log: ExchangeLog, tmp_path: Path) -> 
     assert log.learnable_count(until) == 0
     log.append(asked("later"))
     assert log.stats(until).waiting == 1
+
+
+def test_what_was_corrected_now_is_newer_than_what_was_asked_since(log: ExchangeLog, tmp_path: Path) -> None:
+    older, newer, newest = (asked(name, created_at=START + timedelta(n)) for n, name in enumerate("abc"))
+    log.add_many([older, newer, newest])
+    log.rate(Feedback(newer.id, "bad", correction="B.", created_at=START + timedelta(5)))
+    log.rate(Feedback(older.id, "bad", correction="A.", created_at=START + timedelta(6)))
+    log.rate(Feedback(newer.id, "bad", created_at=START + timedelta(7)))
+    log.snapshot(tmp_path / "s.parquet")
+    for rows in (log.learnable(), read_snapshot(tmp_path / "s.parquet")):
+        assert [row["target"] for row in rows] == ["That.", "B.", "A."]
 
 
 def test_a_snapshot_of_nothing_has_no_rows(log: ExchangeLog, tmp_path: Path) -> None:

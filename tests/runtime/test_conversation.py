@@ -258,6 +258,17 @@ def test_the_correction_of_a_courtesy_is_learned(make_appliance: Make, home: Hom
     assert [row["target"] for row in ExchangeLog(home).learnable()] == ["Good day, madam."]
 
 
+def test_the_last_correction_is_given_after_a_restart_whenever_its_exchange_was(home: Home) -> None:
+    log = ExchangeLog(home)
+    exchanges = [Exchange("Where is the stapler?", f"In drawer {n}.", "teacher") for n in (1, 2)]
+    for exchange, correction in zip([*exchanges, exchanges[0]], "567", strict=True):
+        log.append(exchange)
+        log.rate(Feedback(exchange.id, "bad", correction=f"In drawer {correction}."))
+    index = LearnedIndex()
+    fill(index, log)
+    assert [known.answer for known in index.all()] == ["In drawer 7."]
+
+
 def test_a_correction_is_still_given_after_an_audit_and_a_restart(home: Home) -> None:
     log = ExchangeLog(home)
     wrong = Exchange("Where is the stapler?", "In drawer 1.", "neural", session="s", turn=1)

@@ -92,6 +92,12 @@ def test_a_correction_stands_until_a_later_one(answer: str) -> None:
     assert [one.target for one in curated(corrected, again).kept] == [answer]
 
 
+def test_of_two_corrections_the_later_one_stands_whatever_is_said_again() -> None:
+    first, last = CORRECTION, CORRECTION.replace("9", "7")
+    rows = [row(QUERIES[0], first, rating="bad"), row(QUERIES[0], last, rating="bad"), row(QUERIES[0], first, source="audit")]
+    assert [one.target for one in curated(*rows).kept] == [last]
+
+
 def test_what_a_user_called_good_does_not_give_way_to_an_audit_but_to_a_newer_answer() -> None:
     good = row(QUERIES[0], CORRECTION, rating="good", weight=3.0)
     kept = curated(good, row(QUERIES[0], CORRECTION.replace("9", "5"), source="audit")).kept

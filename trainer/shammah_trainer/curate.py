@@ -80,7 +80,7 @@ class _Row:
 
 
 def curate(rows: Sequence[dict[str, Any]], likeness: Likeness) -> Curated:
-    """Curate the rows of a snapshot, oldest first (see `shammah_data.log.read_snapshot`)."""
+    """Curate the rows of a snapshot, in its order (see `shammah_data.log.read_snapshot`)."""
     excluded: Counter[str] = Counter()
     sources = Counter(str(row.get("tier") or "unknown") for row in rows)
     usable = _usable(rows, excluded)

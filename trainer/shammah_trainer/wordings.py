@@ -16,7 +16,7 @@ from typing import Literal
 from shammah_data.denial import denied
 from shammah_data.judge import Facts, facts, holds, normalize
 from shammah_data.opposites import SILENT
-from shammah_data.standing import displaces
+from shammah_data.standing import CORRECTED, displaces
 from shammah_trainer.duplicates import Partition, overlapping
 
 # Of the content words of two answers, so many are shared (Jaccard). Measured on 77 answers in five wordings each: 99 in 100
@@ -214,14 +214,17 @@ def outdated(
     `answers[n]` is the class that exchange n got its answer from, oldest exchange first; `texts` has one wording of each class;
     `same_question` lists exchanges that ask the very same thing. Of two classes that the same question got, that are alike and
     have one fact in place of another, the class that was given last of all is in force; but what `standings` says of one of its
-    exchanges (see `standing`) may hold against that.
+    exchanges (see `standing`) may hold against that. Of two that a user's corrections gave, it is that of the last correction.
     """
     last: dict[int, int] = {}
+    corrected: dict[int, int] = {}
     stands: dict[int, int] = {}
     for n, answer in enumerate(answers):
         last[answer] = n
         if standings is not None:
             stands[answer] = max(standings[n], stands.get(answer, standings[n]))
+            if standings[n] == CORRECTED:
+                corrected[answer] = n
     replaced: dict[int, int] = {}
     compared: set[tuple[int, int]] = set()
     for exchanges in same_question:
@@ -231,7 +234,8 @@ def outdated(
             compared.add((a, b))
             changed = difference(texts[a], texts[b])
             if changed is not None and changed.replaced and shared(texts[a], texts[b]) >= LEAST_SHARED:
-                old, new = sorted((a, b), key=lambda answer: last[answer])
+                order = corrected if a in corrected and b in corrected else last
+                old, new = sorted((a, b), key=order.__getitem__)
                 if standings is not None and not displaces(stands[new], stands[old]):
                     old, new = new, old
                 if old not in replaced or last[replaced[old]] < last[new]:
