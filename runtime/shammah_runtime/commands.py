@@ -145,9 +145,9 @@ class Commands:
 
     def _retry(self, _: str) -> None:
         question, which = self._conversation.take_back(), self.which()
-        last = self._conversation.last
-        if which == "all" and last is not None and last[0].tier == "teacher" and last[1].answered:
-            # Else its own answer, known by now, would be repeated.
+        last, corrected = self._conversation.last, self._conversation.corrected
+        if which == "all" and not corrected and last is not None and last[0].tier == "teacher" and last[1].answered:
+            # Else its own answer, known by now, would be repeated; a correction is to be.
             which = "teacher"
         self._ask(question, which)
 

@@ -8,11 +8,10 @@ from shammah_data import queries
 from shammah_data.errors import InputError
 from shammah_data.exchange import Exchange, Message, Rating
 from shammah_data.log import ExchangeLog, context_of
-from shammah_data.standing import in_force
 from shammah_data.tombstones import Announced, tombstones
 from shammah_runtime.cascade import Cascade, Reply
 from shammah_runtime.desk import Desk, Keeper, asked, encodable
-from shammah_runtime.learned import Known, LearnedIndex
+from shammah_runtime.learned import LearnedIndex, repeatable
 from shammah_runtime.proposal import Asked, OnText, Query
 from shammah_runtime.stopping import NEVER, Stop
 
@@ -23,7 +22,10 @@ _FILL_WAIT = 0.25
 
 
 class Conversation:
-    """Asks and rates, with what was said before. `log`, `warn`, `forgotten` and `auditor` are those of its `desk`."""
+    """Asks and rates, with what was said before. `log`, `warn`, `forgotten` and `auditor` are those of its `desk`.
+
+    `last` is the last exchange, and `corrected` whether its user has said what it should have been.
+    """
 
     def __init__(
         self,
@@ -43,6 +45,7 @@ class Conversation:
         self._turns: list[Message] = []
         self._count = 0
         self.last: tuple[Exchange, Reply] | None = None
+        self.corrected = False
         self._last_is_a_turn = False
 
     def ask(self, text: str, on_text: OnText, which: Asked = "all", stop: Stop = NEVER, cut: OnText | None = None) -> Reply:
@@ -58,7 +61,7 @@ class Conversation:
         query = Query(text, tuple(kept), self.session, asked=which, stop=stop, cut=cut)
         exchange, reply = self.desk.answer(query, on_text, self.session, self._count, self.private)
         self._count += 1
-        self.last = (exchange, reply)
+        self.last, self.corrected = (exchange, reply), False
         self._last_is_a_turn = reply.answered
         if reply.answered:
             self._turns += [Message("user", text), Message("assistant", reply.text)]
@@ -113,6 +116,7 @@ class Conversation:
             raise InputError("there is no answer to rate yet")
         exchange, reply = self.last
         self.desk.rate(exchange, reply, rating, correction, weight, self.private)
+        self.corrected = self.corrected or correction is not None
         if correction is not None and self._last_is_a_turn and self._turns:
             self._turns[-1] = Message("assistant", correction)
         return exchange
@@ -124,8 +128,8 @@ def fill(index: LearnedIndex, log: ExchangeLog) -> None:
     Raises LogError; LogTakenError after a quarter of a second.
     """
     rows = [row for row in log.learnable(wait=_FILL_WAIT) if not context_of(row)]
-    for row in in_force(rows):
-        index.add(Known(str(row["id"]), row["query"], row["target"]))
+    for known in repeatable(rows):
+        index.add(known)
     for row in log.read(queries.judged_answers, wait=_FILL_WAIT):
         index.observe(row["query"], row["answer"], row["rating"] == "good", row["model_version"])
     for stone in log.read(tombstones, wait=_FILL_WAIT):

@@ -6,11 +6,13 @@ Knows no session: who asks brings the earlier turns along.
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 from shammah_data.errors import InputError, LogError
 from shammah_data.exchange import Exchange, Feedback, Rating
 from shammah_data.settings import LONGEST_QUERY
+from shammah_data.standing import CORRECTED, GIVEN
 from shammah_data.tombstones import Announced
 from shammah_runtime.cascade import Cascade, Reply
 from shammah_runtime.learned import Known, LearnedIndex
@@ -87,7 +89,7 @@ class Desk:
             self._auditor.nudge()
         # An answer to a follow-up means nothing without what it follows.
         if reply.answered and exchange.tier == "teacher" and exchange.trainable and not query.context and not private:
-            self._index.add(self._known(exchange.id, exchange.query, exchange.answer))
+            self._index.add(self._known(exchange, exchange.answer, GIVEN, exchange.created_at))
         return exchange, reply
 
     def rate(
@@ -100,16 +102,20 @@ class Desk:
         private: bool = False,
     ) -> None:
         """Rate an answer, with what it should have been where that is given; `reply` as far as it is still known."""
-        self._keep(lambda log: log.rate(Feedback(exchange.id, rating, weight, correction)), private)
-        repeated = None if reply is None else reply.proposal.repeats
-        if rating == "bad" and repeated is not None and reply is not None and reply.proposal.same_query:
+        feedback = Feedback(exchange.id, rating, weight, correction)
+        self._keep(lambda log: log.rate(feedback), private)
+        repeated = reply.proposal.repeats if reply is not None and reply.proposal.same_query else None
+        if rating == "bad" and repeated is not None:
             # Else the answer would be learned again from where it came.
-            self._keep(lambda log: log.rate(Feedback(repeated, "bad")), private)
+            self._keep(lambda log: log.rate(Feedback(repeated, "bad", weight, correction)), private)
         if exchange.tier in AUDITED:
             self._index.observe(exchange.query, exchange.answer, rating == "good", exchange.model_version)
         if correction is not None:
-            if not exchange.context and exchange.trainable and not private:
-                self._index.add(self._known(exchange.id, exchange.query, correction))
+            source = None if repeated is None else self._index.get(repeated)
+            # An answer after earlier turns is given nowhere else, but what it repeated is.
+            about = source if exchange.context else exchange
+            if about is not None and exchange.trainable and not private:
+                self._index.add(self._known(about, correction, CORRECTED, feedback.created_at))
         elif rating == "bad":
             self._index.forget_answer(exchange.query, exchange.answer)
 
@@ -146,11 +152,12 @@ class Desk:
                 self._warn(str(error))
             self._warned = True
 
-    def _known(self, exchange_id: str, query: str, answer: str) -> Known:
+    def _known(self, exchange: Exchange | Known, answer: str, stands: int, said_at: datetime) -> Known:
         """As the log has it: what a secret was told for is repeated without it, now and after a restart."""
-        if self._log is None:
-            return Known(exchange_id, query, answer)
-        return Known(exchange_id, self._log.clean(query), self._log.clean(answer))
+        query = exchange.query
+        if self._log is not None:
+            query, answer = self._log.clean(query), self._log.clean(answer)
+        return Known(exchange.id, query, answer, stands, said_at)
 
 
 def asked(text: str) -> str:

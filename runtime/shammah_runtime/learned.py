@@ -12,11 +12,14 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
 
 from shammah_data.exchange import Attempt
 from shammah_data.guards import conflict
 from shammah_data.judge import normalize, same_facts
 from shammah_data.similarity import Support
+from shammah_data.standing import GIVEN, displaces, in_force, standing
 from shammah_data.trust import Record
 from shammah_runtime.followup import depends_on_context
 from shammah_runtime.proposal import Proposal, Query, declined
@@ -28,11 +31,31 @@ _MOST_COMPARED = 500
 
 @dataclass(frozen=True)
 class Known:
-    """An earlier exchange that may be repeated."""
+    """An earlier exchange that may be repeated.
+
+    `stands`: see `shammah_data.standing`; `said_at`: when its answer was given, or corrected last; None for what a version
+    brings along.
+    """
 
     id: str
     query: str
     answer: str
+    stands: int = GIVEN
+    said_at: datetime | None = None
+
+    def gives_way(self, other: "Known") -> bool:
+        """Whether another exchange takes its place, which may be the older one of the two."""
+        if self.said_at is None or (other.said_at is not None and other.said_at >= self.said_at):
+            return displaces(other.stands, self.stands)
+        return not displaces(self.stands, other.stands)
+
+
+def repeatable(rows: Iterable[Mapping[str, Any]]) -> list[Known]:
+    """Of rows as `ExchangeLog.learnable` gives them, which follow no other, the one of each query that stands."""
+    return [
+        Known(str(row["id"]), row["query"], row["target"], standing(row), row["said_at"].replace(tzinfo=UTC))
+        for row in in_force(rows)
+    ]
 
 
 @dataclass(frozen=True)
@@ -70,9 +93,11 @@ class LearnedIndex:
         self._followers.append((added, removed))
 
     def add(self, known: Known) -> None:
-        """Remember an exchange; one with the same id or the same query is replaced."""
+        """Remember an exchange in the place of one with the same id or the same query, where that one gives way."""
         with self._lock:
-            replaced = {known.id, self._by_query.get(normalize(known.query), known.id)}
+            replaced = {known.id, self._by_query.get(normalize(known.query), known.id)} & self._known.keys()
+            if not all(self._known[one][0].gives_way(known) for one in replaced):
+                return
             lost = [one for one in replaced if self._remove(one)]
             self._insert(known)
         self._tell(lost, [known])

@@ -16,7 +16,7 @@ from shammah_data.targets import behind
 from shammah_data.targets import told as target_told
 from shammah_data.text import one_line
 from shammah_runtime.commands import explained
-from shammah_runtime.learned import Known, LearnedIndex, Match
+from shammah_runtime.learned import LearnedIndex, Match, repeatable
 
 _LONGEST = 300
 
@@ -120,10 +120,10 @@ def _nearest(log: ExchangeLog, row: dict[str, Any], index: LearnedIndex | None) 
     """Of the exchanges that may be repeated now; it may have been another when the question was asked."""
     if index is None:
         index = LearnedIndex()
-        for known in log.learnable():
-            # It would take the place of another one with the same question.
-            if not context_of(known) and str(known["id"]) != str(row["id"]):
-                index.add(Known(str(known["id"]), known["query"], known["target"]))
+        # The exchange itself would take the place of another one with the same question.
+        others = [other for other in log.learnable() if not context_of(other) and str(other["id"]) != str(row["id"])]
+        for known in repeatable(others):
+            index.add(known)
     match: Match | None = index.nearest(row["query"], without=str(row["id"]))
     if match is None:
         return "nothing known now is similar"

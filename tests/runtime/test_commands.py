@@ -75,6 +75,22 @@ def test_retry_asks_again_whoever_answered(make_appliance: Make, home: Home, cla
     assert logged[3]["context"] == logged[4]["context"]
 
 
+def test_retry_after_a_fix_gives_the_correction_which_claude_does_not_undo(
+    make_appliance: Make, home: Home, claude: FakeClaude
+) -> None:
+    lines = [TAUGHT, "/fix Bring nothing.", "/retry", "/teacher", TAUGHT, "/fix Bring all.", "/retry", "/teacher", TAUGHT]
+    shown = [line for line in run(make_appliance(), *lines) if " · " not in line and line and not line.startswith("noted")]
+    assert shown == [
+        TAUGHT_ANSWER,
+        "Bring nothing.",
+        *[TAUGHT_ANSWER, "Bring nothing."],
+        "Bring all.",
+        *[TAUGHT_ANSWER, "Bring all."],
+    ]
+    assert [row["correction"] for row in rows(home)] == ["Bring all.", None, None, "Bring all.", None, None, None]
+    assert run(make_appliance(OFFLINE), TAUGHT)[0] == "Bring all."
+
+
 def test_teacher_asks_claude_at_once(make_appliance: Make, tiny: Tiny, home: Home, claude: FakeClaude) -> None:
     tiny.publish(home)
     claude.answers = {QUESTION: "At ten.", "Who?": "You."}

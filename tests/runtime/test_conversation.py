@@ -16,6 +16,7 @@ from shammah_data.log import ExchangeLog
 from shammah_runtime.appliance import Appliance, Options
 from shammah_runtime.cascade import Cascade, Reply
 from shammah_runtime.conversation import Conversation, fill
+from shammah_runtime.desk import Desk
 from shammah_runtime.learned import LearnedIndex
 from shammah_runtime.proposal import Proposal, Query
 
@@ -256,6 +257,29 @@ def test_the_correction_of_a_courtesy_is_learned(make_appliance: Make, home: Hom
     assert ExchangeLog(home).learnable() == []
     appliance.conversation.rate("bad", "Good day, madam.")
     assert [row["target"] for row in ExchangeLog(home).learnable()] == ["Good day, madam."]
+
+
+def test_the_correction_of_an_answer_repeated_after_earlier_turns_is_given_from_then_on(
+    make_appliance: Make, home: Home, claude: FakeClaude
+) -> None:
+    appliance = make_appliance()
+    ask(appliance, TAUGHT)
+    for answer, correction in ((TAUGHT_ANSWER, "Bring nothing."), ("Bring nothing.", "Bring all.")):
+        assert ask(appliance, TAUGHT).text == answer
+        appliance.conversation.rate("bad", correction)
+    assert ask(appliance, TAUGHT).text == "Bring all."
+    assert (ask(make_appliance(OFFLINE), TAUGHT).text, claude.calls) == ("Bring all.", 1)
+
+
+def test_what_is_said_while_the_log_is_read_is_not_undone_by_it(home: Home) -> None:
+    log = ExchangeLog(home)
+    log.append(Exchange("Where is the stapler?", "In drawer 1.", "teacher"))
+    index = LearnedIndex()
+    Desk(Cascade([], None), index, None, pytest.fail).rate(
+        Exchange("Where is the stapler?", "In drawer 1.", "teacher"), None, "bad", "In drawer 3."
+    )
+    fill(index, log)
+    assert [known.answer for known in index.all()] == ["In drawer 3."]
 
 
 def test_the_last_correction_is_given_after_a_restart_whenever_its_exchange_was(home: Home) -> None:

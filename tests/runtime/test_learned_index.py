@@ -1,11 +1,16 @@
 """What a learned index holds when a version and a log both bring exchanges along."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
+from shammah_data.standing import CORRECTED, GIVEN
 from shammah_data.trust import Record
 from shammah_runtime.learned import Known, LearnedIndex
 
 A, B, C = Known("a", "Who is the boss?", "Ann."), Known("b", "Who cooks?", "Bob."), Known("c", "Who sings?", "Cy.")
+
+NOON, HOUR = datetime(2026, 1, 1, 12, tzinfo=UTC), timedelta(hours=1)
 
 
 def held(index: LearnedIndex) -> set[str]:
@@ -56,6 +61,36 @@ def test_what_was_asked_since_is_not_overwritten() -> None:
     newer = Known("n", "who is the boss", "Zoe.")
     index.add(newer)
     index.seed([A])
+    assert index.all() == [newer]
+
+
+@pytest.mark.parametrize(
+    ("second", "given"),
+    [
+        (Known("o", "who is the boss", "Old.", CORRECTED, NOON - HOUR), {"Ann."}),
+        (Known("o", "who is the boss", "New.", GIVEN, NOON + HOUR), {"Ann."}),
+        (Known("o", "who is the boss", "New.", CORRECTED, NOON + HOUR), {"New."}),
+        (Known("c", "who is the boss", "Before.", GIVEN, NOON - HOUR), {"Ann."}),
+        (Known("o", "who was the boss", "Another.", GIVEN, NOON - HOUR), {"Ann.", "Another."}),
+    ],
+)
+def test_a_correction_stands_until_a_later_one_in_whatever_order_they_come(second: Known, given: set[str]) -> None:
+    corrected = Known("c", "Who is the boss?", "Ann.", CORRECTED, NOON)
+    for order in ((corrected, second), (second, corrected)):
+        index = LearnedIndex()
+        for known in order:
+            index.add(known)
+        assert {known.answer for known in index.all()} == given
+
+
+@pytest.mark.parametrize("older_last", [True, False])
+def test_of_two_answers_the_newer_one_is_given_in_whatever_order_they_come(older_last: bool) -> None:
+    older, newer = (Known(name, "Who is the boss?", name, GIVEN, NOON + n * HOUR) for n, name in enumerate("on"))
+    index = LearnedIndex()
+    # What a version brings along was said before either of them.
+    index.seed([A])
+    for known in (newer, older) if older_last else (older, newer):
+        index.add(known)
     assert index.all() == [newer]
 
 
