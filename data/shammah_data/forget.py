@@ -131,13 +131,16 @@ def _alone(home: Home) -> Iterator[None]:
 
 
 def erase(session: Session, ids: Sequence[str], pairs: set[Pair]) -> int:
-    """Delete exchanges with their attempts and ratings, and take them out of the context of later turns.
+    """Delete exchanges with their audits, attempts and ratings, and take them out of the context of later turns.
 
     Returns how many later turns quoted them. In one transaction.
     """
     listed = json.dumps(list(ids))
     chosen = """(SELECT unnest(from_json_strict(?, '["VARCHAR"]'))::UUID)"""
     with transaction(session):
+        # An audit may have come since they were chosen.
+        audited = fetch(session, f"SELECT id FROM rated WHERE {queries.with_audits(f'id IN {chosen}')}", [listed, listed])
+        listed = json.dumps(list({*ids, *(str(row["id"]) for row in audited)}))
         session.execute(
             f"INSERT OR IGNORE INTO tombstones SELECT id, logged_at, ?::TIMESTAMP, "
             f"tier IN ('teacher', 'import') OR rating IS NOT NULL FROM rated WHERE id IN {chosen}",

@@ -78,12 +78,13 @@ class ExchangeLog:
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
-    def append(self, exchange: Exchange) -> bool:
+    def append(self, exchange: Exchange, audit_of: str | None = None) -> bool:
         """Make one exchange durable before returning; False when it went to the spool because the database was taken.
 
+        `audit_of`: the exchange that it is an audit of; where that is forgotten by then, this one is not kept.
         Raises LogError when neither the database nor the spool can be written.
         """
-        return self.write([exchange])
+        return self._write([self._record(exchange) | ({"audit_of": audit_of} if audit_of else {})])
 
     def rate(self, feedback: Feedback) -> bool:
         """Make one rating durable before returning; False when it went to the spool."""

@@ -139,12 +139,16 @@ def insert(session: Session, records: Sequence[dict[str, Any]]) -> int:
             # Stamped when it reaches the database, not the spool: a night's snapshot is what was logged before it. Ratings
             # move the clock as well, so that those which a snapshot knows lie before its end.
             logged_at = _tick(session)
-            exchanges = [{**record["exchange"], "logged_at": logged_at} for record in records if "exchange" in record]
-            new = _insert_rows(session, "exchanges", _EXCHANGES, ("id",), "id", exchanges)
-        _insert_rows(session, "attempts", _ATTEMPTS, ("exchange_id", "position"), "exchange_id", attempts)
-        _insert_rows(session, "feedback", _FEEDBACK, ("id",), "exchange_id", feedback)
-        _insert_rows(session, "outcomes", _OUTCOMES, ("exchange_id", "version"), "exchange_id", outcomes)
-        _insert_rows(session, "rivals", _RIVALS, ("exchange_id", "version"), "exchange_id", rivals)
+            exchanges = [
+                {**record["exchange"], "logged_at": logged_at, "audit_of": _about(record, "exchange", "id")}
+                for record in records
+                if "exchange" in record
+            ]
+            new = _insert_rows(session, "exchanges", _EXCHANGES, ("id",), ("id", "audit_of"), exchanges)
+        _insert_rows(session, "attempts", _ATTEMPTS, ("exchange_id", "position"), ("exchange_id",), attempts)
+        _insert_rows(session, "feedback", _FEEDBACK, ("id",), ("exchange_id",), feedback)
+        _insert_rows(session, "outcomes", _OUTCOMES, ("exchange_id", "version"), ("exchange_id",), outcomes)
+        _insert_rows(session, "rivals", _RIVALS, ("exchange_id", "version"), ("exchange_id",), rivals)
     return new
 
 
@@ -157,7 +161,9 @@ def missing(session: Session, records: Sequence[dict[str, Any]]) -> int:
         ("outcome", "outcomes", "exchange_id", "exchange_id"),
         ("rival", "rivals", "exchange_id", "exchange_id"),
     ):
-        wanted = {str(record[kind][one]).lower(): str(record[kind][key]).lower() for record in records if kind in record}
+        wanted = {
+            str(record[kind][one]).lower(): str(_about(record, kind, key)).lower() for record in records if kind in record
+        }
         if wanted:
             document = json.dumps([{"id": each, "key": about} for each, about in wanted.items()])
             (row,) = fetch(
@@ -170,6 +176,11 @@ def missing(session: Session, records: Sequence[dict[str, Any]]) -> int:
             )
             absent += row["n"]
     return absent
+
+
+def _about(record: dict[str, Any], kind: str, key: str) -> Any:
+    """The id of the exchange with which a record is forgotten: of an audit's, that which it is an audit of."""
+    return record.get("audit_of") or record[kind][key]
 
 
 def _tick(session: Session) -> datetime:
@@ -206,26 +217,28 @@ def _insert_rows(
     table: str,
     columns: dict[str, str],
     key: tuple[str, ...],
-    about: str,
+    about: tuple[str, ...],
     rows: Sequence[dict[str, Any]],
 ) -> int:
-    """Insert rows; `about` names the column with the exchange's id, by which forgotten ones are left out."""
+    """Insert rows; `about` names what holds the ids of exchanges, columns or not, by which forgotten ones are left out."""
     if not rows:
         return 0
     # The same key twice in one statement would break it even under OR IGNORE.
     unique: dict[tuple[str, ...], dict[str, Any]] = {}
     for row in rows:
         unique.setdefault(tuple(str(row[name]).lower() for name in key), row)
-    texts = [{name: None if row[name] is None else str(row[name]) for name in columns} for row in unique.values()]
+    names = dict.fromkeys((*columns, *about), "VARCHAR")
+    texts = [{name: None if row[name] is None else str(row[name]) for name in names} for row in unique.values()]
     # One JSON parameter: DuckDB converts a list parameter at 50 us a cell, and executemany takes a millisecond a row.
     # Half a surrogate pair cannot be stored as UTF-8 and must not stop what is stored with it.
     document = json.dumps(texts, ensure_ascii=False).encode("utf-8", "replace").decode("utf-8")
-    shape = json.dumps([dict.fromkeys(columns, "VARCHAR")])
+    shape = json.dumps([names])
+    kept = " AND ".join(f"given.{name}::UUID NOT IN (SELECT exchange_id FROM tombstones)" for name in about)
     done = session.execute(
         f"INSERT OR IGNORE INTO {table} ({', '.join(columns)}) "
         f"SELECT {', '.join(f'given.{name}::{kind}' for name, kind in columns.items())} "
         f"FROM (SELECT unnest(from_json_strict(?, '{shape}'), recursive := true)) AS given "
-        f"WHERE given.{about}::UUID NOT IN (SELECT exchange_id FROM tombstones)",
+        f"WHERE {kept}",
         [document],
     ).fetchone()
     return int(done[0]) if done else 0

@@ -312,7 +312,7 @@ class Auditor:
         """Paid for: not asked again in this session, whatever comes of it."""
         self._today += 1
         self._tried.add(exchange_id)
-        self._log.append(asked)
+        self._log.append(asked, audit_of=exchange_id)
 
     # -- concluding ----------------------------------------------------------------------------------------------------
 

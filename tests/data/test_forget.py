@@ -16,7 +16,7 @@ from shammah_data.copies import backup, export, restore
 from shammah_data.durable import private_folder
 from shammah_data.errors import InputError, LogError, ShammahError
 from shammah_data.exchange import Exchange, Feedback, Message
-from shammah_data.forget import forget, without
+from shammah_data.forget import erase, forget, without
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_data.manifest import Manifest
@@ -103,6 +103,15 @@ def test_no_byte_is_left(log: ExchangeLog, home: Home, tmp_path: Path, doomed: s
     assert len((folder / "heldout.jsonl").read_text().splitlines()) == 1
     other = ExchangeLog(Home(tmp_path / "other").create())
     assert restore(other, elsewhere / "backup.duckdb") == (32, 0)
+
+
+def test_an_audit_that_comes_while_its_exchange_is_forgotten_goes_with_it(log: ExchangeLog, home: Home, doomed: str) -> None:
+    row, _ = log.find(doomed)
+    about = {"session": row["session"], "turn": row["turn"], "source": "audit"}
+    log.append(Exchange(QUERY, ANSWER, "teacher", **about), audit_of=doomed)
+    assert log.change(lambda session: erase(session, [doomed], set())) == 0
+    log.append(Exchange(QUERY, ANSWER, "teacher", **about), audit_of=doomed)
+    assert [row["source"] for row in log.search([QUERY])] == []
 
 
 def test_what_was_forgotten_does_not_come_back(log: ExchangeLog, home: Home, tmp_path: Path, doomed: str) -> None:

@@ -11,14 +11,18 @@ from typing import Any
 import pytest
 
 from fakes.claude import FakeClaude
+from fakes.processes import Holder
 from fakes.versions import ACCEPT_ALL, ANSWER, Tiny
 from shammah_data.auditing import is_drawn
 from shammah_data.errors import TeacherError
 from shammah_data.exchange import Exchange
+from shammah_data.forget import forget
 from shammah_data.guard import Raised
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_data.manifest import Calibration, Step
+from shammah_data.queries import Selection
+from shammah_data.session import LogTakenError
 from shammah_data.settings import AuditSection, RoutingSection, ServeSettings, Settings
 from shammah_runtime.appliance import Appliance, Options
 from shammah_runtime.audits import Auditor
@@ -172,6 +176,33 @@ def test_a_teacher_that_fails_is_asked_again_later(
     assert len(rows(home)) == 1
     claude.fault = "ok"
     assert auditor.run() == 1
+
+
+def test_an_audit_of_what_is_forgotten_meanwhile_is_not_kept(
+    make: Callable[..., Appliance], teacher: Any, tiny: Tiny, home: Home
+) -> None:
+    tiny.publish(home, ACCEPT_ALL, context_examples=1000)
+    claude = teacher({})
+    holders: list[Holder] = []
+
+    def answer(text: str) -> str:
+        forget(ExchangeLog(home), home, Selection(words=(text,)))
+        if text == "two":
+            # What is written now waits in the spool.
+            holders.append(Holder(home.log))
+        return ANSWER
+
+    claude.answers = answer
+    appliance = make()
+    for text in ("one", "two"):
+        appliance.conversation.begin()
+        ask(appliance, text)
+    with pytest.raises(LogTakenError):
+        auditor_of(appliance).run()
+    holders[0].let_go()
+    assert claude.calls == 2
+    assert rows(home) == []
+    assert not home.spool.exists()
 
 
 def test_one_question_that_gets_no_answer_keeps_no_other_from_its_audit(
