@@ -4,19 +4,23 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fakes.tiny import Night, Said, TinyHome
+from shammah_data.exchange import RunRecord
 from shammah_data.forget import forget
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_data.manifest import Manifest
 from shammah_data.queries import Selection
+from shammah_data.settings import Settings
 from shammah_data.store import ModelStore, Pointer
 from shammah_data.tombstones import tombstones, versions_that_saw
+from shammah_trainer.before import recipe_of
 
 Train = Callable[..., Said]
 
@@ -95,7 +99,25 @@ def test_a_run_too_small_to_train_says_what_the_version_may_know(after: TinyHome
         forget(log, home, Selection(words=(key,)))
     done = train(after)
     assert done.out.startswith("skipped: ")
-    assert "v0001 may know what was forgotten: --force trains without it" in done.out
+    assert "v0001 may know what was forgotten and still serves: --force trains without it" in done.out
+
+
+@pytest.mark.parametrize(("pinned", "told"), [(False, "still serves: --force trains without it"), (True, "is pinned: ")])
+def test_after_a_refusal_it_says_that_what_may_know_it_still_serves(
+    after: TinyHome, train: Train, tmp_path: Path, pinned: bool, told: str
+) -> None:
+    home = Home(after.root)
+    log, settings = ExchangeLog(home), Settings.load(home.settings)
+    forget(log, home, Selection(words=("scanner",)))
+    if pinned:
+        ModelStore(home.models).pin("v0001")
+    sha256, _, until = log.snapshot(tmp_path / "snapshot.parquet")
+    figures = {"snapshot_sha256": sha256, "snapshot_until": until.isoformat(), "recipe_sha256": recipe_of(settings.train)}
+    now = datetime.now(UTC)
+    log.record_run(RunRecord("refused", now, now, "refused", "no better than v0001", None, figures))
+    done = train(after)
+    assert done.out.startswith("skipped: nothing new since run refused"), done.err
+    assert f"; v0001 may know what was forgotten and {told}" in done.out
 
 
 def test_what_is_forgotten_while_a_run_goes_on_is_not_published(

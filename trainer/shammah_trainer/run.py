@@ -43,7 +43,7 @@ from shammah_trainer.processes import Processes
 from shammah_trainer.progress import Reporter
 from shammah_trainer.record import local, summary, write_outcomes
 from shammah_trainer.replay import replayed
-from shammah_trainer.triggers import State, due
+from shammah_trainer.triggers import due, still_serving
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,8 @@ def _locked(home: Home, settings: Settings, reporter: Reporter, force: bool, sta
         reporter.say(f"deleted {', '.join(gone)}, which may have known what was forgotten")
     found = state_of(store, log, settings, trial)
     if not found.learnable:
-        return Result("skipped", f"0 exchanges to learn from{_stale(found)}" if force else due(found, settings.train).waits)
+        known = still_serving(found.stale, found.pinned)
+        return Result("skipped", f"0 exchanges to learn from{known}" if force else due(found, settings.train).waits)
     told = due(found, settings.train)
     if not (told.reasons or force):
         return Result("skipped", told.waits)
@@ -124,11 +125,6 @@ def _locked(home: Home, settings: Settings, reporter: Reporter, force: bool, sta
         checkpoints.sweep(home.runs, interrupted)
         _sweep(home.runs, settings.train.keep_versions, ModelStore(home.models))
     return result
-
-
-def _stale(found: State) -> str:
-    """What to say beside a skipped run where a version still knows what was forgotten."""
-    return f"; {', '.join(found.stale)} may know what was forgotten: --force trains without it" if found.stale else ""
 
 
 def equip(home: Home, wanted: str, say: Callable[[str], None]) -> None:
@@ -180,7 +176,8 @@ class _Run:
         stale = versions_that_saw(self._store, self._log.read(tombstones))
         if not force and (earlier := self._same_run_before(stale)):
             shutil.rmtree(self._folder)
-            return Result("skipped", f"nothing new since run {earlier}")
+            known = still_serving(stale, self._store.pointer().pinned)
+            return Result("skipped", f"nothing new since run {earlier}{known}")
         say = self._reporter.say
         found = read_snapshot(self._folder / "snapshot.parquet")
         rejected = self._log.rejected()

@@ -60,12 +60,7 @@ class Due:
 
 def due(state: State, train: TrainSettings) -> Due:
     """Decide by the settings."""
-    cure = "is pinned: shammah-train unpin lets another one serve" if state.pinned else "--force trains without it"
-    known = (
-        f"; {', '.join(state.stale)} may know what was forgotten{' and ' if state.pinned else ': '}{cure}"
-        if state.stale
-        else ""
-    )
+    known = still_serving(state.stale, state.pinned)
     if state.learnable < train.min_examples:
         return Due((), f"{state.learnable} of {train.min_examples} exchanges{known}")
     if state.last is None:
@@ -88,6 +83,12 @@ def due(state: State, train: TrainSettings) -> Due:
     if reasons:
         return Due(tuple(reasons))
     return Due((), _waits(state, state.last, train) + (known if state.pinned else ""))
+
+
+def still_serving(stale: Sequence[str], pinned: bool) -> str:
+    """What to say beside a run that is skipped where a version still knows what was forgotten."""
+    cure = "is pinned: shammah-train unpin lets another one serve" if pinned else "still serves: --force trains without it"
+    return f"; {', '.join(stale)} may know what was forgotten and {cure}" if stale else ""
 
 
 def _by_news(state: State, last: LastRun, train: TrainSettings) -> list[str]:
