@@ -4,6 +4,7 @@ At the prompt, Ctrl-C begins a new line; elsewhere it is a wish that the answer 
 end the session after that. Knows signals, no terminal and no tiers.
 """
 
+import errno
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -16,6 +17,8 @@ from shammah_runtime.stopping import Stop
 Wake = Callable[[BaseException], None]
 # So often one presses it where the answer does not heed the wish, and then it is an order.
 _ORDER = 3
+# Windows has no such signal.
+_HUNG_UP = int(getattr(signal, "SIGHUP", 1))
 
 
 def throw(error: BaseException) -> None:
@@ -47,12 +50,21 @@ class Signals:
             signal.signal(number, before)
 
     def read(self, read: Callable[[], str], wake: Wake = throw) -> str:
-        """What `read()` gives; `wake` is called with KeyboardInterrupt or EOFError to end it. Raises either."""
+        """What `read()` gives; `wake` is called with KeyboardInterrupt or EOFError to end it. Raises either.
+
+        A terminal that is gone is a hang-up, whether or not the signal comes.
+        """
         try:
             self._wake = wake
             if self.ended:
                 raise EOFError
             return read()
+        except OSError as error:
+            # A window that is closed fails its reader, sooner or later than the signal comes.
+            if error.errno != errno.EIO:
+                raise
+            self.ended = self.ended or _HUNG_UP
+            raise EOFError from error
         finally:
             self._wake = None
 

@@ -247,12 +247,16 @@ def test_signals_end_it_and_what_was_under_way_is_logged(
     assert [row["query"] for row in rows] == ([TAUGHT] if where == "answer" else []) + ["thanks"]
 
 
-def test_a_window_that_closes_ends_it(start: Start, home: Home, claude: FakeClaude) -> None:
-    """Nobody reads any more: what was under way reaches the log all the same."""
-    claude.fault = "stall"
+@pytest.mark.parametrize("where", ["prompt", "answer"])
+def test_a_window_that_closes_ends_it(start: Start, home: Home, claude: FakeClaude, where: str) -> None:
+    """Nobody reads any more: what was asked and what is under way reach the log all the same."""
     screen = start()
-    screen.ask(TAUGHT)
-    screen.until_text("Bring")
+    if where == "answer":
+        claude.fault = "stall"
+        screen.ask(TAUGHT)
+        screen.until_text("Bring")
+    else:
+        ask(screen, TAUGHT)
     assert screen.hang_up() == 128 + signal.SIGHUP
     assert [row["query"] for row in ExchangeLog(home).recent()] == [TAUGHT]
 

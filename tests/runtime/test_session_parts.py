@@ -1,5 +1,6 @@
 """What a session is made of, each part by itself: pastes, history, the sign of life, signals, what takes a while to make."""
 
+import errno
 import io
 import json
 import os
@@ -170,6 +171,19 @@ def test_the_wish_to_end_is_kept(number: signal.Signals) -> None:
     with Signals() as signals:
         assert signals.read(lambda: press(number) or "line", woken.append) == "line"  # type: ignore[func-returns-value]
         assert [type(error) for error in woken] == [EOFError]
+
+
+def test_a_terminal_that_is_gone_is_a_hang_up_even_without_the_signal() -> None:
+    def fail(number: int) -> str:
+        raise OSError(number, "no")
+
+    with Signals() as signals:
+        with pytest.raises(OSError, match="no"):
+            signals.read(lambda: fail(errno.ENOSPC))
+        assert signals.ended == 0
+        with pytest.raises(EOFError):
+            signals.read(lambda: fail(errno.EIO))
+        assert signals.ended == signal.SIGHUP
 
 
 # -- what takes a while -----------------------------------------------------------------------------------------------
