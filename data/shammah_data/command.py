@@ -49,13 +49,12 @@ def run(app: Callable[[], object], name: str) -> None:
         if reconfigure:
             reconfigure(errors="replace")
     try:
-        app()
+        _flushed(app)
     except ShammahError as error:
         print(f"{name}: {one_line(str(error), _LONGEST)}", file=sys.stderr)
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        # The reader (head, less) has seen enough; Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader (head, less) has seen enough.
         sys.exit(0)
     except OSError as error:
         reason = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
@@ -71,3 +70,20 @@ def run(app: Callable[[], object], name: str) -> None:
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         sys.exit(130)
+    finally:
+        try:
+            print(end="", flush=True)
+        except OSError:
+            # Python would complain again when it flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _flushed(app: Callable[[], object]) -> None:
+    """Run it, and let what was printed last fail where all else that was printed does; typer ends with SystemExit."""
+    try:
+        app()
+    except SystemExit:
+        with contextlib.suppress(BrokenPipeError):
+            print(end="", flush=True)
+        raise
+    print(end="", flush=True)

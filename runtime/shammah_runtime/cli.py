@@ -213,6 +213,7 @@ def ask(
         Terminal(sys.stderr).remark(summary(reply))
     elif reply.error is None and not reply.interrupted and not reply.answered:
         _warn(f"the answer is incomplete: {reply.proposal.attempt.reason}")
+    terminal.check()
     if reply.interrupted:
         sys.exit(130)
     if reply.error is not None:

@@ -187,4 +187,5 @@ def open_session(home: "Home", make: "Callable[[Callable[[str], None]], Applianc
         finally:
             if (appliance := starting.made) is not None:
                 appliance.close(patient=False)
+        terminal.check()
         return signals.ended

@@ -1,5 +1,6 @@
 """Words on a terminal: Markdown and colours where they are wanted, nothing that could drive it. Knows no tiers."""
 
+import errno
 import os
 import shutil
 import sys
@@ -7,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
+from shammah_data.errors import ShammahError
 from shammah_data.text import Sanitizer, one_line, printable
 from shammah_runtime.spinner import Spinner
 
@@ -31,6 +33,7 @@ class Terminal:
         self.dumb = not self.is_terminal or os.environ.get("TERM", "dumb") in ("", "dumb")
         self._styled = not self.dumb and "NO_COLOR" not in os.environ
         self.gone = False
+        self._failure = ""
         self._at_start = True
         self._sanitizer = Sanitizer()
         self._markdown: Markdown | None = None
@@ -57,6 +60,11 @@ class Terminal:
         if not self._at_start:
             self._write("\n")
             self._at_start = True
+
+    def check(self) -> None:
+        """Raise ShammahError if something could not be written although somebody may still read."""
+        if self._failure:
+            raise ShammahError(f"the answer cannot be written: {self._failure}")
 
     @contextmanager
     def waiting(self, told: Callable[[], str] = lambda: "") -> Iterator[None]:
@@ -120,6 +128,8 @@ class Terminal:
         try:
             self._out.write(text)
             self._out.flush()
-        except OSError:
-            # Whoever asked has closed the window or the pipe: what is under way must still reach the log.
+        except OSError as error:
+            # Mostly a window or a pipe that was closed. What is under way must still reach the log.
             self.gone = True
+            if error.errno not in (errno.EIO, errno.EPIPE):
+                self._failure = error.strerror or str(error)

@@ -2,11 +2,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from shammah_data import command
 from shammah_data.errors import InputError, LogError, ShammahError, TeacherError
+
+FULL = Path("/dev/full")
 
 
 def raising(error: BaseException) -> Callable[[], object]:
@@ -92,6 +95,38 @@ command.run(app, 'tool')
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 0
+
+
+def test_a_reader_that_has_gone_before_the_last_words_hides_no_exit_code() -> None:
+    code = "import sys, time; command.run(lambda: (print('said'), time.sleep(0.2), sys.exit(1)), 'tool')"
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"from shammah_data import command\n{code}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=without_buffering(""),
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no device that is always full here")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("end", ["None", "sys.exit(0)", "sys.exit(1)"])
+def test_an_output_that_cannot_be_written_is_one_line(end: str, unbuffered: str) -> None:
+    code = f"import sys\nfrom shammah_data import command\ncommand.run(lambda: (print('said'), {end}), 'tool')"
+    with FULL.open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, env=without_buffering(unbuffered), check=False
+        )
+    assert (done.returncode, done.stderr) == (2, b"tool: No space left on device\n")
+
+
+def without_buffering(wanted: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONUNBUFFERED": wanted}
 
 
 def test_files_of_a_command_are_private() -> None:

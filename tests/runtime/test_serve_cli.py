@@ -20,6 +20,7 @@ from shammah_data.store import ModelStore
 from shammah_runtime.doctor import examine
 from shammah_runtime.engine.decoding import Decoding
 
+FULL = Path("/dev/full")
 HEAVY = {"torch", "transformers", "onnx", "peft", "accelerate"}
 
 
@@ -104,6 +105,24 @@ def test_a_teacher_that_breaks_off_is_an_error_after_what_it_said(home: Home, cl
     partial = done.stdout.decode().removesuffix("\n")
     assert partial
     assert TAUGHT_ANSWER.startswith(partial)
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no device that is always full here")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [("ask", "thanks"), ()])
+def test_an_answer_that_cannot_be_written_is_logged_and_told(home: Home, arguments: tuple[str, ...], unbuffered: str) -> None:
+    with FULL.open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "shammah_runtime.cli", *arguments],
+            input=b"thanks\n",
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert "No space left on device" in one_line(done, 2)
+    # A session whose prompt cannot be written asks nothing.
+    assert not arguments or [row["query"] for row in ExchangeLog(home).recent()] == ["thanks"]
 
 
 @pytest.mark.parametrize("stdin", [b"", b" \n"])
