@@ -205,14 +205,19 @@ def _promise(calibration: Calibration, target: float) -> Check:
 
 def _key(home: Home) -> Check:
     from shammah_runtime.hiring import key_names, key_of
+    from shammah_runtime.teacher import Teacher, TeacherSettings
 
     try:
         section = Settings.load(home.settings).teacher
     except SettingsError:
         section = Settings().teacher  # reported already
-    names = " or ".join(key_names(section))
-    if key_of(section, os.environ):
+    names, key = " or ".join(key_names(section)), key_of(section, os.environ)
+    if key and key.strip():
+        teacher = Teacher(TeacherSettings(section.model, kind=section.kind, base_url=section.base_url), key)
+        if (reason := teacher.unavailable_reason) is not None:
+            return Check("warn", "key", reason, "set it again, or only local answers are given")
         return Check("ok", "key", f"{names} is set (not checked against the service)")
+    missing = f"{names} is {'blank' if key else 'not set'}"
     if section.kind == "openai":
-        return Check("ok", "key", f"{names} is not set; {section.base_url} may want none")
-    return Check("warn", "key", f"{names} is not set", "set it, or only local answers are given")
+        return Check("ok", "key", f"{missing}; {section.base_url} may want none")
+    return Check("warn", "key", missing, "set it, or only local answers are given")

@@ -354,3 +354,16 @@ def test_the_doctor_names_what_is_wrong(home: Home, tiny: Tiny) -> None:
     assert found["settings"].startswith("fail settings")
     assert found["log"].startswith("fail log")
     assert serve("doctor").returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        (" \t", "ANTHROPIC_API_KEY is blank: set it, or"),
+        ("sk-ant-\u0443", "ANTHROPIC_API_KEY holds characters that no key has: set it again, or"),
+        ("sk-ant one", "ANTHROPIC_API_KEY holds characters that no key has: set it again, or"),
+    ],
+)
+def test_the_doctor_knows_a_key_that_can_be_none(home: Home, monkeypatch: pytest.MonkeyPatch, key: str, said: str) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", key)
+    assert checks(home)["key"].startswith(f"warn key        {said}")
