@@ -27,13 +27,23 @@ _BATCH = 2000
 def export(log: ExchangeLog, path: Path) -> int:
     """Write every exchange with its rating and correction, oldest first; returns how many.
 
-    .parquet gets Parquet, .md Markdown, anything else JSON lines that `shammah-log import` reads back. Raises LogError.
+    .parquet gets Parquet, .md Markdown, anything else JSON lines that `shammah-log import` reads back. Raises LogError, and
+    InputError where the file cannot be made.
     """
     kind = {".parquet": "parquet", ".md": "markdown"}.get(path.suffix, "json")
-    if kind == "markdown":
-        count = _markdown(log.read(lambda session: fetch(session, queries.EXPORTED)), path)
-    else:
-        count = log.read(lambda session: write_file(session, queries.EXPORTED, path, kind))
+    try:
+        # Here, as DuckDB's error would be one of the log.
+        path.touch(PRIVATE_FILE, exist_ok=False)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+    try:
+        if kind == "markdown":
+            count = _markdown(log.read(lambda session: fetch(session, queries.EXPORTED)), path)
+        else:
+            count = log.read(lambda session: write_file(session, queries.EXPORTED, path, kind))
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
     path.chmod(PRIVATE_FILE)
     _note(log, path, kind)
     return count

@@ -77,6 +77,22 @@ def test_what_makes_no_sense_is_refused(home: Home, run: Run, tmp_path: Path) ->
     assert (tmp_path / "there").read_text() == "mine"
 
 
+@pytest.mark.parametrize("name", ["out.jsonl", "out.parquet", "out.md"])
+def test_an_export_that_cannot_be_written_names_its_own_path(home: Home, run: Run, tmp_path: Path, name: str) -> None:
+    out = tmp_path / "nowhere" / name
+    put(home, "Q1", "A1")
+    with pytest.raises(InputError, match="No such file or directory") as refused:
+        run("export", out)
+    assert str(refused.value).startswith(f"{out}: cannot be written: ")
+
+
+def test_an_export_of_a_log_that_cannot_be_read_leaves_nothing(home: Home, run: Run, tmp_path: Path) -> None:
+    home.log.write_bytes(b"no database" * 1000)
+    with pytest.raises(LogError):
+        run("export", tmp_path / "out.jsonl")
+    assert not (tmp_path / "out.jsonl").exists()
+
+
 def test_an_export_comes_back_as_it_was(home: Home, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(home, "Q1", "A1")
     put(home, "Q2", "A2", "neural")
