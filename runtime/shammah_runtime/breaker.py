@@ -17,6 +17,7 @@ class Breaker:
         self._clock = clock
         self._lock = threading.Lock()
         self._failures = 0
+        self._last = ""
         self._opened: float | None = None
         self._trying = False
 
@@ -38,10 +39,11 @@ class Breaker:
         with self._lock:
             self._failures, self._opened, self._trying = 0, None, False
 
-    def failed(self) -> None:
+    def failed(self, why: str) -> None:
         """It did not."""
         with self._lock:
             self._failures += 1
+            self._last = why
             if self._trying or self._failures >= self._most:
                 self._opened = self._clock()
             self._trying = False
@@ -56,5 +58,9 @@ class Breaker:
             return None
         left = self._opened + self._seconds - self._clock()
         if left > 0.0:
-            return f"it failed {self._failures} times in a row, and is tried again in {left:.0f} s"
-        return f"it failed {self._failures} times in a row, and another question is trying it again" if self._trying else None
+            waits = f"is tried again in {left:.0f} s"
+        elif self._trying:
+            waits = "another question is trying it again"
+        else:
+            return None
+        return f"it failed {self._failures} times in a row, and {waits}; the last time: {self._last}"

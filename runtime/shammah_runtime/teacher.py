@@ -172,7 +172,7 @@ class Teacher:
         elif outcome.of_the_question:
             self._breaker.left()
         else:
-            self._breaker.failed()
+            self._breaker.failed(safe(outcome.message, self._key, LONGEST_MESSAGE))
         if isinstance(outcome, Failure):
             raise self._error(outcome.message, text, outcome.of_the_question, cost) from outcome.cause
         return TeacherReply(

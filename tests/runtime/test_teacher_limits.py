@@ -1,5 +1,6 @@
 """What keeps the teacher from being asked: a row of failures, the day's budget; and what makes asking it cheaper."""
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -49,38 +50,40 @@ def test_a_breaker_opens_after_a_row_of_failures_and_lets_one_try_again() -> Non
     breaker = Breaker(3, 60.0, clock)
     for _ in range(2):
         assert breaker.enter() is None
-        breaker.failed()
+        breaker.failed("slow")
     breaker.worked()
-    for _ in range(3):
+    for cause in ("slow", "slow", "down"):
         assert breaker.enter() is None
-        breaker.failed()
-    assert breaker.enter() == breaker.why_not() == "it failed 3 times in a row, and is tried again in 60 s"
+        breaker.failed(cause)
+    told = "it failed 3 times in a row, and is tried again in 60 s; the last time: down"
+    assert breaker.enter() == breaker.why_not() == told
     clock.now += 60.0
     assert breaker.why_not() is None
     assert breaker.enter() is None
-    assert breaker.enter() == "it failed 3 times in a row, and another question is trying it again"
-    breaker.failed()
-    assert breaker.enter() == "it failed 4 times in a row, and is tried again in 60 s"
+    assert breaker.enter() == "it failed 3 times in a row, and another question is trying it again; the last time: down"
+    breaker.failed("gone")
+    assert breaker.enter() == "it failed 4 times in a row, and is tried again in 60 s; the last time: gone"
     clock.now += 60.0
     assert breaker.enter() is None
     breaker.left()  # stopped by the user: the next one tries
     assert breaker.enter() is None
     breaker.worked()
-    breaker.failed()
+    breaker.failed("slow")
     assert breaker.enter() is None
 
 
 def test_a_teacher_that_is_down_is_left_alone_for_a_while(fake: FakeClaude) -> None:
     clock = Clock()
     settings = TeacherSettings(MODEL, base_url=fake.url, failures=2, pause_seconds=30.0)
-    teacher = Teacher(settings, "key", clock=clock, sleep=lambda _: None)
+    teacher = Teacher(settings, "sk-1", clock=clock, sleep=lambda _: None)
     fake.fault = "unauthorized"
     for _ in range(2):
         assert teacher.why_not() is None
         with pytest.raises(TeacherError, match="401"):
             teacher.ask(ASKED, print)
-    assert teacher.why_not() == "it failed 2 times in a row, and is tried again in 30 s"
-    with pytest.raises(TeacherError, match=r"^Claude is not asked: it failed 2 times in a row, and is tried again in 30 s$"):
+    why = teacher.why_not() or ""
+    assert why.startswith("it failed 2 times in a row, and is tried again in 30 s; the last time: Claude refused the API key")
+    with pytest.raises(TeacherError, match=f"^Claude is not asked: {re.escape(why)}$"):
         teacher.ask(ASKED, print)
     assert fake.calls == 2
     clock.now += 30.0
