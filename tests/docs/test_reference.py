@@ -1,6 +1,8 @@
 """The generated pages are what the commands and the settings say now."""
 
 import importlib.util
+import os
+import subprocess
 import sys
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -46,3 +48,12 @@ def test_every_command_is_there(reference: ModuleType) -> None:
     headings = {line.lstrip("# ") for line in reference.commands().splitlines() if line.startswith("#")}
     assert {"shammah-serve ask", "shammah-train rollback", "shammah-log forget", "scripts/export"} <= headings
     assert {"`[serve]`", "`[[teacher.prices]]`"} <= {line.lstrip("# ") for line in reference.settings().splitlines()}
+
+
+def test_help_of_the_export_installs_nothing(reference: ModuleType, tmp_path: Path) -> None:
+    environment = {**os.environ, "VIRTUAL_ENV": str(tmp_path / "none"), "PYTHON": "false"}
+    done = subprocess.run(
+        [ROOT / "scripts" / "export", "--help"], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    ((_, told),) = reference.helps("scripts/export", reference.export_app)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{told}\n", "")
