@@ -343,8 +343,10 @@ def test_pins_and_trials_by_hand(after: TinyHome, train: Train) -> None:
     said = train(after, "promote", "v0002")
     assert (said.code, said.err) == (2, "shammah-train: v0001 is pinned: run `shammah-train unpin` first\n")
     assert train(after, "versions").out.startswith("v0001 champion, pinned\n")
-    train(after, "unpin")
+    assert train(after, "unpin").out.startswith("champion: v0001, previous: none, candidate: v0002")
     assert train(after, "drop").out == "champion: v0001, previous: none\n"
+    assert train(after, "unpin").out == "no version was pinned\nchampion: v0001, previous: none\n"
+    assert train(after, "drop").out == "no version was being tried\nchampion: v0001, previous: none\n"
     assert train(after, "promote", "v0002").out == "champion: v0002, previous: v0001\n"
     with_lease = ModelStore(after.root / "models").lease("v0001")
     assert train(after, "versions").out == "v0001 previous, in use\nv0002 champion\n"

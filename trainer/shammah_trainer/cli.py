@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated
 
@@ -129,7 +130,7 @@ def try_(
 @app.command()
 def drop() -> None:
     """End a trial: the candidate answers nobody any longer."""
-    _print_roles(ModelStore(Home.find().models).clear_candidate())
+    _print_change(ModelStore.clear_candidate, "no version was being tried")
 
 
 @app.command()
@@ -141,7 +142,7 @@ def pin(version: Version) -> None:
 @app.command()
 def unpin() -> None:
     """Let the version that serves be replaced again."""
-    _print_roles(ModelStore(Home.find().models).unpin())
+    _print_change(ModelStore.unpin, "no version was pinned")
 
 
 @app.command()
@@ -154,6 +155,14 @@ def versions() -> None:
     settings = Settings.load(home.settings)
     lines = role_lines(ModelStore(home.models), ExchangeLog(home, settings), settings)
     print("\n".join(lines) if lines else "no version yet: run shammah-train")
+
+
+def _print_change(change: Callable[[ModelStore], Pointer], unchanged: str) -> None:
+    store = ModelStore(Home.find().models)
+    before, after = store.pointer(), change(store)
+    if after == before:
+        print(unchanged)
+    _print_roles(after)
 
 
 def _print_roles(pointer: Pointer) -> None:
