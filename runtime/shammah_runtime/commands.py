@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from shammah_data import sessions
 from shammah_data.durable import PRIVATE_FILE
 from shammah_data.errors import InputError
-from shammah_data.exchange import WEIGHTS, Attempt
+from shammah_data.exchange import WEIGHTS, Attempt, Rating
 from shammah_data.savings import savings, savings_lines
 from shammah_data.settings import ServeSettings
 from shammah_runtime.terminal import Terminal
@@ -66,10 +66,11 @@ class Commands:
         self._terminal = terminal
         self._ask = ask
         self._local: str = "off"
+        self._corrected = ""  # the id of what was corrected last
         self._known: dict[str, Callable[[str], None]] = {
             "/why": self._why,
-            "/good": lambda _: self._rate(None, 1.0, "noted: right"),
-            "/bad": self._bad,
+            "/good": lambda _: self._rate("good"),
+            "/bad": lambda _: self._rate("bad"),
             "/critical": self._critical,
             "/fix": self._fix,
             "/retry": self._retry,
@@ -122,24 +123,27 @@ class Commands:
         if not self._conversation.private and self._appliance.keeps:
             self._terminal.line(f"more: shammah-serve why {exchange.id[:8]}")
 
-    def _rate(self, correction: str | None, weight: float, told: str) -> None:
-        self._conversation.rate("good" if correction is None else "bad", correction, weight)
-        self._terminal.remark(told)
-
-    def _bad(self, _: str) -> None:
-        self._conversation.rate("bad")
-        self._terminal.remark("noted: wrong, never trained on; /fix TEXT tells the right answer")
+    def _rate(self, rating: Rating, correction: str | None = None, weight: float = 1.0) -> None:
+        exchange = self._conversation.rate(rating, correction, weight)
+        if correction is not None:
+            self._corrected = exchange.id
+            told = "noted: this is what it will learn"
+        elif exchange.id == self._corrected:
+            told = "noted: your correction is still what it will learn"
+        elif rating == "bad":
+            told = "noted: wrong, never trained on; /fix TEXT tells the right answer"
+        else:
+            told = "noted: right"
+        self._terminal.remark(f"{told}; it counts {weight:.0f} times" if weight > 1.0 else told)
 
     def _fix(self, rest: str) -> None:
         if not rest:
             self._terminal.line("/fix needs the right answer: /fix The office opens at nine.")
             return
-        self._rate(rest, 1.0, "noted: this is what it will learn")
+        self._rate("bad", rest)
 
     def _critical(self, rest: str) -> None:
-        weight = float(WEIGHTS[-1])
-        told = "noted: this is what it will learn" if rest else "noted: right"
-        self._rate(rest or None, weight, f"{told}; it counts {weight:.0f} times")
+        self._rate("bad" if rest else "good", rest or None, float(WEIGHTS[-1]))
 
     # -- what comes next -----------------------------------------------------------------------------------------------
 

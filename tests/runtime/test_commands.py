@@ -49,6 +49,19 @@ def rows(home: Home) -> list[dict[str, object]]:
     return ExchangeLog(home).recent(100)[::-1]
 
 
+@pytest.mark.parametrize("command", ["/good", "/bad", "/critical"])
+def test_a_rating_after_a_correction_says_what_stays_in_force(
+    make_appliance: Make, home: Home, claude: FakeClaude, command: str
+) -> None:
+    appliance = make_appliance()
+    told = run(appliance, TAUGHT, "/fix Bring nothing.", command, "hello", "/good")
+    counts = "; it counts 10 times" if command == "/critical" else ""
+    assert told[3] == f"noted: your correction is still what it will learn{counts}"
+    assert told[-2] == "noted: right"
+    (learned,) = [row for row in ExchangeLog(home).learnable() if row["query"] == TAUGHT]
+    assert learned["target"] == "Bring nothing."
+
+
 @pytest.mark.parametrize(
     ("command", "rating", "correction", "told"),
     [
