@@ -115,7 +115,7 @@ class Commands:
 
     def _why(self, _: str) -> None:
         if self._conversation.last is None:
-            self._terminal.line("nothing has been asked yet")
+            self._terminal.line(self._conversation.nothing)
             return
         exchange, reply = self._conversation.last
         for attempt in reply.attempts:

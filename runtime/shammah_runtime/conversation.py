@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from shammah_runtime.audits import Auditor
 
 _FILL_WAIT = 0.25
+_NOTHING = "nothing has been asked yet"
+_GONE = "what was asked in private is gone, and nothing has been asked since"
 
 
 class Conversation:
@@ -47,6 +49,9 @@ class Conversation:
         self.last: tuple[Exchange, Reply] | None = None
         self.corrected = False
         self._last_is_a_turn = False
+        self._last_before_private: tuple[Exchange, Reply] | None = None
+        # Why there is no `last`, where there is none.
+        self.nothing = _NOTHING
 
     def ask(self, text: str, on_text: OnText, which: Asked = "all", stop: Stop = NEVER, cut: OnText | None = None) -> Reply:
         """Answer one query and make the exchange durable before returning; `which` tiers may answer.
@@ -84,15 +89,17 @@ class Conversation:
         """Keep nothing from now on, or go on keeping; what was said in private is no context of what is kept."""
         if private and self._private_since is None:
             self._private_since = len(self._turns)
+            self._last_before_private = self.last
         elif not private and self._private_since is not None:
             del self._turns[self._private_since :]
             self._private_since = None
-            self.last = None
+            if self.last is not self._last_before_private:
+                self.last, self.nothing = None, _GONE
 
     def take_back(self) -> str:
         """The last question, to be asked again; its answer is no context of what follows. Raises InputError without one."""
         if self.last is None:
-            raise InputError("nothing has been asked yet")
+            raise InputError(self.nothing)
         if self._last_is_a_turn:
             del self._turns[-2:]
             self._last_is_a_turn = False
@@ -107,13 +114,13 @@ class Conversation:
         self._drop_old_turns()
         self._count = count
         self._private_since = len(self._turns) if self.private else None
-        self.last = None
+        self.last, self._last_before_private, self.nothing = None, None, _NOTHING
 
     def rate(self, rating: Rating, correction: str | None = None, weight: float = 1.0) -> Exchange:
         """Rate the last answer, with what it should have been where that is given. Raises InputError without one."""
         correction = None if correction is None else encodable(correction)
         if self.last is None:
-            raise InputError("there is no answer to rate yet")
+            raise InputError(f"there is no answer to rate: {self.nothing}")
         exchange, reply = self.last
         self.desk.rate(exchange, reply, rating, correction, weight, self.private)
         self.corrected = self.corrected or correction is not None

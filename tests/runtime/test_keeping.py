@@ -69,14 +69,26 @@ def test_nothing_private_is_kept_or_repeated(make_appliance: Make, home: Home, c
 
 
 def test_private_is_a_switch_in_the_session(make_appliance: Make, home: Home, claude: FakeClaude) -> None:
-    typed = iter(["/private", TAUGHT, "/good", "/private", "/good", "/quit"])
+    typed = iter(["/private", TAUGHT, "/good", "/private", "/good", "/why", "/quit"])
     out = io.StringIO()
     Repl(Starting(make_appliance), Terminal(out), lambda _: next(typed)).run()
     lines = out.getvalue().splitlines()
     assert lines[0].startswith("private: nothing of what follows is kept")
-    assert lines[-2].startswith("no longer private")
-    assert lines[-1] == "error: there is no answer to rate yet"
+    assert lines[-3].startswith("no longer private")
+    gone = "what was asked in private is gone, and nothing has been asked since"
+    assert lines[-2:] == [f"error: there is no answer to rate: {gone}", gone]
     assert ExchangeLog(home).recent() == []
+
+
+def test_the_last_answer_is_still_the_last_after_private_in_which_nothing_was_asked(
+    make_appliance: Make, home: Home, claude: FakeClaude
+) -> None:
+    typed = iter([TAUGHT, "/private", "/private", "/why", "/good", "/quit"])
+    out = io.StringIO()
+    Repl(Starting(make_appliance), Terminal(out), lambda _: next(typed)).run()
+    (row,) = ExchangeLog(home).recent()
+    assert row["rating"] == "good"
+    assert out.getvalue().splitlines()[-2:] == [f"more: shammah-serve why {str(row['id'])[:8]}", "noted: right"]
 
 
 # -- secrets -------------------------------------------------------------------------------------------------------------

@@ -116,7 +116,7 @@ def test_ratings_and_corrections_reach_the_log(make_appliance: Make, home: Home,
 @pytest.mark.parametrize("command", ["/good", "/bad", "/fix It opens at ten."])
 def test_nothing_to_rate_is_an_error_that_keeps_the_session(make_appliance: Make, command: str) -> None:
     shown = run(make_appliance(OFFLINE), command, "hello")
-    assert shown[0] == "error: there is no answer to rate yet"
+    assert shown[0] == "error: there is no answer to rate: nothing has been asked yet"
     assert shown[1].startswith("Hello!")
 
 
