@@ -59,7 +59,7 @@ class ServeSettings:
     provider: Provider = "auto"
     precision: WantedPrecision = "auto"
     threads: int = field(default=2, metadata={"least": 1, "most": 256})
-    max_tokens: int = field(default=256, metadata={"least": 1, "most": 8192})
+    max_tokens: int = field(default=256, metadata={"least": 1, "most": 1_000_000})
     temperature: float = field(default=0.0, metadata={"least": 0.0, "most": 5.0})
     top_k: int = field(default=0, metadata={"least": 0, "most": 1_000_000})
     top_p: float = field(default=1.0, metadata={"least": 0.0, "most": 1.0})

@@ -13,6 +13,7 @@ import pytest
 from fakes.blocked import block
 from fakes.claude import FakeClaude, Fault
 from fakes.versions import ACCEPT_NOTHING, ANSWER, QUESTION, TAUGHT, TAUGHT_ANSWER, Tiny
+from shammah_data.errors import InputError
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_data.settings import ServeSettings
@@ -224,6 +225,17 @@ def test_the_docs_list_every_setting_with_its_default_and_its_option() -> None:
     for command in ((), ("ask",)):
         shown = serve(*command, "--help").stdout.decode()
         assert all(f"--{name.replace('_', '-')} " in shown for name in known)
+
+
+def test_an_option_may_be_what_the_setting_may_be() -> None:
+    for item in fields(ServeSettings):
+        if "most" in item.metadata and hasattr(Decoding(), item.name):
+            least, most = item.metadata["least"], item.metadata["most"]
+            Decoding(**{item.name: least})
+            Decoding(**{item.name: most})
+            for beyond in (least - 1, most + 1):
+                with pytest.raises(InputError, match=f"{item.name} .* is out of range"):
+                    Decoding(**{item.name: beyond})
 
 
 def test_settings_that_contradict_each_other_are_one_line(home: Home) -> None:

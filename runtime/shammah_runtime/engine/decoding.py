@@ -3,10 +3,14 @@
 import difflib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
 from shammah_data.errors import InputError
+from shammah_data.settings import ServeSettings
+
+# What config.toml may hold, an option may be.
+_SETTINGS = {item.name: item.metadata for item in fields(ServeSettings)}
 
 
 @dataclass(frozen=True)
@@ -29,26 +33,14 @@ class Decoding:
     stop: tuple[str, ...] = ()
     beams: int = 1
     length_penalty: float = 1.0
-    answers: int = 1
-    logprobs: int = 0
+    answers: int = field(default=1, metadata={"least": 1, "most": 32})
+    logprobs: int = field(default=0, metadata={"least": 0, "most": 100})
 
     def __post_init__(self) -> None:
-        for name, least, most in (
-            ("temperature", 0.0, 5.0),
-            ("top_k", 0, 10**6),
-            ("top_p", 0.0, 1.0),
-            ("seed", 0, 2**63 - 1),
-            ("max_tokens", 1, 10**6),
-            ("min_p", 0.0, 1.0),
-            ("repetition_penalty", 0.1, 10.0),
-            ("beams", 1, 32),
-            ("length_penalty", -10.0, 10.0),
-            ("answers", 1, 32),
-            ("logprobs", 0, 100),
-        ):
-            value = getattr(self, name)
-            if not least <= value <= most:
-                raise InputError(f"{name} {value} is out of range: {least} to {most}")
+        for item in fields(self):
+            value, limits = getattr(self, item.name), item.metadata or _SETTINGS.get(item.name)
+            if limits and not limits["least"] <= value <= limits["most"]:
+                raise InputError(f"{item.name} {value} is out of range: {limits['least']} to {limits['most']}")
         if not all(self.stop):
             raise InputError("a stop string must not be empty")
         if self.answers > self.beams:
