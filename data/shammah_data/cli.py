@@ -28,6 +28,11 @@ Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=1_000_000, help=
 OneId = Annotated[str, typer.Argument(help="An id, or its beginning.")]
 
 
+@app.callback()
+def log(version: command.ShowVersion = False) -> None:
+    """What goes before a command."""
+
+
 @app.command("import")
 def import_(
     files: Annotated[list[Path], typer.Argument(help="Files, or folders of Claude Code transcripts.")],

@@ -6,11 +6,27 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from typing import Annotated
+
+import typer
 
 from shammah_data.errors import ShammahError
 from shammah_data.text import one_line
 
 _LONGEST = 2000
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"shammah {version('shammah')}")
+        raise typer.Exit
+
+
+ShowVersion = Annotated[
+    bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print Shammah's version, and nothing else.")
+]
 
 
 def leave_threads_behind(app: Callable[[], object], name: str) -> None:

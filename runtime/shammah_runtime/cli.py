@@ -96,6 +96,7 @@ def serve(
     length_penalty: LengthPenalty = None,
     resume: Annotated[bool, typer.Option("--continue", "-c", help="Go on with the last session.")] = False,
     session: Annotated[str | None, typer.Option("--session", help="Go on with a session, by its id.")] = None,
+    version: command.ShowVersion = False,
 ) -> None:
     """Open the terminal session (without a command)."""
     decoding = _given(

@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -163,3 +164,14 @@ def test_a_thread_inside_a_library_does_not_abort_the_process() -> None:
     for _ in range(3):
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
         assert (done.returncode, done.stdout, done.stderr) == (3, "said\n", "")
+
+
+@pytest.mark.parametrize("module", ["shammah_runtime.cli", "shammah_trainer.cli", "shammah_data.cli"])
+def test_a_command_tells_its_version_and_imports_nothing_more_for_it(module: str) -> None:
+    heavy = "duckdb", "numpy", "torch", "anthropic", "onnxruntime"
+    code = (
+        f"import atexit, sys\nfrom {module} import main\nsys.argv = ['tool', '--version']\n"
+        f"atexit.register(lambda: print([name for name in {heavy} if name in sys.modules]))\nmain()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"shammah {metadata.version('shammah')}\n[]\n", "")

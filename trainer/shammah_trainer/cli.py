@@ -37,6 +37,7 @@ def train(
         float | None, typer.Option("--max-minutes", min=0.0, help="Stop training after so long, at the best state so far.")
     ] = None,
     precision: Annotated[Precision | None, typer.Option(help="Weights of the graph (default: config.toml).")] = None,
+    version: command.ShowVersion = False,
 ) -> None:
     """Read the log, fine-tune, export, evaluate, and publish if it improved."""
     if context.invoked_subcommand is not None:
