@@ -181,7 +181,12 @@ def drop_note(session: Session, path: str) -> None:
 
 
 def _note(log: ExchangeLog, path: Path, kind: str) -> None:
-    log.change(lambda session: note(session, path, kind))
+    try:
+        log.change(lambda session: note(session, path, kind))
+    except LogError:
+        # Nobody would take out of it what is forgotten.
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _markdown(found: list[dict[str, Any]], path: Path) -> int:

@@ -124,7 +124,7 @@ class FileDatabase:
         except Timeout as error:
             raise LogTakenError(f"{self.path}: being made or rewritten by another process; try again in a moment") from error
         except OSError as error:
-            raise LogError(f"{self.path}: cannot be created: {error.strerror or error}") from error
+            raise LogError(f"{self.path}: cannot be written: {error.strerror or error}") from error
         try:
             yield
         finally:

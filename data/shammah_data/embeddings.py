@@ -173,11 +173,13 @@ def similarities(kept: Kept, vector_H: Floats) -> Floats:
 
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    lock = FileLock(private_folder(path.parent) / f".{path.name}.lock", timeout=_LOCK_SECONDS, mode=PRIVATE_FILE)
     try:
+        lock = FileLock(private_folder(path.parent) / f".{path.name}.lock", timeout=_LOCK_SECONDS, mode=PRIVATE_FILE)
         lock.acquire()
     except Timeout as error:
         raise LogError(f"{path}: in use by another process; try again in a moment") from error
+    except OSError as error:
+        raise LogError(f"{path}: the vectors of questions cannot be kept: {error.strerror or error}") from error
     try:
         yield
     except OSError as error:

@@ -3,6 +3,7 @@
 Knows names and locks, not what a version holds.
 """
 
+import contextlib
 import re
 import uuid
 from pathlib import Path
@@ -32,7 +33,10 @@ class Lease:
 
 
 def leased(root: Path) -> set[str]:
-    """The versions with a lease that a living process holds; what dead ones left is removed."""
+    """The versions with a lease that a living process holds; what dead ones left is removed.
+
+    In a folder that can only be read nobody can tell which ones live: all count.
+    """
     found = set()
     for path in root.glob(".using-*"):
         if not (name := _LEASE.fullmatch(path.name)):
@@ -40,9 +44,10 @@ def leased(root: Path) -> set[str]:
         lock = FileLock(path, timeout=0, mode=PRIVATE_FILE)
         try:
             lock.acquire()
-        except Timeout:
+        except (Timeout, OSError):
             found.add(name[1])
             continue
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.unlink()
         lock.release()
     return found

@@ -5,6 +5,7 @@ that exactly once.
 """
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -264,8 +265,11 @@ class ExchangeLog:
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def _read(self, work: Callable[[Session], T], wait: float = 2.0) -> T:
-        """What `work` makes of a session; what is spooled is drained first unless another process holds the database."""
-        if self._spool.exists():
+        """What `work` makes of a session; what is spooled is drained first unless another process holds the database.
+
+        In a home that can only be read it stays in the spool.
+        """
+        if self._spool.exists() and os.access(self._home.root, os.W_OK):
             try:
                 self._database.run(self._drain, write=True, wait=wait if self._remote else min(wait, self._wait))
             except LogTakenError:

@@ -183,6 +183,12 @@ def test_another_process_that_holds_it_is_told(filled: EmbeddingCache, home: Hom
                 action()
 
 
+def test_a_cache_that_cannot_be_written_says_what_it_is(cache: EmbeddingCache, home: Home) -> None:
+    home.cache.write_bytes(b"")
+    with pytest.raises(LogError, match="the vectors of questions cannot be kept: File exists"):
+        cache.keep(IDS)
+
+
 def test_a_cache_that_cannot_be_read_is_one_line(cache: EmbeddingCache, path: Path) -> None:
     path.mkdir(parents=True)
     with pytest.raises(LogError, match="Is a directory"):

@@ -347,7 +347,7 @@ def test_a_record_that_is_refused_at_once_says_so(log: ExchangeLog) -> None:
 
 def test_with_neither_database_nor_spool_the_error_says_both(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(LogError, match=r"cannot be created.*the spool cannot be written either"):
+    with pytest.raises(LogError, match=r"cannot be written.*the spool cannot be written either"):
         ExchangeLog(Home(tmp_path / "file")).append(asked())
 
 
