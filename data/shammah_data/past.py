@@ -3,18 +3,21 @@
 Runs of older versions lack figures that newer ones have: whatever is not there, or is not a number, reads as None.
 """
 
+import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from shammah_data.exchange import RunRecord
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_data.shares import Share
 
+RECORD = "run.json"
 KINDS = ("phrasing", "group", "outside")
 _ID = re.compile(r"\d{8}T\d{6,9}Z")
 _MOST = 100_000
@@ -29,7 +32,7 @@ _STAGES = (
 
 @dataclass(frozen=True)
 class Past:
-    """One run that the log remembers, or (`status` "unfinished") one of which only a folder tells. Times are UTC."""
+    """One run that the log remembers, or one of which only a folder tells: as it ended, else "unfinished". Times are UTC."""
 
     id: str
     status: str
@@ -147,11 +150,38 @@ def past_runs(home: Home, log: ExchangeLog, limit: int = _MOST) -> list[Past]:
         )
         for row in (log.runs(limit) if log.exists() else ())
     ]
-    known = {run.id for run in runs}
+    for folder in _others(home, {run.id for run in runs}):
+        record = _recorded(folder)
+        runs.append(_unfinished(folder) if record is None else _as_logged(record))
+    return sorted(runs, key=lambda run: run.id, reverse=True)[:limit]
+
+
+def unrecorded(home: Home, log: ExchangeLog) -> list[RunRecord]:
+    """What runs wrote down of themselves that the log could not take, oldest first. Raises LogError."""
+    known = {str(row["id"]) for row in log.runs(_MOST)}
+    return [record for folder in sorted(_others(home, known)) if (record := _recorded(folder)) is not None]
+
+
+def _others(home: Home, known: Container[str]) -> Iterator[Path]:
+    """The folders of runs that are not known."""
     for folder in home.runs.iterdir() if home.runs.is_dir() else ():
         if folder.name not in known and _ID.fullmatch(folder.name) and folder.is_dir():
-            runs.append(_unfinished(folder))
-    return sorted(runs, key=lambda run: run.id, reverse=True)[:limit]
+            yield folder
+
+
+def _recorded(folder: Path) -> RunRecord | None:
+    """What a run wrote down of itself when it ended."""
+    try:
+        raw = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        times = {name: datetime.fromisoformat(raw[name]) for name in ("started", "finished")}
+        return RunRecord(**{**raw, **times, "id": folder.name, "figures": dict(raw["figures"])})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _as_logged(record: RunRecord) -> Past:
+    times = {name: getattr(record, name).astimezone(UTC).replace(tzinfo=None) for name in ("started", "finished")}
+    return Past(**{**vars(record), **times})
 
 
 def _unfinished(folder: Path) -> Past:

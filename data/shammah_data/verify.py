@@ -12,6 +12,7 @@ from shammah_data.durable import sha256
 from shammah_data.errors import ShammahError
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
+from shammah_data.past import RECORD
 from shammah_data.session import Session, fetch, read_every_row
 from shammah_data.spool import Spool
 from shammah_data.store import ModelStore
@@ -90,7 +91,7 @@ def _snapshots(home: Home) -> list[Finding]:
     found = []
     good = 0
     for path in sorted(home.runs.glob("*/snapshot.parquet")) if home.runs.exists() else ():
-        record = path.parent / "run.json"
+        record = path.parent / RECORD
         try:
             expected = json.loads(record.read_text(encoding="utf-8"))["figures"]["snapshot_sha256"]
         except (OSError, ValueError, KeyError, TypeError):

@@ -1,5 +1,7 @@
 """What must never be published, by whole runs: nothing learned, a graph that is damaged, a split that leaks.
 
+And what is published all the same: a version of which the log could take no record at that moment.
+
 Answers that were dealt out at random are in test_train_run.py.
 """
 
@@ -13,8 +15,11 @@ import numpy as np
 import pytest
 
 from fakes.tiny import Night, Said, TinyHome, other_phrasings
+from shammah_data.exchange import RunRecord
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
+from shammah_data.past import past_runs
+from shammah_data.session import LogTakenError
 from shammah_data.settings import Settings
 from shammah_data.store import ModelStore
 from shammah_export.export import ExportReport, export_model
@@ -128,3 +133,24 @@ def test_a_split_that_leaks_is_refused(after: TinyHome) -> None:
     assert refused(after) == ["split"]
     assert result.reason.startswith("the split leaks: ")
     assert "held-out questions were trained on" in result.reason
+
+
+def test_a_version_whose_record_the_log_cannot_take_is_published(
+    after: TinyHome, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taken(log: ExchangeLog, record: RunRecord) -> None:
+        raise LogTakenError("in use by process 7")
+
+    with monkeypatch.context() as during:
+        during.setattr(ExchangeLog, "record_run", taken)
+        said = train(after)
+    assert (said.code, said.out.splitlines()[0][:17]) == (0, "published: v0002:")
+    assert "the next run puts its record into the log, which could not take it now (in use by process 7)" in said.out
+    log = ExchangeLog(Home(after.root))
+    assert [record["version"] for record in log.runs()] == ["v0001"]
+    line = train(after, "history").out.splitlines()[1].split()
+    assert (line[2], line[-1]) == ("published", "v0002")
+    assert train(after).out.startswith("skipped: ")
+    assert [record["version"] for record in log.runs()] == ["v0002", "v0001"]
+    last, _ = past_runs(Home(after.root), log)
+    assert last.reason in said.out

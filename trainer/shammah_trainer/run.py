@@ -19,12 +19,13 @@ from filelock import FileLock, Timeout
 
 from shammah_data import embedder as card
 from shammah_data.durable import PRIVATE_FILE, atomic_write, private_folder
-from shammah_data.errors import ShammahError
+from shammah_data.errors import LogError, ShammahError
 from shammah_data.exchange import RunRecord
 from shammah_data.exclusions import left_out_of
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog, read_snapshot
 from shammah_data.manifest import CacheShape, FileEntry, GraphEntry, Manifest, Retrieval
+from shammah_data.past import RECORD, unrecorded
 from shammah_data.settings import Settings, TrainSettings
 from shammah_data.store import ModelStore
 from shammah_data.tombstones import tombstones, versions_that_saw
@@ -91,6 +92,8 @@ def train_once(
 def _locked(home: Home, settings: Settings, reporter: Reporter, force: bool, stages: Stages, processes: Processes) -> Result:
     log = ExchangeLog(home, settings, wait=10.0)
     store = ModelStore(home.models)
+    for record in unrecorded(home, log):
+        log.record_run(record)
     trial = settle(store, log, settings, reporter.say)
     # Nobody needs a version that may know what was forgotten and does not serve.
     stale = versions_that_saw(store, log.read(tombstones))
@@ -311,8 +314,11 @@ class _Run:
                 reason += f"; deleted {', '.join(gone)}, which may have known what was forgotten"
             self._store.collect(self._train.keep_versions)
         record = RunRecord(self._id, self._started, datetime.now(UTC), status, reason, version, self.figures)
-        atomic_write(self._folder / "run.json", json.dumps(asdict(record), default=str, indent=1).encode())
-        self._log.record_run(record)
+        atomic_write(self._folder / RECORD, json.dumps(asdict(record), default=str, indent=1).encode())
+        try:
+            self._log.record_run(record)
+        except LogError as error:
+            reason += f"; the next run puts its record into the log, which could not take it now ({error})"
         return Result(status, reason, version, self.figures)
 
     def _roll_out(self, version: str, stale: Sequence[str]) -> str:
