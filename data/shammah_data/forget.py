@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -57,14 +57,40 @@ def forget(log: ExchangeLog, home: Home, selection: Selection | None) -> Forgott
         return _forget(log, home, selection)
 
 
+def doomed(session: Session, selection: Selection) -> list[dict[str, Any]]:
+    """What goes when these exchanges are forgotten, with its audits, oldest first.
+
+    Words are also looked for in the earlier turns of an exchange, for a client brings some along that were logged nowhere
+    else; those that repeat a forgotten exchange are taken out of it, and it stays.
+    """
+    found = _with_audits(session, selection.condition)
+    pairs, words = _pairs(found), [word.lower() for word in selection.words]
+    ids = {str(row["id"]) for row in found}
+    if words:
+        for row in fetch(session, f"SELECT id, context FROM rated WHERE {selection.after_turns}"):
+            context = str(row["context"])
+            said = "\n".join(turn["content"] for turn in json.loads(without(context, pairs) or context)).lower()
+            if all(word in said for word in words):
+                ids.add(str(row["id"]))
+    return found if len(ids) == len(found) else _with_audits(session, Selection(ids=tuple(ids)).condition)
+
+
+def _with_audits(session: Session, condition: str) -> list[dict[str, Any]]:
+    return fetch(session, f"SELECT * FROM rated WHERE {queries.with_audits(condition)} ORDER BY created_at, turn, id")
+
+
+def _pairs(rows: Iterable[dict[str, Any]]) -> set[Pair]:
+    return {(row["query"], answer) for row in rows for answer in (row["answer"], row["correction"] or row["answer"])}
+
+
 def _forget(log: ExchangeLog, home: Home, selection: Selection | None) -> Forgotten:
     told = Forgotten()
-    doomed = log.read(lambda session: queries.doomed(session, selection), wait=_WAIT) if selection else []
+    chosen = log.read(lambda session: doomed(session, selection), wait=_WAIT) if selection else []
     left, pairs = _unfinished(home)
-    ids = list(dict.fromkeys([*left, *(str(row["id"]) for row in doomed)]))
+    ids = list(dict.fromkeys([*left, *(str(row["id"]) for row in chosen)]))
     if not ids:
         return told
-    pairs |= {(row["query"], answer) for row in doomed for answer in (row["answer"], row["correction"] or row["answer"])}
+    pairs |= _pairs(chosen)
     try:
         announce(home.tombstones, ids)
     except OSError as error:
@@ -201,9 +227,9 @@ def _runs(home: Home, ids: set[str], pairs: set[Pair], told: Forgotten) -> None:
 
 
 def _tells(answer: dict[str, Any], questions: set[str], texts: set[str]) -> bool:
-    """Whether a held-out answer is to one of these questions, or repeats one of these texts."""
-    repeated = answer.get("repeated") or {}
-    return normalize(str(answer.get("query", ""))) in questions or normalize(repeated.get("answer", "")) in texts - {""}
+    """Whether a held-out answer is to one of these questions, or it, or what stands beside it, is one of these texts."""
+    said = (answer.get("answer"), answer.get("reference"), (answer.get("repeated") or {}).get("answer"))
+    return normalize(str(answer.get("query", ""))) in questions or any(normalize(text or "") in texts - {""} for text in said)
 
 
 def _indexes(home: Home, ids: Sequence[str], told: Forgotten) -> None:

@@ -52,10 +52,21 @@ class Selection:
     @property
     def condition(self) -> str:
         """The WHERE condition over `rated`. Raises InputError where nothing is asked for."""
+        parts = [*self._parts, *map(holds, self.words)]
+        if not parts:
+            raise InputError("which exchanges? Give ids, or --search, --since, --before, --source or --teacher-model")
+        return " AND ".join(parts)
+
+    @property
+    def after_turns(self) -> str:
+        """The WHERE condition over `rated` for what follows earlier turns and meets all conditions but the words."""
+        return " AND ".join(["context::VARCHAR <> '[]'", *self._parts])
+
+    @property
+    def _parts(self) -> list[str]:
         parts = []
         if self.ids:
             parts.append(f"id IN ({', '.join(f'{literal(one)}::UUID' for one in self.ids)})")
-        parts += [holds(word) for word in self.words]
         if self.since is not None:
             parts.append(f"created_at >= {literal(rows.utc(self.since))}::TIMESTAMP")
         if self.before is not None:
@@ -64,13 +75,16 @@ class Selection:
             parts.append(f"source = {literal(self.source)}")
         if self.teacher_model is not None:
             parts.append(f"teacher_model = {literal(self.teacher_model)}")
-        if not parts:
-            raise InputError("which exchanges? Give ids, or --search, --since, --before, --source or --teacher-model")
-        return " AND ".join(parts)
+        return parts
 
 
 def holds(word: str) -> str:
-    """The WHERE condition over `rated` that a word is in query, answer or correction, in any case."""
+    """The WHERE condition over `rated` that a word is in query, answer or correction, in any case.
+
+    Raises InputError for an empty one, which is in every exchange.
+    """
+    if not word.strip():
+        raise InputError("the word to search for is empty")
     return f"contains(lower(concat_ws(chr(10), query, answer, correction)), lower({literal(word)}))"
 
 
@@ -96,12 +110,6 @@ def with_audits(condition: str) -> str:
         f"({condition} OR (source = 'audit' AND (session, turn, query) IN "
         f"(SELECT (session, turn, query) FROM rated WHERE {condition})))"
     )
-
-
-def doomed(session: Session, selection: Selection) -> list[dict[str, Any]]:
-    """What goes when these exchanges are forgotten, oldest first."""
-    condition = with_audits(selection.condition)
-    return fetch(session, f"SELECT * FROM rated WHERE {condition} ORDER BY created_at, turn, id")
 
 
 def find(session: Session, id_or_prefix: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -46,12 +46,16 @@ def exchanges(session: Session, conversation: str) -> list[dict[str, Any]]:
     )
 
 
+def whole(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The exchanges with a whole answer, which are what a session goes on from."""
+    return [row for row in rows if row["complete"] and row["answer"].strip()]
+
+
 def turns(rows: list[dict[str, Any]]) -> list[Message]:
     """The turns of whole answers, with what they should have been where that was said."""
     return [
         message
-        for row in rows
-        if row["complete"] and row["answer"].strip()
+        for row in whole(rows)
         for message in (Message("user", row["query"]), Message("assistant", row["correction"] or row["answer"]))
     ]
 

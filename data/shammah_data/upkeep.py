@@ -37,9 +37,8 @@ def forget(
     as_json: AsJson = False,
 ) -> None:
     """Delete exchanges from the log and from everything that was made from it."""
-    from shammah_data import queries
+    from shammah_data.forget import doomed, unfinished
     from shammah_data.forget import forget as forget_them
-    from shammah_data.forget import unfinished
 
     home, log = open_log()
     # Of an interrupted call the rows are gone perhaps, but not all copies: its ids still select, and so does nothing at all.
@@ -49,7 +48,7 @@ def forget(
     selection = None
     if new or other or not left:
         selection = chosen(log, new, search, since, before, source, teacher_model)
-    found = log.read(lambda session: queries.doomed(session, selection), wait=10.0) if selection else []
+    found = log.read(lambda session: doomed(session, selection), wait=10.0) if selection else []
     by_name = bool(ids) and not other
     if dry_run or not (found or left):
         if as_json:

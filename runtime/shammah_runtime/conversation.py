@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from shammah_data import queries
@@ -21,6 +22,20 @@ if TYPE_CHECKING:
 _FILL_WAIT = 0.25
 _NOTHING = "nothing has been asked yet"
 _GONE = "what was asked in private is gone, and nothing has been asked since"
+_FORGOTTEN = "the last one was forgotten, and nothing has been asked since"
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """A question and its answer; `id`: the exchange, where it is one of the log."""
+
+    question: str
+    answer: str
+    id: str | None = None
+
+    @property
+    def messages(self) -> tuple[Message, Message]:
+        return Message("user", self.question), Message("assistant", self.answer)
 
 
 class Conversation:
@@ -44,7 +59,7 @@ class Conversation:
         self._context_turns = context_turns
         self._private_since: int | None = None
         self.session = session or str(uuid.uuid4())
-        self._turns: list[Message] = []
+        self._turns: list[_Turn] = []
         self._count = 0
         self.last: tuple[Exchange, Reply] | None = None
         self.corrected = False
@@ -62,23 +77,37 @@ class Conversation:
         stopped before anything was shown.
         """
         text = asked(text)
-        kept = self._turns[-2 * self._context_turns :] if self._context_turns else []
-        query = Query(text, tuple(kept), self.session, asked=which, stop=stop, cut=cut)
+        self._drop_forgotten()
+        turns = self._turns[-self._context_turns :] if self._context_turns else []
+        kept = tuple(message for turn in turns for message in turn.messages)
+        query = Query(text, kept, self.session, asked=which, stop=stop, cut=cut)
         exchange, reply = self.desk.answer(query, on_text, self.session, self._count, self.private)
         self._count += 1
         self.last, self.corrected = (exchange, reply), False
         self._last_is_a_turn = reply.answered
         if reply.answered:
-            self._turns += [Message("user", text), Message("assistant", reply.text)]
+            self._turns.append(_Turn(text, reply.text, exchange.id))
             self._drop_old_turns()
         return reply
 
     def _drop_old_turns(self) -> None:
         """A session that goes on for weeks holds no more than what a query may see."""
-        excess = max(0, len(self._turns) - 2 * max(1, self._context_turns))
+        excess = max(0, len(self._turns) - max(1, self._context_turns))
         del self._turns[:excess]
         if self._private_since is not None:
             self._private_since = max(0, self._private_since - excess)
+
+    def _drop_forgotten(self) -> None:
+        """What another process has forgotten is no context of what follows, and no longer to be rated."""
+        self.desk.drop_forgotten()
+        gone = [turn for turn in self._turns if turn.id is not None and self.desk.has_forgotten(turn.id)]
+        if self._private_since is not None:
+            self._private_since -= sum(turn in gone for turn in self._turns[: self._private_since])
+        self._turns = [turn for turn in self._turns if turn not in gone]
+        if self.last is not None and self.desk.has_forgotten(self.last[0].id):
+            if self._last_before_private is self.last:
+                self._last_before_private = None
+            self.last, self._last_is_a_turn, self.nothing = None, False, _FORGOTTEN
 
     @property
     def private(self) -> bool:
@@ -98,19 +127,27 @@ class Conversation:
 
     def take_back(self) -> str:
         """The last question, to be asked again; its answer is no context of what follows. Raises InputError without one."""
+        self._drop_forgotten()
         if self.last is None:
             raise InputError(self.nothing)
         if self._last_is_a_turn:
-            del self._turns[-2:]
+            del self._turns[-1:]
             self._last_is_a_turn = False
             if self._private_since is not None:
                 self._private_since = min(self._private_since, len(self._turns))
         return self.last[0].query
 
-    def begin(self, turns: Sequence[Message] = (), session: str | None = None, count: int = 0) -> None:
-        """Begin anew, with earlier turns where there are any; as `session`, `count` exchanges long, where it is an old one."""
+    def begin(self, said: Sequence[Message] = (), session: str | None = None, count: int = 0, ids: Sequence[str] = ()) -> None:
+        """Begin anew, with what was said before where there is any: questions and answers in turn.
+
+        As `session`, `count` exchanges long, where it is an old one; `ids` are those of its questions.
+        """
         self.session = session or str(uuid.uuid4())
-        self._turns = list(turns)
+        known: Sequence[str | None] = ids or [None] * (len(said) // 2)
+        self._turns = [
+            _Turn(question.content, answer.content, one)
+            for question, answer, one in zip(said[::2], said[1::2], known, strict=True)
+        ]
         self._drop_old_turns()
         self._count = count
         self._private_since = len(self._turns) if self.private else None
@@ -119,13 +156,14 @@ class Conversation:
     def rate(self, rating: Rating, correction: str | None = None, weight: float = 1.0) -> Exchange:
         """Rate the last answer, with what it should have been where that is given. Raises InputError without one."""
         correction = None if correction is None else encodable(correction)
+        self._drop_forgotten()
         if self.last is None:
             raise InputError(f"there is no answer to rate: {self.nothing}")
         exchange, reply = self.last
         self.desk.rate(exchange, reply, rating, correction, weight, self.private)
         self.corrected = self.corrected or correction is not None
         if correction is not None and self._last_is_a_turn and self._turns:
-            self._turns[-1] = Message("assistant", correction)
+            self._turns[-1] = replace(self._turns[-1], answer=correction)
         return exchange
 
 

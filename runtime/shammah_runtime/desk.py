@@ -66,6 +66,8 @@ class Desk:
         self._forgotten = forgotten
         self._auditor = auditor
         self._looking = threading.Lock()
+        # Of all that other processes of this home ever forgot.
+        self._gone: set[str] = set()
 
     def answer(
         self, query: Query, on_text: OnText, session: str, turn: int, private: bool = False, **given: str
@@ -76,7 +78,7 @@ class Desk:
 
         Raises KeyboardInterrupt or InterruptedError when stopped before anything was shown.
         """
-        self._drop_forgotten()
+        self.drop_forgotten()
         query = query if query.session else replace(query, session=session)
         reply = self._cascade.answer(query, on_text)
         audited = 0.0 if private else self._audit_probability(query, reply)
@@ -131,12 +133,18 @@ class Desk:
             return 0.0
         return self._auditor.probability(reply.proposal.model_version or tier)
 
-    def _drop_forgotten(self) -> None:
+    def has_forgotten(self, exchange_id: str) -> bool:
+        """Whether another process of this home has forgotten an exchange, as far as was seen when this one was last asked."""
+        return exchange_id in self._gone
+
+    def drop_forgotten(self) -> None:
+        """Give no more what other processes have forgotten."""
         # Who looks at this moment looks for all.
         if self._forgotten is None or not self._looking.acquire(blocking=False):
             return
         try:
             for exchange_id in self._forgotten.fresh():
+                self._gone.add(exchange_id)
                 self._index.remove(exchange_id)
         finally:
             self._looking.release()

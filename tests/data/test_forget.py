@@ -74,6 +74,8 @@ def test_no_byte_is_left(log: ExchangeLog, home: Home, tmp_path: Path, doomed: s
         {"query": QUERY.upper(), "answer": ANSWER},
         {"query": "Question 1?", "answer": "Answer 1.", "repeated": None},
         {"query": "Question 2?", "answer": "Answer 2.", "repeated": {"answer": ANSWER, "right": False}},
+        {"query": "Question 3?", "answer": ANSWER.upper(), "reference": "Answer 3."},
+        {"query": "Question 4?", "answer": "Answer 4.", "reference": BETTER},
     ]
     (folder / "heldout.jsonl").write_text("".join(json.dumps(line) + "\n" for line in answers))
     Spool(home.spool).torn.write_text(f'{{"exchange": {{"id": "{doomed}", "query": "{QUERY}"\nanother\n')
@@ -103,6 +105,29 @@ def test_no_byte_is_left(log: ExchangeLog, home: Home, tmp_path: Path, doomed: s
     assert len((folder / "heldout.jsonl").read_text().splitlines()) == 1
     other = ExchangeLog(Home(tmp_path / "other").create())
     assert restore(other, elsewhere / "backup.duckdb") == (32, 0)
+
+
+def test_a_word_is_found_in_earlier_turns_that_a_client_brought_along(log: ExchangeLog, home: Home, doomed: str) -> None:
+    before = (Message("user", 'My friend "Zebulon" is ill'), Message("assistant", "Sorry."))
+    brought = Exchange("What flowers do I buy?", "Roses.", "teacher", source="http", context=before)
+    log.append(brought)
+    log.append(Exchange("What flowers do I buy?", "Roses.", "teacher", session="s", turn=3, context=(Message("user", "Hi"),)))
+    told = forget(log, home, Selection(words=("zebulon",)))
+    # What only repeats a forgotten exchange stays without it.
+    assert (told.exchanges, told.quoted) == (2, 2)
+    assert traces(home.root) == []
+    assert log.stats().exchanges == 33
+    with pytest.raises(LogError):
+        log.find(brought.id)
+
+
+def test_an_empty_word_selects_nothing(run: Run, log: ExchangeLog, doomed: str) -> None:
+    for command in (("forget", "--search", " ", "--yes"), ("forget", "--search", "Zebulon", "--search", "", "--yes")):
+        with pytest.raises(InputError, match="the word to search for is empty"):
+            run(*command)
+    with pytest.raises(InputError, match="the word to search for is empty"):
+        run("search", "")
+    assert log.stats().exchanges == 33
 
 
 def test_an_audit_that_comes_while_its_exchange_is_forgotten_goes_with_it(log: ExchangeLog, home: Home, doomed: str) -> None:

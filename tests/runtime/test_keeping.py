@@ -11,6 +11,7 @@ import pytest
 from fakes.claude import FakeClaude
 from fakes.processes import Holder
 from fakes.versions import TAUGHT, TAUGHT_ANSWER
+from shammah_data.errors import InputError
 from shammah_data.exchange import Exchange
 from shammah_data.forget import forget
 from shammah_data.home import Home
@@ -161,6 +162,45 @@ def test_what_is_forgotten_elsewhere_is_not_repeated(make_appliance: Make, home:
     forget(log, home, Selection(ids=(exchange.id,)))
     assert ask(appliance, "Who is the boss?").error is not None
     assert warnings == []
+
+
+@pytest.mark.parametrize("continued", [False, True])
+def test_what_is_forgotten_elsewhere_is_no_earlier_turn(
+    make_appliance: Make, home: Home, claude: FakeClaude, continued: bool
+) -> None:
+    log, appliance = ExchangeLog(home), make_appliance()
+    for text in ("Who is ill?", "Who is well?", "Who is away?"):
+        ask(appliance, text)
+    if continued:
+        appliance.resume(None)
+    _, middle, first = log.recent()
+    forget(log, home, Selection(ids=(str(middle["id"]),)))
+    ask(appliance, "Who is here?")
+    sent = [turn["content"] for turn in claude.requests[-1].body["messages"]]
+    assert "Who is well?" not in sent
+    assert [text for text in sent if text.startswith("Who")] == ["Who is ill?", "Who is away?", "Who is here?"]
+    assert "well" not in log.recent(1)[0]["context"]
+    # In private, what is forgotten from before it shortens nothing else.
+    appliance.conversation.set_private(True)
+    ask(appliance, "Who is in private?")
+    forget(log, home, Selection(ids=(str(first["id"]),)))
+    ask(appliance, "Who else is in private?")
+    appliance.conversation.set_private(False)
+    ask(appliance, "Who is last?")
+    sent = [turn["content"] for turn in claude.requests[-1].body["messages"]]
+    assert [text for text in sent if text.startswith("Who")] == ["Who is away?", "Who is here?", "Who is last?"]
+
+
+def test_what_is_forgotten_elsewhere_is_neither_rated_nor_asked_again(
+    make_appliance: Make, home: Home, claude: FakeClaude
+) -> None:
+    log, appliance = ExchangeLog(home), make_appliance()
+    ask(appliance, "Who is ill?")
+    forget(log, home, Selection(ids=(str(log.recent()[0]["id"]),)))
+    for use in (lambda: appliance.conversation.rate("good"), appliance.conversation.take_back):
+        with pytest.raises(InputError, match="the last one was forgotten"):
+            use()
+    assert log.stats().feedback == 0
 
 
 @pytest.fixture(autouse=True)
