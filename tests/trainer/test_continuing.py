@@ -138,6 +138,7 @@ def test_neither_is_its_like() -> None:
 
 def test_with_too_little_left_to_measure_there_is_no_dataset() -> None:
     assert without_known(Dataset(tuple(LEARNED[10:]), tuple(LEARNED[:4]) + tuple(NEW[:6]), (), 100), LINEAGE.learned) is None
+    assert without_known(Dataset(tuple(LEARNED[10:]), (), tuple(LEARNED[:4]), 100), LINEAGE.learned) is None
 
 
 def test_a_pointer_that_cannot_be_read_ends_no_run(tmp_path: Path) -> None:

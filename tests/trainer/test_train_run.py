@@ -269,6 +269,14 @@ def test_an_empty_log_is_skipped_even_with_force(make_home: Callable[..., TinyHo
     assert train(home, "--force") == Said(0, "skipped: 0 exchanges to learn from\n", "")
 
 
+def test_force_without_anything_to_hold_out_says_so(make_home: Callable[..., TinyHome], train: Train) -> None:
+    home = make_home(min_examples=100)
+    home.import_(exchanges()[:2])
+    reason = "nothing can be held out of so few exchanges (2), and nothing else shows what it learned"
+    assert train(home, "--force") == Said(0, f"skipped: {reason}\n", "")
+    assert not run_folders(home)
+
+
 def test_another_run_in_progress_is_left_alone(few: TinyHome, train: Train) -> None:
     (few.root / "runs").mkdir()
     with FileLock(few.root / "runs" / ".lock"):

@@ -153,7 +153,7 @@ def without_known(dataset: Dataset, known: Collection[str]) -> Dataset | None:
             moved.append(example)
         else:
             (phrasings if is_phrasing else whole).append(example)
-    if len(phrasings) < _LEAST_HELDOUT * len(dataset.heldout_phrasings):
+    if len(phrasings) < _LEAST_HELDOUT * len(dataset.heldout_phrasings) or not (phrasings or whole):
         return None
     return replace(dataset, train=(*dataset.train, *moved), heldout_phrasings=tuple(phrasings), heldout_groups=tuple(whole))
 

@@ -191,6 +191,11 @@ class _Run:
         equip(self._home, self._train.embedder, say)
         likeness = likeness_of(self._home, self._train.threads or 2, say)
         dataset = self._stages.split(found, self._train.seed, likeness, left_out)
+        if not (dataset.heldout_phrasings or dataset.heldout_groups):
+            shutil.rmtree(self._folder)
+            return Result(
+                "skipped", f"nothing can be held out of so few exchanges ({rows}), and nothing else shows what it learned"
+            )
         replay = replayed(dataset) if self._train.replay else ()
         self.figures["dataset"] = {**dataset.card, "replay": len(replay), "likeness": likeness.name}
         base = make_base(None if self._train.base == DEFAULT else self._train.base, self._home.bases, say)
