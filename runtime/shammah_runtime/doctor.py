@@ -33,7 +33,8 @@ class Check:
 
 def examine(home: Home) -> list[Check]:
     """Every check, in the order in which a problem should be solved."""
-    return [_runtime(), *_providers(), _home(home), _settings(home), _log(home), _base(home), *_model(home), _key(home)]
+    parts = [_runtime(), *_providers(), _home(home), _settings(home), _log(home), _base(home)]
+    return [*parts, *_model(home), *_guard(home), _key(home)]
 
 
 def _installed() -> dict[str, str]:
@@ -201,6 +202,17 @@ def _promise(calibration: Calibration, target: float) -> Check:
     if (reason := targets.beyond(calibration, target)) is not None:
         return Check("warn", "precision", f"no answers: {reason}", "lower it in config.toml")
     return Check("ok", "precision", targets.told(targets.held_to(calibration, target)))
+
+
+def _guard(home: Home) -> list[Check]:
+    """Nothing where it can be read: `precision` tells what is published, `/status` what audits have raised."""
+    from shammah_data.guard import Guard
+
+    try:
+        Guard(home.models).of("")
+    except ShammahError as error:
+        return [Check("fail", "guard", f"no answers of the model: {error}")]
+    return []
 
 
 def _key(home: Home) -> Check:

@@ -360,7 +360,9 @@ def test_the_doctor_names_what_is_wrong(home: Home, tiny: Tiny) -> None:
     (home.models / "v0001" / "int8" / "weights.bin").write_bytes(b"")
     home.settings.write_text("serve = 1", encoding="utf-8")
     home.log.write_bytes(b"no database" * 1000)
+    (home.models / "guard.json").write_text("{", encoding="utf-8")
     found = checks(home)
+    assert found["guard"].startswith(f"fail guard      no answers of the model: {home.models / 'guard.json'}: cannot be read")
     assert found["model"].startswith("fail model")
     assert "weights.bin: not the bytes that were published" in found["model"]
     assert found["settings"].startswith("fail settings")
