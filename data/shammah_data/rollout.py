@@ -104,6 +104,7 @@ def judge_trial(pointer: Pointer, outcomes: Sequence[Audited], plan: Plan, now: 
         return Decision("promote", f"{version} is as good as {against}: {trial.told}", version, trial)
     if pointer.candidate_since is not None:
         began = datetime.fromisoformat(pointer.candidate_since)
+        began = began if began.tzinfo else began.replace(tzinfo=UTC)
         if now - began >= timedelta(days=plan.days):
             return _undecided(trial, plan)
     return Decision("wait", trial.told, version, trial)

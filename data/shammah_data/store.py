@@ -31,7 +31,8 @@ _LOCK_SECONDS = 10.0
 class Pointer:
     """Which versions serve. `candidate_share` is the share of queries, from 0 to 1, that the candidate gets.
 
-    `candidate_since`: when its trial began, in ISO format. `pinned`: the champion stays until somebody says otherwise.
+    `candidate_since`: when its trial began, in ISO format, UTC where it names no zone. `pinned`: the champion stays until
+    somebody says otherwise.
     """
 
     champion: str | None = None

@@ -176,6 +176,13 @@ def test_a_trial_comes_to_an_end_after_its_days(
     assert store.pointer() == pointer
 
 
+def test_a_beginning_without_a_zone_is_in_utc(trial: ModelStore) -> None:
+    pointer = replace(trial.pointer(), candidate_since="2030-01-10T00:00:00")
+    found = audits("v0002", "r" * 3)
+    assert judge_trial(pointer, found, Plan(days=3), NOW + timedelta(days=2, hours=23)).action == "wait"
+    assert judge_trial(pointer, found, Plan(days=3), NOW + timedelta(days=3)).action == "promote"
+
+
 def test_a_damaged_candidate_goes_back(trial: ModelStore) -> None:
     (trial.folder("v0002") / "tokenizer.json").write_bytes(b"[]")
     decision = decide(trial, audits("v0002", "r" * 60))
