@@ -183,8 +183,7 @@ class _Run:
             return Result("skipped", f"nothing new since run {earlier}{known}")
         say = self._reporter.say
         found = read_snapshot(self._folder / "snapshot.parquet")
-        rejected = self._log.rejected()
-        found, called_bad = without_rejected(found, rejected)
+        found, called_bad = without_rejected(found, self._log.rejected())
         self._trained_on = {str(row["id"]) for row in found}
         left_out = self._log.read(lambda session: left_out_of(session, until), wait=10.0)
         left_out = {**left_out, "rated bad when given again": called_bad} if called_bad else left_out
