@@ -144,10 +144,14 @@ def learnable(session: Session) -> list[dict[str, Any]]:
 
 
 def judged_answers(session: Session) -> list[dict[str, Any]]:
-    """Rated or audited answers of the model and of earlier exchanges: query, answer, rating, model_version; oldest first."""
+    """Rated or audited answers of the model and of earlier exchanges: query, answer, rating, model_version; oldest first.
+
+    One that was corrected is bad, whatever was said of the correction.
+    """
     return fetch(
         session,
-        "SELECT query, answer, coalesce(rating, CASE WHEN agrees THEN 'good' ELSE 'bad' END) AS rating, model_version "
+        "SELECT query, answer, CASE WHEN correction IS NOT NULL THEN 'bad' WHEN rating IS NOT NULL THEN rating "
+        "WHEN agrees THEN 'good' ELSE 'bad' END AS rating, model_version "
         "FROM rated LEFT JOIN outcomes ON exchange_id = id AND version = coalesce(model_version, tier) "
         "WHERE tier IN ('learned', 'neural') AND (rating IS NOT NULL OR agrees IS NOT NULL) ORDER BY created_at, turn, id",
     )

@@ -160,7 +160,7 @@ class Conversation:
         if self.last is None:
             raise InputError(f"there is no answer to rate: {self.nothing}")
         exchange, reply = self.last
-        self.desk.rate(exchange, reply, rating, correction, weight, self.private)
+        self.desk.rate(exchange, reply, rating, correction, weight, self.private, self.corrected)
         self.corrected = self.corrected or correction is not None
         if correction is not None and self._last_is_a_turn and self._turns:
             self._turns[-1] = replace(self._turns[-1], answer=correction)

@@ -102,8 +102,12 @@ class Desk:
         correction: str | None = None,
         weight: float = 1.0,
         private: bool = False,
+        corrected: bool = False,
     ) -> None:
-        """Rate an answer, with what it should have been where that is given; `reply` as far as it is still known."""
+        """Rate an answer, with what it should have been where that is given; `reply` as far as it is still known.
+
+        `corrected`: what it should have been was said before, and is what a good rating is about.
+        """
         feedback = Feedback(exchange.id, rating, weight, correction)
         self._keep(lambda log: log.rate(feedback), private)
         repeated = reply.proposal.repeats if reply is not None and reply.proposal.same_query else None
@@ -111,7 +115,7 @@ class Desk:
             # Else the answer would be learned again from where it came.
             self._keep(lambda log: log.rate(Feedback(repeated, "bad", weight, correction)), private)
         if exchange.tier in AUDITED:
-            self._index.observe(exchange.query, exchange.answer, rating == "good", exchange.model_version)
+            self._index.observe(exchange.query, exchange.answer, rating == "good" and not corrected, exchange.model_version)
         if correction is not None:
             source = None if repeated is None else self._index.get(repeated)
             # An answer after earlier turns is given nowhere else, but what it repeated is.

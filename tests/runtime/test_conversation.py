@@ -131,6 +131,33 @@ def test_a_bad_answer_is_forgotten_at_once_and_never_trained_on(make_appliance: 
     assert claude.calls == 2
 
 
+def test_a_good_correction_makes_no_good_answer_of_what_it_corrects(home: Home) -> None:
+    """Live and after a restart: what was wrong was wrong."""
+    log, heard = ExchangeLog(home), LearnedIndex()
+    wrong = Exchange("Where is the stapler?", "In drawer 1.", "learned")
+    desk = Desk(Cascade([], None), heard, log, pytest.fail)
+    log.append(wrong)
+    desk.rate(wrong, None, "bad", "In drawer 5.")
+    desk.rate(wrong, None, "good", corrected=True)
+    again = LearnedIndex()
+    fill(again, log)
+    for index in (heard, again):
+        assert index.record(wrong.answer, "v0001").right == 0.0
+        assert index.refused(wrong.query, wrong.answer)
+
+
+def test_a_correction_that_was_called_bad_when_it_was_given_is_not_given_again(
+    make_appliance: Make, home: Home, claude: FakeClaude
+) -> None:
+    appliance = make_appliance(context_turns=0)
+    ask(appliance, TAUGHT)
+    appliance.conversation.rate("bad", "Bring nothing.")
+    assert ask(appliance, TAUGHT).text == "Bring nothing."
+    appliance.conversation.rate("bad")
+    for each in (appliance, make_appliance(context_turns=0)):
+        assert ask(each, TAUGHT).text != "Bring nothing."
+
+
 def test_a_bad_teachers_answer_is_no_target(make_appliance: Make, home: Home, claude: FakeClaude) -> None:
     appliance = make_appliance()
     ask(appliance, TAUGHT)
