@@ -387,10 +387,10 @@ def test_logs_of_one_process_wait_for_each_other(log: ExchangeLog, home: Home) -
     log.append(asked())
 
     def use(number: int) -> int:
-        mine = ExchangeLog(home)
+        mine = ExchangeLog(home, wait=60.0)
         if number == 0:
             return sum(mine.change(lambda _: 1) for _ in range(60))
-        return sum(len(mine.recent()) for _ in range(60))
+        return sum(mine.read(lambda _: 1, wait=60.0) for _ in range(60))
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(use, range(4))) == [60, 60, 60, 60]
