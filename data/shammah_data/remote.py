@@ -119,6 +119,9 @@ class RemoteDatabase:
                 raise LogTakenError(f"{self._address}: the log server is away: {first_line(error)}") from error
             except duckdb.Error as error:
                 raise LogError(f"{self._address}: {first_line(error)}") from error
+            except SettingsError as error:
+                # To whoever writes it is a log that cannot be reached: the rows wait in the spool.
+                raise LogError(f"{self._address}: {error}") from error
 
     def _attached(self) -> "duckdb.DuckDBPyConnection":
         import duckdb

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from shammah_data import sessions
 from shammah_data.auditing import AuditRate
-from shammah_data.errors import ArtifactError, InputError, LogError, SettingsError
+from shammah_data.errors import ArtifactError, InputError, LogError
 from shammah_data.guard import Guard
 from shammah_data.home import Home
 from shammah_data.manifest import Manifest
@@ -269,7 +269,7 @@ class Appliance:
                 self.auditor.count()
         except LogTakenError:
             taken = True
-        except (LogError, SettingsError) as error:
+        except LogError as error:
             self._warn(f"the learned answers are not available: {error}")
         finally:
             self._filled.set()

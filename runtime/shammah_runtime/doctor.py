@@ -133,10 +133,9 @@ def _log(home: Home) -> Check:
         stats = log.stats()
     except LogTakenError as error:
         return Check("warn", "log", str(error), "until then, exchanges wait in the spool")
-    except SettingsError as error:  # no token, or no client
-        return Check("fail", "log", str(error))
     except ShammahError as error:
-        return Check("fail", "log", str(error), "`shammah-log verify` looks closer, and a backup can be restored")
+        cure = "`shammah-log verify` looks closer, and a backup can be restored"
+        return Check("fail", "log", str(error), "until then, exchanges wait in the spool" if settings.log else cure)
     told = f"{stats.exchanges} exchanges, {stats.learnable} to learn from"
     return Check("ok", "log", f"{told}; {stats.spooled} wait in the spool" if stats.spooled else told)
 

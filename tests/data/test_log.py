@@ -19,6 +19,7 @@ from shammah_data.forget import forget
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog, context_of, read_snapshot
 from shammah_data.queries import Selection
+from shammah_data.remote import TOKEN_VARIABLE
 from shammah_data.session import LogTakenError
 from shammah_data.settings import PrivacySettings, Settings
 
@@ -549,3 +550,15 @@ def test_times_of_logging_grow_whatever_the_clocks_of_the_writers_say(log: Excha
     assert times["first"] < ahead < times["second"] < times["third"]
     _, count, until = log.snapshot(tmp_path / "s.parquet")
     assert (count, until) == (3, times["third"])
+
+
+def test_a_log_server_that_no_token_opens_loses_no_row(home: Home, log: ExchangeLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+    away = ExchangeLog(home, Settings(log="quack:localhost:1"))
+    with pytest.raises(LogError, match=r"wants a token: .*; the exchange is kept in") as caught:
+        away.append(asked())
+    assert "\n" not in str(caught.value)
+    with pytest.raises(LogError, match=r"wants a token: .*; the exchange is kept in"):
+        away.rate(Feedback(str(uuid.uuid4()), "good"))
+    assert away.spooled() == 2
+    assert [row["query"] for row in log.recent()] == ["What?"]
