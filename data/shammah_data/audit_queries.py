@@ -7,12 +7,12 @@ from typing import Any
 from shammah_data import rows
 from shammah_data.auditing import Judged
 from shammah_data.exchange import Audited, Rival
-from shammah_data.queries import GIVEN, OUTCOME
+from shammah_data.queries import ASKED_HERE, GIVEN, OUTCOME
 from shammah_data.session import Session, fetch
 
 # Where an audit keeps the teacher's answer: a row of the log like any other, but nobody asked for it.
 SOURCE = "audit"
-_LOCAL = "tier IN ('neural', 'learned') AND complete AND source <> 'audit'"
+_LOCAL = f"tier IN ('neural', 'learned') AND complete AND {ASKED_HERE}"
 
 
 def waiting(session: Session, since: datetime) -> list[dict[str, Any]]:

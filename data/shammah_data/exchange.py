@@ -13,6 +13,8 @@ Rating = Literal["good", "bad"]
 # How much a rating may count: an ordinary word, an important one, a critical one.
 WEIGHTS = (1, 3, 10)
 TIERS: tuple[Tier, ...] = get_args(Tier)
+# How the source of what came from a file begins.
+IMPORTED = "import:"
 # Answers that may become training targets as they are; a local model must not learn from itself unasked.
 TRUSTED_TIERS: frozenset[Tier] = frozenset({"teacher", "import"})
 

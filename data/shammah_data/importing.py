@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from shammah_data import documents, formats, llm_log, transcripts
 from shammah_data.errors import InputError
-from shammah_data.exchange import TIERS, Exchange, Message
+from shammah_data.exchange import IMPORTED, TIERS, Exchange, Message
 from shammah_data.text import printable
 from shammah_data.threads import Told, Turn, turns
 
@@ -74,7 +74,7 @@ def _unreadable(path: Path, error: Exception) -> InputError:
 
 def _file(path: Path, bad: BadLines) -> Iterator[Exchange]:
     start = _start(path)
-    source = f"import:{path.name}"
+    source = f"{IMPORTED}{path.name}"
     if start.startswith(_SQLITE):
         for session, said in llm_log.conversations(path):
             yield from _exchanges(said, source, session)
@@ -152,7 +152,7 @@ def read_jsonl(path: Path, bad: BadLines) -> Iterator[Exchange]:
     A line is {"query", "response"}, {"messages": [...]}, a conversation of a claude.ai export, or an event of a Claude Code
     transcript. Raises InputError when the file cannot be read at all.
     """
-    source = f"import:{path.name}"
+    source = f"{IMPORTED}{path.name}"
     events: list[Told] = []
     session = ""
     held = 0
@@ -229,10 +229,13 @@ def _pair(row: dict[str, Any], source: str) -> Exchange:
 
 
 def _as_exported(exchange: Exchange, row: dict[str, Any]) -> Exchange:
-    """The exchange with what a line of `shammah-log export` says of it, so that a local answer stays one."""
+    """The exchange with what a line of `shammah-log export` says of it, so that a local answer stays one.
+
+    But for its source: what a file says of itself must not hide that it came from a file.
+    """
     told: dict[str, Any] = {
         name: row[name]
-        for name, kind in (("session", str), ("source", str), ("teacher_model", str), ("model_version", str), ("turn", int))
+        for name, kind in (("session", str), ("teacher_model", str), ("model_version", str), ("turn", int))
         if type(row.get(name)) is kind
     }
     if not 0 <= told.get("turn", 0) <= _LARGEST_TURN:

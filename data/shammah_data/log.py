@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from shammah_data import queries, rows
 from shammah_data.database import Database, FileDatabase
 from shammah_data.errors import InputError, LogError
-from shammah_data.exchange import Audited, Exchange, Feedback, Message, Rival, RunRecord
+from shammah_data.exchange import IMPORTED, Audited, Exchange, Feedback, Message, Rival, RunRecord
 from shammah_data.home import Home
 from shammah_data.personal import redact_personal
 from shammah_data.queries import Selection, Stats
@@ -200,8 +200,9 @@ class ExchangeLog:
         return self._change(work)
 
     def _record(self, exchange: Exchange) -> dict[str, Any]:
-        allowed = {"teacher": self._privacy.train_on_teacher, "import": self._privacy.train_on_imports}
-        if not allowed.get(exchange.tier, True):
+        imported = exchange.tier == "import" or exchange.source.startswith(IMPORTED)
+        teacher = exchange.tier == "teacher" and not self._privacy.train_on_teacher
+        if teacher or (imported and not self._privacy.train_on_imports):
             exchange = replace(exchange, trainable=False)
         return rows.exchange_record(exchange, self.clean)
 

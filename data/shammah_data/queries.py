@@ -11,10 +11,12 @@ from typing import Any
 from shammah_data import rows
 from shammah_data.durable import sha256
 from shammah_data.errors import InputError, LogError
-from shammah_data.exchange import Audited
+from shammah_data.exchange import IMPORTED, Audited
 from shammah_data.session import Session, fetch, literal, write_file
 
 _ID_PREFIX = re.compile(r"[0-9a-f-]+")
+# Of exchanges: what somebody asked here, and not a file or an audit.
+ASKED_HERE = f"source <> 'audit' AND tier <> 'import' AND NOT starts_with(source, '{IMPORTED}')"
 # A snapshot never changes: not even its owner writes to it.
 _READ_ONLY = 0o400
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from shammah_data.queries import ASKED_HERE
 from shammah_data.session import Session, fetch
 
 
@@ -36,7 +37,7 @@ def savings(session: Session) -> Savings:
         "avg(cost_usd) FILTER (given AND tier = 'teacher') AS mean_usd, "
         "coalesce(sum(cost_usd) FILTER (source <> 'audit'), 0) AS spent_usd, "
         "coalesce(sum(cost_usd) FILTER (source = 'audit'), 0) AS audits_usd FROM ("
-        "SELECT *, complete AND trim(answer) <> '' AND source <> 'audit' AS given FROM rated WHERE tier <> 'import')",
+        f"SELECT *, complete AND trim(answer) <> '' AND {ASKED_HERE} AS given FROM rated)",
     )
     return Savings(**row)
 

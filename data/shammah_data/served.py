@@ -13,7 +13,7 @@ from shammah_data import audit_queries, queries
 from shammah_data.auditing import Measured, measured
 from shammah_data.errors import InputError
 from shammah_data.exchange import Audited
-from shammah_data.queries import holds
+from shammah_data.queries import ASKED_HERE, holds
 from shammah_data.savings import Savings, savings
 from shammah_data.session import Session, fetch, literal
 
@@ -27,7 +27,6 @@ LOCAL = frozenset({"neural", "learned", "template"})
 LONGEST = 1200
 # Audits of one version that a trial looks at.
 _MOST_AUDITS = 1000
-_ASKED = "source <> 'audit' AND tier <> 'import'"
 _WHO = f"CASE WHEN trim(answer) = '' THEN '{NOBODY}' ELSE tier END"
 _CURSOR = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{6})?)_([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
 
@@ -73,18 +72,20 @@ def served(session: Session, now: datetime, versions: Sequence[str], serving: Se
     days: dict[date, dict[str, int]] = {}
     for row in fetch(
         session,
-        f"SELECT created_at::DATE AS day, {_WHO} AS who, count(*) AS n FROM exchanges WHERE {_ASKED} AND {since} GROUP BY ALL",
+        f"SELECT created_at::DATE AS day, {_WHO} AS who, count(*) AS n FROM exchanges WHERE {ASKED_HERE} AND {since} "
+        "GROUP BY ALL",
     ):
         days.setdefault(row["day"], {})[row["who"]] = row["n"]
     found = fetch(
         session,
         "SELECT tier AS who, count(*) AS answers, quantile_cont(latency_ms, 0.5) AS median, "
-        f"quantile_cont(latency_ms, 0.9) AS p90 FROM exchanges WHERE {_ASKED} AND {since} AND trim(answer) <> '' "
+        f"quantile_cont(latency_ms, 0.9) AS p90 FROM exchanges WHERE {ASKED_HERE} AND {since} AND trim(answer) <> '' "
         "AND latency_ms IS NOT NULL GROUP BY tier",
     )
     (counts,) = fetch(
         session,
-        f"SELECT count(*) FILTER ({_ASKED}) AS asked, count(*) FILTER (tier = 'import') AS imported FROM exchanges",
+        f"SELECT count(*) FILTER ({ASKED_HERE}) AS asked, "
+        f"count(*) FILTER (source <> 'audit' AND NOT ({ASKED_HERE})) AS imported FROM exchanges",
     )
     return Served(
         today=today,
@@ -104,7 +105,7 @@ def asked(session: Session, limit: int, before: str | None = None, words: Sequen
 
     `before`: the `cursor` of a row, after which the list goes on. Raises InputError for one that is none.
     """
-    conditions = [_ASKED, *map(holds, words)]
+    conditions = [ASKED_HERE, *map(holds, words)]
     if before is not None:
         read = _CURSOR.fullmatch(before)
         if read is None:

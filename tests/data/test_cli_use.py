@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
+from shammah_data.audit_queries import waiting
 from shammah_data.cli import app
 from shammah_data.copies import export
 from shammah_data.errors import InputError, LogError
@@ -20,6 +22,8 @@ from shammah_data.exchange import Exchange, Message, Tier
 from shammah_data.home import Home
 from shammah_data.importing import BadLines, read_past
 from shammah_data.log import ExchangeLog
+from shammah_data.savings import savings
+from shammah_data.served import served
 from shammah_data.text import printable
 
 Run = Callable[..., Result]
@@ -109,10 +113,32 @@ def test_an_export_comes_back_as_it_was(home: Home, run: Run, tmp_path: Path, mo
     assert run("import", out).stdout == "log.jsonl: 4 new, 0 already there, 0 unusable\n"
     other = ExchangeLog(Home(tmp_path / "other"))
     for row in other.recent():
-        same = ("query", "context", "tier", "source", "created_at", "session", "turn", "complete")
+        same = ("query", "context", "tier", "created_at", "session", "turn", "complete")
         assert {name: row[name] for name in same} == {name: before[row["id"]][name] for name in same}
+        assert row["source"] == "import:log.jsonl"
     # A local answer stays one, a wrong one is not learned, a corrected one is as it should have been.
     assert {row["query"]: row["target"] for row in other.learnable()} == {"Q1": "A1", "Q4": "B4"}
+
+
+def test_a_line_of_a_file_cannot_hide_that_it_came_from_one(home: Home, run: Run, tmp_path: Path) -> None:
+    lines = [
+        {"query": "q1", "response": "a1", "source": "serve", "tier": "teacher", "teacher_model": "claude-sonnet-5-5"},
+        {"query": "q2", "response": "a2", "source": "http", "tier": "neural", "model_version": "v0001"},
+        {"query": "q3", "response": "a3", "source": "audit", "tier": "teacher"},
+    ]
+    past = tmp_path / "hostile.jsonl"
+    past.write_text("\n".join(map(json.dumps, lines)))
+    home.settings.write_text("[privacy]\ntrain_on_imports = false\n")
+    run("import", past)
+    log = ExchangeLog(home)
+    assert log.learnable() == []
+    found = log.read(savings)
+    assert (found.answered, found.local) == (0, 0)
+    counted = log.read(lambda session: served(session, datetime.now(UTC), [], []))
+    assert (counted.asked, counted.imported) == (0, 3)
+    # Else the teacher would be asked, and paid, for what another machine answered.
+    assert log.read(lambda session: waiting(session, datetime(2020, 1, 1, tzinfo=UTC))) == []
+    assert json.loads(run("forget", "--source", "import:hostile.jsonl", "--yes", "--json").stdout)["exchanges"] == 3
 
 
 def test_an_export_to_parquet(home: Home, run: Run, tmp_path: Path) -> None:
