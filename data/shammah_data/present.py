@@ -3,7 +3,7 @@
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shammah_data.text import one_line
@@ -27,9 +27,15 @@ def print_exchanges(rows: Sequence[dict[str, Any]]) -> None:
         mark = {"good": "+", "bad": "-"}.get(row["rating"], " ")
         when = row["created_at"].strftime("%Y-%m-%d %H:%M")
         asked, answered = one_line(row["query"], asked_width), one_line(row["answer"], answer_width)
-        # What nobody answered is kept with the last tier that was tried.
-        who = row["tier"] if row["answer"] or row["complete"] else "nobody"
-        print(f"{str(row['id'])[:8]} {when} {who:<8} {mark} {asked:<{asked_width}} {answered}".rstrip())
+        print(f"{str(row['id'])[:8]} {when} {who(row):<8} {mark} {asked:<{asked_width}} {answered}".rstrip())
+
+
+def who(row: Mapping[str, Any]) -> str:
+    """Who answered an exchange: a tier, "nobody", or "audit" for what the teacher was asked without any user asking."""
+    if row["source"] == "audit":
+        return "audit"
+    # What nobody answered is kept with the last tier that was tried.
+    return str(row["tier"]) if row["answer"] or row["complete"] else "nobody"
 
 
 def size(count: int) -> str:

@@ -12,6 +12,7 @@ from shammah_data.embeddings import EmbeddingCache, Kept, similarities
 from shammah_data.errors import ArtifactError
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
+from shammah_data.present import who
 from shammah_data.session import Session
 from shammah_data.text import one_line
 from shammah_runtime.engine.embedder import Embedder
@@ -89,4 +90,4 @@ def told(one: Similar) -> str:
     """A line for a person: similarity, id, who answered, question and answer."""
     row = one.row
     asked, answered = one_line(row["query"], 44), one_line(row["answer"], 50)
-    return f"{one.similarity:5.2f} {str(row['id'])[:8]} {row['tier']:<8} {asked:<44} {answered}"
+    return f"{one.similarity:5.2f} {str(row['id'])[:8]} {who(row):<8} {asked:<44} {answered}"

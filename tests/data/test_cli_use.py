@@ -223,6 +223,13 @@ def test_a_markdown_export_quotes_what_users_wrote(home: Home, run: Run, tmp_pat
     assert sum(line.startswith("<!-- exchange ") for line in text.splitlines()) == 1
 
 
+def test_what_an_audit_asked_is_told_apart_from_what_a_user_asked(home: Home, run: Run) -> None:
+    put(home, "Q1", "A1")
+    ExchangeLog(home).append(Exchange("Q2", "A2", "teacher", source="audit"))
+    told = {line.split()[4]: line.split()[3] for line in run("list").stdout.splitlines()}
+    assert told == {"Q1": "teacher", "Q2": "audit"}
+
+
 def test_a_table_fits_its_terminal(home: Home) -> None:
     put(home, "How does the very long question end that nobody can read in one line? " * 3, "So. " * 80)
     environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}

@@ -1,7 +1,9 @@
 """What /metrics tells: every figure of the log is what a count in SQL of one's own gives, and the names are documented."""
 
 import re
+import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -53,24 +55,30 @@ def counted(home: Home) -> dict[Sample, float]:
             return [str(row[0]) for row in log.execute(sql).fetchall()]
 
         for tier in values("SELECT DISTINCT tier FROM exchanges"):
-            of = f"FROM exchanges WHERE tier = '{tier}'"
+            of = f"FROM exchanges WHERE tier = '{tier}' AND source <> 'audit'"
             for answered, condition in (("true", "<>"), ("false", "=")):
                 if number := count(f"SELECT count(*) {of} AND trim(answer) {condition} ''"):
                     found["shammah_exchanges", (("answered", answered), ("tier", tier))] = number
-            found["shammah_tokens", (("kind", "read"), ("tier", tier))] = count(f"SELECT sum(prompt_tokens) {of}")
-            found["shammah_tokens", (("kind", "written"), ("tier", tier))] = count(f"SELECT sum(answer_tokens) {of}")
-            timed = f"{of} AND latency_ms IS NOT NULL"
+            for purpose in values(
+                f"SELECT DISTINCT if(source = 'audit', 'audit', 'answer') FROM exchanges WHERE tier = '{tier}'"
+            ):
+                paid = f"FROM exchanges WHERE tier = '{tier}' AND source {'=' if purpose == 'audit' else '<>'} 'audit'"
+                for kind, column in (("read", "prompt_tokens"), ("written", "answer_tokens")):
+                    labels = (("kind", kind), ("purpose", purpose), ("tier", tier))
+                    found["shammah_tokens", labels] = count(f"SELECT sum({column}) {paid}")
+            timed = f"{of} AND trim(answer) <> '' AND latency_ms IS NOT NULL"
             if total := count(f"SELECT count(*) {timed}"):
-                labels = (("tier", tier),)
-                found["shammah_answer_seconds_count", labels] = total
-                found["shammah_answer_seconds_sum", labels] = count(f"SELECT sum(latency_ms / 1000) {timed}")
+                whose = (("tier", tier),)
+                found["shammah_answer_seconds_count", whose] = total
+                found["shammah_answer_seconds_sum", whose] = count(f"SELECT sum(latency_ms / 1000) {timed}")
                 for most in ("0.05", "0.1", "0.25", "0.5", "1.0", "2.5", "5.0", "10.0", "30.0", "60.0"):
                     within = count(f"SELECT count(*) {timed} AND latency_ms / 1000 <= {most}")
-                    found["shammah_answer_seconds_bucket", (("le", f"{float(most):g}"), *labels)] = within
-                found["shammah_answer_seconds_bucket", (("le", "+Inf"), *labels)] = total
+                    found["shammah_answer_seconds_bucket", (("le", f"{float(most):g}"), *whose)] = within
+                found["shammah_answer_seconds_bucket", (("le", "+Inf"), *whose)] = total
+        asked = "exchange_id IN (SELECT id FROM exchanges WHERE source <> 'audit')"
         for tier in values("SELECT DISTINCT tier FROM attempts"):
-            for outcome in values(f"SELECT DISTINCT outcome FROM attempts WHERE tier = '{tier}'"):
-                tried = count(f"SELECT count(*) FROM attempts WHERE tier = '{tier}' AND outcome = '{outcome}'")
+            for outcome in values(f"SELECT DISTINCT outcome FROM attempts WHERE tier = '{tier}' AND {asked}"):
+                tried = count(f"SELECT count(*) FROM attempts WHERE tier = '{tier}' AND outcome = '{outcome}' AND {asked}")
                 found["shammah_attempts", (("outcome", outcome), ("tier", tier))] = tried
         for rating in values("SELECT DISTINCT rating FROM feedback"):
             found["shammah_ratings", (("rating", rating),)] = count(f"SELECT count(*) FROM feedback WHERE rating = '{rating}'")
@@ -85,7 +93,9 @@ def counted(home: Home) -> dict[Sample, float]:
         found["shammah_busy", ()] = count("SELECT count(*) FROM attempts WHERE reason LIKE 'busy%'")
         found["shammah_learnable", ()] = count("SELECT count(*) FROM learnable")
         found["shammah_forgotten", ()] = count("SELECT count(*) FROM tombstones")
-        found["shammah_cost_usd", ()] = count("SELECT sum(cost_usd) FROM exchanges")
+        for purpose, condition in (("answer", "<>"), ("audit", "=")):
+            cost = count(f"SELECT sum(cost_usd) FROM exchanges WHERE source {condition} 'audit'")
+            found["shammah_cost_usd", (("purpose", purpose),)] = cost
     return found
 
 
@@ -102,7 +112,12 @@ def filled(home: Home) -> ExchangeLog:
         Exchange(f"q{n}", f"a{n}", "teacher", latency_ms=37.0 * n, cost_usd=0.25, answer_tokens=n, attempts=tried)
         for n in range(20)
     ]
-    failed = Exchange("q", " ", "teacher", complete=False, attempts=(Attempt("teacher", "failed", "busy line"),))
+    failed = Exchange(
+        "q", " ", "teacher", complete=False, latency_ms=3.0, attempts=(Attempt("teacher", "failed", "busy line"),)
+    )
+    audit = replace(
+        asked[2], id=str(uuid.uuid4()), query="l", source="audit", attempts=(Attempt("teacher", "accepted", "audit"),)
+    )
     past = Exchange("p", "a", "import")
     local = Exchange(
         "l",
@@ -114,7 +129,7 @@ def filled(home: Home) -> ExchangeLog:
         attempts=(Attempt("neural", "accepted", "sure"),),
     )
     lost = Exchange("secret", "a", "teacher")
-    log.add_many([*asked, failed, past, local, lost])
+    log.add_many([*asked, failed, audit, past, local, lost])
     log.rate(Feedback(local.id, "good"))
     log.rate(Feedback(asked[0].id, "bad"))
     log.rate(Feedback(asked[1].id, "bad", correction="b"))
@@ -131,7 +146,12 @@ def test_every_figure_of_the_log_equals_a_direct_count(filled: ExchangeLog, home
     assert found["shammah_log_read", ()] == 1.0
     wanted = counted(home)
     assert of_the_log(found) == pytest.approx(wanted)
-    assert wanted["shammah_exchanges", (("answered", "true"), ("tier", "teacher"))] == 20
+    stats = filled.stats()
+    assert wanted["shammah_exchanges", (("answered", "true"), ("tier", "teacher"))] == stats.per_tier["teacher"][0] == 20
+    assert wanted["shammah_answer_seconds_count", (("tier", "teacher"),)] == 20
+    assert wanted["shammah_attempts", (("outcome", "accepted"), ("tier", "teacher"))] == 20
+    assert wanted["shammah_cost_usd", (("purpose", "answer"),)] == stats.per_tier["teacher"][2] == 5.0
+    assert wanted["shammah_cost_usd", (("purpose", "audit"),)] == stats.audits_usd == 0.25
     assert wanted["shammah_forgotten", ()] == 1
     assert wanted["shammah_audits", (("agreed", "true"), ("version", "v0001"))] == 1
 

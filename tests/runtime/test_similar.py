@@ -172,7 +172,7 @@ def test_a_damaged_embedder_is_told(ready: Home) -> None:
 
 
 def test_a_line_cannot_drive_the_terminal() -> None:
-    row = {"id": "0123456789", "tier": "teacher", "query": "a\x1b[2J\nb", "answer": "c" * 200}
+    row = {"id": "0123456789", "tier": "teacher", "query": "a\x1b[2J\nb", "answer": "c" * 200, "source": "serve"}
     line = told(Similar(row, 0.5))
     assert line == f" 0.50 01234567 teacher  {'a b':<44} {'c' * 49}…"
 

@@ -28,20 +28,23 @@ LATENCY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 LAG_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5)
 _READ_SECONDS = 2.0
 _BUCKETS = ", ".join(f"count(*) FILTER (latency_ms <= {1000 * most}) AS le{n}" for n, most in enumerate(LATENCY_SECONDS))
+# What audits ask, nobody asked for; but it is paid for.
+_ASKED = "source <> 'audit'"
+_PURPOSE = f"CASE WHEN {_ASKED} THEN 'answer' ELSE 'audit' END AS purpose"
 # (name, help, labels, SQL whose columns are the labels and then the value)
 _GAUGES: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
     (
         "shammah_exchanges",
-        "Exchanges in the log, by who answered and whether anybody did.",
+        "Exchanges in the log, by who answered and whether anybody did; without what audits asked.",
         ("tier", "answered"),
         "SELECT tier, CASE WHEN trim(answer) = '' THEN 'false' ELSE 'true' END AS answered, count(*) "
-        "FROM exchanges GROUP BY ALL",
+        f"FROM exchanges WHERE {_ASKED} GROUP BY ALL",
     ),
     (
         "shammah_attempts",
-        "Tiers tried, by what came of it.",
+        "Tiers tried, by what came of it; without what audits asked.",
         ("tier", "outcome"),
-        "SELECT tier, outcome, count(*) FROM attempts GROUP BY ALL",
+        f"SELECT a.tier, outcome, count(*) FROM attempts a JOIN exchanges e ON e.id = exchange_id WHERE {_ASKED} GROUP BY ALL",
     ),
     (
         "shammah_busy",
@@ -66,16 +69,17 @@ _GAUGES: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
     ),
     (
         "shammah_cost_usd",
-        "What the teacher's answers cost, in US dollars.",
-        (),
-        "SELECT coalesce(sum(cost_usd), 0) FROM exchanges",
+        "What the teacher's answers cost, in US dollars, by what they were asked for.",
+        ("purpose",),
+        f"SELECT 'answer', coalesce(sum(cost_usd) FILTER ({_ASKED}), 0) FROM exchanges "
+        f"UNION ALL SELECT 'audit', coalesce(sum(cost_usd) FILTER (NOT {_ASKED}), 0) FROM exchanges",
     ),
     (
         "shammah_tokens",
-        "Tokens read and written, as whoever answered counts them.",
-        ("tier", "kind"),
-        "SELECT tier, 'read', coalesce(sum(prompt_tokens), 0) FROM exchanges GROUP BY ALL "
-        "UNION ALL SELECT tier, 'written', coalesce(sum(answer_tokens), 0) FROM exchanges GROUP BY ALL",
+        "Tokens read and written, as whoever answered counts them, by what they were asked for.",
+        ("tier", "kind", "purpose"),
+        f"SELECT tier, 'read', {_PURPOSE}, coalesce(sum(prompt_tokens), 0) FROM exchanges GROUP BY ALL "
+        f"UNION ALL SELECT tier, 'written', {_PURPOSE}, coalesce(sum(answer_tokens), 0) FROM exchanges GROUP BY ALL",
     ),
 )
 
@@ -142,7 +146,7 @@ def _counted(session: Session) -> list[Metric]:
     for tier, total, seconds, *counts in _rows(
         session,
         f"SELECT tier, count(latency_ms), coalesce(sum(latency_ms), 0) / 1000, {_BUCKETS} FROM exchanges "
-        "WHERE latency_ms IS NOT NULL GROUP BY tier",
+        f"WHERE {_ASKED} AND trim(answer) <> '' AND latency_ms IS NOT NULL GROUP BY tier",
     ):
         buckets = [(f"{most:g}", float(count)) for most, count in zip(LATENCY_SECONDS, counts, strict=True)]
         latency.add_metric([printable(str(tier))], [*buckets, ("+Inf", float(total))], float(seconds))
