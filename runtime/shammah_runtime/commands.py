@@ -125,6 +125,9 @@ class Commands:
 
     def _rate(self, rating: Rating, correction: str | None = None, weight: float = 1.0) -> None:
         exchange = self._conversation.rate(rating, correction, weight)
+        if self._conversation.private or not self._appliance.keeps:
+            self._terminal.remark("noted for this session only: nothing is kept, so that nothing is learned")
+            return
         if correction is not None:
             self._corrected = exchange.id
             told = "noted: this is what it will learn"

@@ -99,12 +99,11 @@ class Conversation:
 
     def _drop_forgotten(self) -> None:
         """What another process has forgotten is no context of what follows, and no longer to be rated."""
-        self.desk.drop_forgotten()
-        gone = [turn for turn in self._turns if turn.id is not None and self.desk.has_forgotten(turn.id)]
+        gone = [turn for turn in self._turns if turn.id is not None and self.desk.forgot(turn.id)]
         if self._private_since is not None:
             self._private_since -= sum(turn in gone for turn in self._turns[: self._private_since])
         self._turns = [turn for turn in self._turns if turn not in gone]
-        if self.last is not None and self.desk.has_forgotten(self.last[0].id):
+        if self.last is not None and self.desk.forgot(self.last[0].id):
             if self._last_before_private is self.last:
                 self._last_before_private = None
             self.last, self._last_is_a_turn, self.nothing = None, False, _FORGOTTEN

@@ -78,7 +78,7 @@ class Desk:
 
         Raises KeyboardInterrupt or InterruptedError when stopped before anything was shown.
         """
-        self.drop_forgotten()
+        self._drop_forgotten()
         query = query if query.session else replace(query, session=session)
         reply = self._cascade.answer(query, on_text)
         audited = 0.0 if private else self._audit_probability(query, reply)
@@ -137,21 +137,24 @@ class Desk:
             return 0.0
         return self._auditor.probability(reply.proposal.model_version or tier)
 
-    def has_forgotten(self, exchange_id: str) -> bool:
-        """Whether another process of this home has forgotten an exchange, as far as was seen when this one was last asked."""
+    def forgot(self, exchange_id: str) -> bool:
+        """Whether an exchange was forgotten elsewhere: the log takes no rating of it, and it is no earlier turn any more."""
+        with self._looking:
+            self._look()
         return exchange_id in self._gone
 
-    def drop_forgotten(self) -> None:
-        """Give no more what other processes have forgotten."""
+    def _drop_forgotten(self) -> None:
         # Who looks at this moment looks for all.
-        if self._forgotten is None or not self._looking.acquire(blocking=False):
-            return
-        try:
-            for exchange_id in self._forgotten.fresh():
-                self._gone.add(exchange_id)
-                self._index.remove(exchange_id)
-        finally:
-            self._looking.release()
+        if self._looking.acquire(blocking=False):
+            try:
+                self._look()
+            finally:
+                self._looking.release()
+
+    def _look(self) -> None:
+        for exchange_id in self._forgotten.fresh() if self._forgotten is not None else ():
+            self._gone.add(exchange_id)
+            self._index.remove(exchange_id)
 
     def _keep(self, write: Callable[[Keeper], bool], private: bool) -> None:
         if self._log is None or private:

@@ -49,6 +49,26 @@ def rows(home: Home) -> list[dict[str, object]]:
     return ExchangeLog(home).recent(100)[::-1]
 
 
+@pytest.mark.parametrize("command", ["/good", "/bad", "/critical", "/fix Bring nothing."])
+def test_a_rating_that_is_not_kept_is_not_said_to_be(make_appliance: Make, claude: FakeClaude, command: str) -> None:
+    not_kept = "noted for this session only: nothing is kept, so that nothing is learned"
+    assert run(make_appliance(Options(no_log=True, watch=False)), TAUGHT, command)[-2] == not_kept
+    assert run(make_appliance(), "/private", TAUGHT, command)[-2] == not_kept
+
+
+def test_what_was_forgotten_cannot_be_rated(make_appliance: Make, home: Home, claude: FakeClaude) -> None:
+    appliance = make_appliance()
+    run(appliance, TAUGHT)
+    assert appliance.conversation.last is not None
+    forget(ExchangeLog(home), home, Selection(ids=(appliance.conversation.last[0].id,)))
+    for command in ("/good", "/fix Bring nothing."):
+        assert (
+            run(appliance, command)[0]
+            == "error: there is no answer to rate: the last one was forgotten, and nothing has been asked since"
+        )
+    assert "Bring nothing." not in str(appliance.index.nearest(TAUGHT))
+
+
 @pytest.mark.parametrize("command", ["/good", "/bad", "/critical"])
 def test_a_rating_after_a_correction_says_what_stays_in_force(
     make_appliance: Make, home: Home, claude: FakeClaude, command: str

@@ -149,12 +149,12 @@ class Server:
         except (InputError, ValidationError) as error:
             return _failed(OPENAI, _unusable(error))
         try:
-            known = await self._service.rate(given.id, given.rating, given.correction, float(given.weight))
+            kept = await self._service.rate(given.id, given.rating, given.correction, float(given.weight))
         except LogError as error:
             return _failed(OPENAI, Problem(503, "log", str(error), again=True))
-        if not known:
+        if kept is None:
             return _failed(OPENAI, Problem(404, "not_found", "there is no answer with this id", param="id"))
-        return JSONResponse({"id": given.id, "rating": given.rating})
+        return JSONResponse({"id": given.id, "rating": given.rating, "kept": kept})
 
     # -- what can be looked up ----------------------------------------------------------------------------------------
 

@@ -62,7 +62,10 @@ def description() -> dict[str, Any]:
                     "summary": "Rate an answer",
                     "requestBody": _body("FeedbackRequest"),
                     "responses": {
-                        "200": _json("The rating is in the log.", _object(id={"type": "string"}, rating={"type": "string"})),
+                        "200": _json(
+                            "The rating holds: in the log where `kept` is true, else while the server runs.",
+                            _object(id={"type": "string"}, rating={"type": "string"}, kept={"type": "boolean"}),
+                        ),
                         "404": _error("There is no such answer."),
                         "503": _error("The log cannot be written."),
                         **{status: _error(told) for status, told in _PROBLEMS.items()},

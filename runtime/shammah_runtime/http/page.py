@@ -194,12 +194,12 @@ class Page:
         identity = request.path_params["id"]
         try:
             given, noted = exchanges.read(identity, await _form(request))
-            known = await self._service.rate(given.id, given.rating, given.correction, float(given.weight))
+            kept = await self._service.rate(given.id, given.rating, given.correction, float(given.weight))
         except InputError as error:
             return _problem(400, str(error), word)
         except LogError as error:
             return _problem(503, str(error), word)
-        if not known:
+        if kept is None:
             return _problem(404, _UNKNOWN, word)
         if "x-part" in request.headers:
             return await self._part(identity, word, noted)

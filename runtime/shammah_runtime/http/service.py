@@ -125,19 +125,20 @@ class Service:
         """The same for a page, in turn with other pages."""
         return await asyncio.get_running_loop().run_in_executor(self._pages, work)
 
-    async def rate(self, exchange_id: str, rating: Rating, correction: str | None, weight: float) -> bool:
-        """Rate an answer by its id; False where it is not known. Raises LogError."""
+    async def rate(self, exchange_id: str, rating: Rating, correction: str | None, weight: float) -> bool | None:
+        """Rate an answer by its id; returns whether that is kept, None where the answer is not known. Raises LogError."""
         found = self._recent.get(exchange_id)
 
-        def work() -> bool:
-            known = found or self._look_up(exchange_id)
+        def work() -> bool | None:
+            known = None if self._desk.forgot(exchange_id) else found or self._look_up(exchange_id)
             if known is None:
-                return False
+                return None
             exchange, reply, private = known
             self._desk.rate(exchange, reply, rating, correction, weight, private)
-            return True
+            return self._log is not None and not private
 
-        return bool(await self.aside(work))
+        kept: bool | None = await self.aside(work)
+        return kept
 
     def _look_up(self, exchange_id: str) -> tuple[Exchange, None, bool] | None:
         if self._log is None or not self._log.exists():
