@@ -7,6 +7,9 @@ import threading
 import time
 from collections.abc import Callable
 
+# How the reason begins why nothing is asked for a while.
+LEFT_ALONE = "it failed "
+
 
 class Breaker:
     """Opens after `most` failures in a row for `seconds`; then lets one through, whose outcome closes it or opens it again."""
@@ -25,6 +28,11 @@ class Breaker:
         """Why nothing may be asked now, or None."""
         with self._lock:
             return self._why_not()
+
+    def seconds(self) -> float:
+        """How long nothing may be asked; 0 where something may be, or one question is trying it."""
+        with self._lock:
+            return 0.0 if self._opened is None else max(0.0, self._opened + self._seconds - self._clock())
 
     def enter(self) -> str | None:
         """The same for one who is about to ask, and tells by `worked`, `failed` or `left` what came of it."""
@@ -63,4 +71,4 @@ class Breaker:
             waits = "another question is trying it again"
         else:
             return None
-        return f"it failed {self._failures} times in a row, and {waits}; the last time: {self._last}"
+        return f"{LEFT_ALONE}{self._failures} times in a row, and {waits}; the last time: {self._last}"

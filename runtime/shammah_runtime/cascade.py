@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from shammah_data.errors import TeacherError
 from shammah_data.exchange import Attempt, Exchange, Message
 from shammah_data.text import Sanitizer, printable
+from shammah_runtime.breaker import LEFT_ALONE
 from shammah_runtime.proposal import STOPPED, LocalTier, OnText, Proposal, Query, declined
 from shammah_runtime.routing import Routing
 from shammah_runtime.teacher import Asking, Teacher
@@ -16,7 +17,8 @@ from shammah_runtime.teacher import Asking, Teacher
 class Reply:
     """What came of a query: an answer, or `error`, one line that says what to do.
 
-    `text` without `complete` is what had arrived when the teacher broke off or the user stopped it.
+    `text` without `complete` is what had arrived when the teacher broke off or the user stopped it. `again_in`: the seconds
+    after which the same may be asked with better luck, where that is known.
     """
 
     proposal: Proposal
@@ -24,6 +26,7 @@ class Reply:
     latency_ms: float
     error: str | None = None
     interrupted: bool = False
+    again_in: float | None = None
 
     @property
     def text(self) -> str:
@@ -150,7 +153,10 @@ class Cascade:
         if (reason := self._not_asked(query)) is not None:
             failed = timed(declined("teacher", reason), since)
             who = "Claude" if self._teacher is None else self._teacher.who
-            return reply(failed, f"no local answer is sure enough, and {who} was not asked: {reason}")
+            nobody = reply(failed, f"no local answer is sure enough, and {who} was not asked: {reason}")
+            if self._teacher is not None and reason.startswith(LEFT_ALONE):
+                nobody = replace(nobody, again_in=self._teacher.again_in())
+            return nobody
         assert self._teacher is not None
         arrived: list[str] = []
         cleaned = _Cleaned(on_text)

@@ -128,6 +128,10 @@ class Teacher:
         """Why it would not be asked just now, or None: its setup, a row of failures, the day's budget."""
         return self.unavailable_reason or self._breaker.why_not() or self._too_dear()
 
+    def again_in(self) -> float:
+        """Seconds until it is asked again after a row of failures; 0 where it is asked."""
+        return self._breaker.seconds()
+
     def warm(self) -> None:
         """Import what asking needs; a broken installation is reported by the first question."""
         if self.settings.kind == "claude":

@@ -289,6 +289,19 @@ def test_a_teacher_that_fails_is_said_to_have_failed(through: openai.OpenAI, cla
     assert (caught.value.status_code, caught.value.code) == (502, "teacher_failed")
 
 
+def test_a_teacher_that_is_left_alone_for_a_while_is_worth_another_try(
+    home: Home, claude: FakeClaude, serving: Serving
+) -> None:
+    server = serving()
+    claude.fault = "unauthorized"
+    assert [server.complete("Anything?").status for _ in range(3)] == [502] * 3
+    answer = server.complete("Anything?")
+    assert (answer.status, answer.json["error"]["code"]) == (503, "teacher_failed")
+    assert 50 <= int(answer.headers["retry-after"]) <= 60
+    # With nobody to ask there is nothing to wait for.
+    assert server.complete("Anything?", model="shammah-local").status == 422
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [

@@ -211,4 +211,4 @@ async def _answer(send: Send, wrong: Problem, body: bytes, method: str) -> None:
 
 def retry_headers(wrong: Problem) -> dict[str, str]:
     """What tells a client, and the SDKs by a header of their own, whether to ask again."""
-    return {"retry-after": "1"} if wrong.again else {"x-should-retry": "false"}
+    return {"retry-after": str(wrong.seconds)} if wrong.again else {"x-should-retry": "false"}

@@ -21,7 +21,7 @@ _PROBLEMS = {
 _NO_ANSWER = {
     "422": "No local answer is sure enough, and nobody else may be asked.",
     "502": "The teacher failed.",
-    "503": "Busy: ask again after Retry-After seconds.",
+    "503": "Busy, or the teacher is left alone after failures: ask again after Retry-After seconds.",
 }
 _PROVENANCE = {
     "type": "object",

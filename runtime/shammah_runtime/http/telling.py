@@ -1,5 +1,6 @@
 """What both APIs tell of an answer: its text up to a stop string, its tokens, where it came from, and why there is none."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +14,16 @@ from shammah_runtime.turns import BUSY
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a request has no answer. `kind`: a word for programs. `again`: whether it may succeed when it is asked again."""
+    """Why a request has no answer. `kind`: a word for programs. `again`: whether it may succeed when it is asked again,
+    after so many `seconds`.
+    """
 
     status: int
     kind: str
     message: str
     again: bool = False
     param: str | None = None
+    seconds: int = 1
 
 
 FULL = Problem(503, "busy", "as many queries as may be are under way: ask again in a second", again=True)
@@ -40,6 +44,8 @@ def problem(outcome: Outcome) -> Problem | None:
         return Problem(502, "teacher_failed", reply.error)
     if any(attempt.reason.startswith(BUSY) for attempt in reply.attempts):
         return Problem(503, "busy", f"the engine is busy, and {reply.error}", again=True)
+    if reply.again_in is not None:
+        return Problem(503, "teacher_failed", reply.error, again=True, seconds=max(1, math.ceil(reply.again_in)))
     return Problem(422, "not_answered", reply.error)
 
 
