@@ -52,6 +52,7 @@ COMMANDS = (
     Command("/quit", "", "leave (so does Ctrl-D); Ctrl-C stops an answer, Alt-Enter or \\ begins a new line"),
 )
 HELP = "\n".join(f"{f'{one.name} {one.takes}':<20} {one.told}" for one in COMMANDS)
+_TAKES = {one.name: one.takes for one in COMMANDS}
 _WITH_FILES = ("/save ", "/load ")
 # How like a command the first word of a longer line is that was meant as one (difflib's ratio; of "/privat" 0.93).
 _LIKE = 0.75
@@ -99,16 +100,13 @@ class Commands:
 
         Text behind a command that is misspelt, or takes none, may be meant for nobody: it is not sent and not kept.
         """
+        if (told := refused(line)) is not None:
+            self._terminal.line(told)
+            return True
         name, *rest = line.split(None, 1)
-        takes = {one.name: one.takes for one in COMMANDS}
-        if name not in takes:
-            if not _meant(line, name):
-                return False
-            self._terminal.line(f"unknown command {name}; /help lists the commands")
-        elif rest and not takes[name]:
-            self._terminal.line(f"{name} takes no text: nothing was done, and nothing was sent")
-        else:
-            self._known[name](rest[0].strip() if rest else "")
+        if name not in _TAKES:
+            return False
+        self._known[name](rest[0].strip() if rest else "")
         return True
 
     # -- the last answer -----------------------------------------------------------------------------------------------
@@ -274,6 +272,14 @@ class Commands:
         if text.startswith("/set ") and text.count(" ") == 1:
             return [name for name in self._settable() if name.startswith(word)]
         return _files(word) if text.startswith(_WITH_FILES) else []
+
+
+def refused(line: str) -> str | None:
+    """What is said of a line that was meant as a command and is none, or None."""
+    name, *rest = line.split(None, 1) or [""]
+    if name not in _TAKES:
+        return f"unknown command {name}; /help lists the commands" if _meant(line, name) else None
+    return f"{name} takes no text: nothing was done, and nothing was sent" if rest and not _TAKES[name] else None
 
 
 def _meant(line: str, name: str) -> bool:

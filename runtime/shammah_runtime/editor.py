@@ -28,15 +28,16 @@ PASTE_BEGINS, PASTE_ENDS = "\x1b[200~", "\x1b[201~"
 class Editor:
     """Reads what a user types; Alt-Enter, or a backslash before Enter, begins a new line of the same question.
 
-    `complete(text)` lists what the text may be meant to become; `keep()` says whether a line may be remembered; a paste of
-    more than `most` characters is refused, and `refuse(characters)` says so in a line. `ready` is called once, when the first
-    prompt is on the screen.
+    `complete(text)` lists what the text may be meant to become; `keep()` says whether a line may be remembered,
+    `refused(line)` whether it is no command and was meant as one; a paste of more than `most` characters is refused, and
+    `refuse(characters)` says so in a line. `ready` is called once, when the first prompt is on the screen.
     """
 
     def __init__(
         self,
         history: History,
         keep: Callable[[], bool],
+        refused: Callable[[str], bool],
         complete: Callable[[str], list[str]],
         most: int,
         refuse: Callable[[int], str],
@@ -53,7 +54,7 @@ class Editor:
         self._session: PromptSession[str] = PromptSession(
             multiline=True,
             prompt_continuation="  ",
-            history=_Past(history, keep),
+            history=_Past(history, keep, refused),
             completer=_Completer(complete),
             complete_while_typing=False,
             complete_style=CompleteStyle.READLINE_LIKE,
@@ -135,10 +136,11 @@ class Editor:
 class _Past(Past):
     """What was typed before, as the editor wants it: newest first."""
 
-    def __init__(self, history: History, keep: Callable[[], bool]) -> None:
+    def __init__(self, history: History, keep: Callable[[], bool], refused: Callable[[str], bool]) -> None:
         super().__init__()
         self._history = history
         self._keep = keep
+        self._refused = refused
 
     def load_history_strings(self) -> Iterable[str]:
         return reversed(self._history.lines())
@@ -149,7 +151,9 @@ class _Past(Past):
             super().append_string(string)
 
     def store_string(self, string: str) -> None:
-        self._history.add(string)
+        # It is offered again, to be spelt right, but not kept: nobody knows what the text behind it was meant for.
+        if not self._refused(string):
+            self._history.add(string)
 
 
 class _Completer(Completer):

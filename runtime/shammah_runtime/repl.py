@@ -55,6 +55,7 @@ class Repl:
         editor = Editor(
             history,
             keep=lambda: keep and not self._private,
+            refused=_refused,
             complete=self._complete,
             most=LONGEST_QUERY,
             refuse=lambda characters: f"a paste of {characters} characters is refused; the most is {LONGEST_QUERY}",
@@ -145,6 +146,12 @@ class Repl:
             self._terminal.remark(f"error: {reply.error}")
         else:
             self._terminal.remark(summary(reply))
+
+
+def _refused(line: str) -> bool:
+    from shammah_runtime.commands import refused
+
+    return refused(line) is not None
 
 
 def waited_for(appliance: "Appliance") -> str:

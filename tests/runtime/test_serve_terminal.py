@@ -127,6 +127,12 @@ def test_keys(start: Start, home: Home) -> None:
     screen.until_text("> /critical")
     screen.press("\x03")
     screen.until_prompt()
+    for line in ("/privat secretword", "/clear secretword"):
+        ask(screen, line)
+    screen.press("\x1b[A")
+    screen.until_text("> /clear secretword")  # to be spelt right
+    screen.press("\x03")
+    screen.until_prompt()
     ask(screen, "/private")
     ask(screen, "hello")
     assert leave(screen) == 0
