@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import errno
 import os
 import sys
 import threading
@@ -14,6 +15,8 @@ from shammah_data.errors import ShammahError
 from shammah_data.text import one_line
 
 _LONGEST = 2000
+# How a write fails where nobody reads any more: a window and a pipe that were closed.
+GONE = (errno.EIO, errno.EPIPE)
 
 
 def _tell_version(wanted: bool) -> None:
@@ -88,7 +91,8 @@ def run(app: Callable[[], object], name: str) -> None:
         sys.exit(130)
     finally:
         try:
-            print(end="", flush=True)
+            if sys.stdout:
+                sys.stdout.flush()
         except OSError:
             # Python would complain again when it flushes at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -99,7 +103,16 @@ def _flushed(app: Callable[[], object]) -> None:
     try:
         app()
     except SystemExit:
-        with contextlib.suppress(BrokenPipeError):
-            print(end="", flush=True)
+        _flush()
         raise
-    print(end="", flush=True)
+    _flush()
+
+
+def _flush() -> None:
+    try:
+        # A program that was started without an output has none.
+        if sys.stdout:
+            sys.stdout.flush()
+    except OSError as error:
+        if error.errno not in GONE:
+            raise

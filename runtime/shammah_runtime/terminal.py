@@ -1,6 +1,5 @@
 """Words on a terminal: Markdown and colours where they are wanted, nothing that could drive it. Knows no tiers."""
 
-import errno
 import os
 import shutil
 import sys
@@ -8,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
+from shammah_data.command import GONE
 from shammah_data.errors import ShammahError
 from shammah_data.text import Sanitizer, one_line, printable
 from shammah_runtime.spinner import Spinner
@@ -129,7 +129,7 @@ class Terminal:
             self._out.write(text)
             self._out.flush()
         except OSError as error:
-            # Mostly a window or a pipe that was closed. What is under way must still reach the log.
+            # What is under way must still reach the log.
             self.gone = True
-            if error.errno not in (errno.EIO, errno.EPIPE):
+            if error.errno not in GONE:
                 self._failure = error.strerror or str(error)
