@@ -60,11 +60,20 @@ def import_(
         if sys.stderr.isatty():
             print("\r", end="", file=sys.stderr)
         done.append(
-            {"file": str(path), "new": new, "known": known, "unusable": bad.count, "named": bad.named, "dry_run": dry_run}
+            {
+                "file": str(path),
+                "new": new,
+                "known": known,
+                "unusable": bad.count,
+                "named": bad.named,
+                "unanswered": bad.unanswered,
+                "dry_run": dry_run,
+            }
         )
         if not as_json:
             would = " (nothing was written)" if dry_run else ""
-            print(f"{printable(name)}: {new} new, {known} already there, {bad.count} unusable{would}")
+            unanswered = f", {bad.unanswered} that nobody answered left out" if bad.unanswered else ""
+            print(f"{printable(name)}: {new} new, {known} already there, {bad.count} unusable{unanswered}{would}")
         for line in bad.named:
             print(printable(f"  {name} {line}"), file=sys.stderr)
         unusable += bad.count
@@ -200,7 +209,7 @@ def export(
     path: Annotated[Path, typer.Argument(help="The file to write: .parquet, .md (Markdown), else JSON lines.")],
     as_json: AsJson = False,
 ) -> None:
-    """Write the whole log to a file; JSON lines can be imported again."""
+    """Write every exchange to a file; JSON lines can be imported again, without the ratings, which a backup holds."""
     from shammah_data.copies import export as write
 
     if path.exists():

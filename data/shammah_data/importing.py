@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from shammah_data import documents, formats, llm_log, transcripts
 from shammah_data.errors import InputError
-from shammah_data.exchange import IMPORTED, TIERS, Exchange, Message
+from shammah_data.exchange import IMPORTED, TIERS, TRUSTED_TIERS, Exchange, Message
 from shammah_data.text import printable
 from shammah_data.threads import Told, Turn, turns
 
@@ -30,9 +30,13 @@ _LARGEST_TURN = 2**31 - 1
 
 @dataclass
 class BadLines:
-    """Lines that could not be used: how many, and the first few by file (where there are several), number and reason."""
+    """Lines that could not be used: how many, and the first few by file (where there are several), number and reason.
+
+    `unanswered`: lines of an export whose question nobody answered; nothing is wrong with them.
+    """
 
     count: int = 0
+    unanswered: int = 0
     named: list[str] = field(default_factory=list)
     file: str = ""
 
@@ -166,6 +170,9 @@ def read_jsonl(path: Path, bad: BadLines) -> Iterator[Exchange]:
                 break
             events.append(event)
             continue
+        if row.get("tier") in TIERS and row.get("response") == row.get("answer") == "":
+            bad.unanswered += 1
+            continue
         try:
             found = list(_of_row(row, source))
         except UnicodeEncodeError:
@@ -241,7 +248,9 @@ def _as_exported(exchange: Exchange, row: dict[str, Any]) -> Exchange:
     if not 0 <= told.get("turn", 0) <= _LARGEST_TURN:
         del told["turn"]
     told |= {name: row[name] for name in ("complete", "trainable") if isinstance(row.get(name), bool)}
-    if row.get("tier") in TIERS:
+    # A local answer that the user called right, or corrected, may be learned from like what was imported.
+    approved = row.get("rating") == "good" or row.get("correction")
+    if row.get("tier") in (TRUSTED_TIERS if approved else TIERS):
         told["tier"] = row["tier"]
     try:
         told["id"] = str(uuid.UUID(row.get("id")))

@@ -120,6 +120,24 @@ def test_an_export_comes_back_as_it_was(home: Home, run: Run, tmp_path: Path, mo
     assert {row["query"]: row["target"] for row in other.learnable()} == {"Q1": "A1", "Q4": "B4"}
 
 
+def test_what_was_learned_from_ratings_comes_back_and_what_nobody_answered_is_no_mistake(
+    home: Home, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, fixed = put(home, "Q1", "A1", "neural"), put(home, "Q2", "A2", "learned")
+    put(home, "Q3", "A3", "neural")
+    run("rate", good, "good")
+    run("fix", fixed, "B2")
+    ExchangeLog(home).append(Exchange("Q4", "", "teacher", complete=False))
+    out = tmp_path / "log.jsonl"
+    run("export", out)
+    before = {row["query"]: row["target"] for row in ExchangeLog(home).learnable()}
+    monkeypatch.setenv("SHAMMAH_HOME", str(tmp_path / "other"))
+    done = run("import", out)
+    assert done.stdout == "log.jsonl: 3 new, 0 already there, 0 unusable, 1 that nobody answered left out\n"
+    assert {row["query"]: row["target"] for row in ExchangeLog(Home(tmp_path / "other")).learnable()} == before
+    assert before == {"Q1": "A1", "Q2": "B2"}
+
+
 def test_a_line_of_a_file_cannot_hide_that_it_came_from_one(home: Home, run: Run, tmp_path: Path) -> None:
     lines = [
         {"query": "q1", "response": "a1", "source": "serve", "tier": "teacher", "teacher_model": "claude-sonnet-5-5"},
