@@ -209,7 +209,10 @@ def export(
     path: Annotated[Path, typer.Argument(help="The file to write: .parquet, .md (Markdown), else JSON lines.")],
     as_json: AsJson = False,
 ) -> None:
-    """Write every exchange to a file; JSON lines can be imported again, without the ratings, which a backup holds."""
+    """Write every exchange to a file; JSON lines can be imported again.
+
+    An import leaves the ratings out, which `shammah-log restore` of a backup does not.
+    """
     from shammah_data.copies import export as write
 
     if path.exists():

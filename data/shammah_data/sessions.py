@@ -47,15 +47,23 @@ def exchanges(session: Session, conversation: str) -> list[dict[str, Any]]:
 
 
 def whole(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The exchanges with a whole answer, which are what a session goes on from."""
-    return [row for row in rows if row["complete"] and row["answer"].strip()]
+    """The exchanges that a session goes on from: those with a whole answer.
+
+    A question that was taken back and asked again was asked with the same turns before it: the first answer to it is none.
+    """
+    asked = [(row["query"], row["context"]) for row in rows]
+    return [
+        row
+        for row, again in zip(rows, [*asked[1:], None], strict=True)
+        if row["complete"] and row["answer"].strip() and (row["query"], row["context"]) != again
+    ]
 
 
 def turns(rows: list[dict[str, Any]]) -> list[Message]:
-    """The turns of whole answers, with what they should have been where that was said."""
+    """The turns of these exchanges, with what they should have been where that was said."""
     return [
         message
-        for row in whole(rows)
+        for row in rows
         for message in (Message("user", row["query"]), Message("assistant", row["correction"] or row["answer"]))
     ]
 

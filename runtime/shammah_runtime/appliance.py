@@ -176,8 +176,9 @@ class Appliance:
         named = (lambda log: sessions.latest(log)) if session is None else (lambda log: sessions.named(log, session))
         found = self.log.read(named)
         rows = self.log.read(lambda log: sessions.exchanges(log, found))
-        said, ids = sessions.turns(rows), [str(row["id"]) for row in sessions.whole(rows)]
-        self.conversation.begin(said, found, 1 + max((int(row["turn"]) for row in rows), default=-1), ids)
+        whole = sessions.whole(rows)
+        count = 1 + max((int(row["turn"]) for row in rows), default=-1)
+        self.conversation.begin(sessions.turns(whole), found, count, [str(row["id"]) for row in whole])
         return f"continued: session {found[:8]}, {len(rows)} so far; last: {one_line(rows[-1]['query'], 60)}"
 
     def start(self) -> None:

@@ -230,7 +230,7 @@ class Commands:
         if not self._appliance.keeps or not log.exists():
             raise InputError("nothing of this session is logged, so that there is nothing to save")
         conversation = self._conversation.session
-        said = sessions.turns(log.read(lambda session: sessions.exchanges(session, conversation)))
+        said = sessions.turns(sessions.whole(log.read(lambda session: sessions.exchanges(session, conversation))))
         if not said:
             raise InputError("nothing has been answered in this session yet")
         try:

@@ -194,6 +194,20 @@ def test_savings_are_counted_and_their_assumptions_said(make_appliance: Make, ho
     assert shown[:-1] == savings_lines(found)
 
 
+def test_what_was_asked_again_is_continued_with_its_last_answer_only(
+    make_appliance: Make, home: Home, claude: FakeClaude
+) -> None:
+    run(make_appliance(), "thanks", TAUGHT, "/retry", "/teacher")
+    again = make_appliance()
+    again.resume(None)
+    run(again, "And then?")
+    assert [turn["content"] for turn in claude.requests[-1].body["messages"]] == [
+        *("thanks", rows(home)[0]["answer"]),
+        *(TAUGHT, TAUGHT_ANSWER),
+        "And then?",
+    ]
+
+
 # -- files ------------------------------------------------------------------------------------------------------------
 
 
