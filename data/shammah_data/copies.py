@@ -16,12 +16,14 @@ from shammah_data.log import ExchangeLog
 from shammah_data.queries import Selection
 from shammah_data.schema import TABLES
 from shammah_data.session import LocalSession, Session, fetch, literal, transaction, write_file
+from shammah_data.text import one_line, printable
 
 if TYPE_CHECKING:
     from shammah_data.forget import Forgotten
 
 MARKER = "<!-- exchange {} -->"
 _BATCH = 2000
+_LONGEST_NAME = 80
 
 
 def export(log: ExchangeLog, path: Path) -> int:
@@ -193,7 +195,7 @@ def _markdown(found: list[dict[str, Any]], path: Path) -> int:
     """One section per exchange; earlier turns have their own. A quoted line cannot be taken for the marker before a section."""
     parts = ["# Exchanges\n"]
     for row in found:
-        who = row["teacher_model"] or row["model_version"] or row["source"]
+        who = one_line(row["teacher_model"] or row["model_version"] or row["source"], _LONGEST_NAME)
         rated = f" · rated {row['rating']}" if row["rating"] else ""
         parts.append(f"\n{MARKER.format(row['id'])}\n## {row['created_at']:%Y-%m-%d %H:%M} · {row['tier']} · {who}{rated}\n")
         parts.append(f"\nQuestion:\n\n{_quoted(row['query'])}\n\nAnswer:\n\n{_quoted(row['answer'])}\n")
@@ -204,4 +206,4 @@ def _markdown(found: list[dict[str, Any]], path: Path) -> int:
 
 
 def _quoted(text: str) -> str:
-    return "\n".join(f"> {line}".rstrip() for line in text.splitlines() or [""])
+    return "\n".join(f"> {line}".rstrip() for line in printable(text).splitlines() or [""])

@@ -241,6 +241,16 @@ def test_a_markdown_export_quotes_what_users_wrote(home: Home, run: Run, tmp_pat
     assert sum(line.startswith("<!-- exchange ") for line in text.splitlines()) == 1
 
 
+def test_a_markdown_export_cannot_drive_a_terminal(home: Home, run: Run, tmp_path: Path) -> None:
+    hostile = Exchange("a\0b\x1b[2J\x1b]0;title\x07c\u202ed", "A", "teacher", teacher_model="m\n<!-- exchange 0 -->\x1b[2J")
+    ExchangeLog(home).append(hostile)
+    run("export", tmp_path / "out.md")
+    text = (tmp_path / "out.md").read_text()
+    assert printable(text) == text
+    assert "> abcd\n" in text
+    assert sum(line.startswith("<!-- exchange ") for line in text.splitlines()) == 1
+
+
 def test_what_an_audit_asked_is_told_apart_from_what_a_user_asked(home: Home, run: Run) -> None:
     put(home, "Q1", "A1")
     ExchangeLog(home).append(Exchange("Q2", "A2", "teacher", source="audit"))
