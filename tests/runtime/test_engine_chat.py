@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, normalizers
 
 from fakes.versions import CHAT, CLOSE, END, Tiny
 from shammah_data.errors import ArtifactError
@@ -82,6 +83,42 @@ def test_the_rest_of_an_unfinished_character_comes_at_the_end(tiny: Tiny) -> Non
     stream = tiny.chat.stream()
     assert "".join(stream.push(token) for token in whole) == "a"
     assert set(stream.close()) == {"\N{REPLACEMENT CHARACTER}"}
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["as Gemma", "as Llama 2"])
+def fallback(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ChatTokenizer:
+    """A tokenizer with a token for every byte; as that of Llama 2 it takes the first blank away."""
+    bytes_and_words = [*(f"<0x{byte:02X}>" for byte in range(256)), "▁", "▁the", "a", "你", "é", ".", "\ufffd"]
+    vocab = {token: number for number, token in enumerate(["<unk>", *SPECIALS, *bytes_and_words])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[], fuse_unk=True, byte_fallback=True, unk_token="<unk>"))
+    blanks, strip = normalizers.Replace(" ", "▁"), [decoders.Strip(" ", 1, 0)] if request.param else []
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), blanks]) if request.param else blanks
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *strip])
+    tokenizer.add_special_tokens(SPECIALS)
+    path = tmp_path_factory.mktemp("fallback") / "tokenizer.json"
+    tokenizer.save(str(path))
+    return ChatTokenizer(path, CHAT)
+
+
+@given(
+    ids=st.lists(st.integers(0, 266) | st.sampled_from([0x61 + 4, 0xE4 + 4, 0xBD + 4, 0xA0 + 4, 260, 262, 263]), max_size=12),
+    text=st.text(st.sampled_from("a 你🙂é\n."), max_size=8),
+)
+@example(ids=[0xE4 + 4, 0xBD + 4, 0xA0 + 4, 0xFF + 4, 262], text="")
+def test_bytes_that_form_no_character_leave_what_was_shown(fallback: ChatTokenizer, ids: list[int], text: str) -> None:
+    ids = [*fallback.encode(text), *ids]
+    stream = fallback.stream()
+    pieces = [stream.push(token) for token in ids]
+    assert not any(piece.endswith("\N{REPLACEMENT CHARACTER}") for piece in pieces)
+    shown, whole = "".join([*pieces, stream.close()]), fallback.decode(ids)
+    # A run of bytes is all marks in the whole, where it is not valid from its beginning to its end.
+    assert shown == whole or "\N{REPLACEMENT CHARACTER}" in whole
+
+
+def test_a_character_stays_before_bytes_that_form_none(fallback: ChatTokenizer) -> None:
+    stream = fallback.stream()
+    assert [stream.push(token) for token in (0xE4 + 4, 0xBD + 4, 0xA0 + 4, 0xFF + 4, 262)] == ["", "", "你", "", "\ufffda"]
+    assert stream.close() == ""
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]", "\x00"])

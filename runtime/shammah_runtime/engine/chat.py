@@ -3,11 +3,10 @@
 Training and serving both encode here, so that a model meets at run time exactly the ids it was trained on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer
-from tokenizers.decoders import DecodeStream
 
 from shammah_data.errors import ArtifactError
 from shammah_data.exchange import Message
@@ -67,31 +66,42 @@ class ChatTokenizer:
 
     def stream(self) -> "TextStream":
         """A decoder for one answer."""
-        return TextStream(self)
+        return TextStream(self.decode)
 
     @property
     def raw(self) -> Tokenizer:
-        """The tokenizer itself, for `TextStream`."""
+        """The tokenizer itself."""
         return self._tokenizer
 
 
 class TextStream:
-    """Ids to text as they come; a character is never split, and the pieces add up to the decoded whole."""
+    """Ids to text as they come; a character is never split, and the pieces add up to the decoded whole.
 
-    def __init__(self, tokenizer: ChatTokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._stream = DecodeStream(skip_special_tokens=True)
-        self._ids: list[int] = []
-        self._emitted = ""
+    But where bytes that form no character follow one in a tokenizer with byte fallback, whose decoder then gives up that
+    character too: what has been shown stays, and the bytes behind it are read alone.
+    """
+
+    def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
+        self._decode = decode
+        # The tokens of the last piece, which decide how the next ones are read, and those after them.
+        self._before: list[int] = []
+        self._shown = ""
+        self._open: list[int] = []
 
     def push(self, token: int) -> str:
         """Text that this token completes; empty while a character is still open."""
-        self._ids.append(token)
-        piece = self._stream.step(self._tokenizer.raw, token) or ""
-        self._emitted += piece
+        self._open.append(token)
+        piece = self._piece()
+        if not piece or piece.endswith("\N{REPLACEMENT CHARACTER}"):
+            return ""
+        self._before, self._open = self._open, []
+        self._shown = self._decode(self._before)
         return piece
 
     def close(self) -> str:
         """What is left: the replacement marks of characters that never became whole."""
-        whole = self._tokenizer.decode(self._ids)
-        return whole[len(self._emitted) :] if whole.startswith(self._emitted) else ""
+        return self._piece()
+
+    def _piece(self) -> str:
+        text = self._decode([*self._before, *self._open])
+        return text[len(self._shown) :] if text.startswith(self._shown) else self._decode(self._open)
