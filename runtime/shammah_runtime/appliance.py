@@ -3,7 +3,7 @@
 import threading
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from shammah_data import sessions
@@ -141,7 +141,10 @@ class Appliance:
             teacher=self._teacher,
             no_teacher_reason="offline" if offline else "",
             routing=self._routing,
+            usual=self._usual,
+            tokens=self._tokens,
         )
+        self._usual_tokens = serve.max_tokens
         self._keeps = not options.no_log
         log: Keeper | None = self.log if self._keeps else None
         self._writer: Writer | None = None
@@ -186,6 +189,18 @@ class Appliance:
         memory.keep_together()
         self.models.start(self._watch)
         self._filler.start()
+
+    def _usual(self, query: "Query") -> "Query":
+        """With how answers are drawn in this session, where a query does not bring that along."""
+        if query.decoding is not None:
+            return query
+        most = self.decoding.max_tokens
+        # The settings bound what the model makes, and not what is known; who wants less than they say wants short answers.
+        return replace(query, decoding=self.decoding, most_tokens=most if most < self._usual_tokens else None)
+
+    def _tokens(self, answer: str) -> int | None:
+        model = self.models.serving() if self.models.wait(0.0) else None
+        return None if model is None else len(model.decoder.tokenizer.answer(answer, model.decoder.stop_ids))
 
     def _verifies(self, query: "Query") -> bool:
         return self.models.wait(0.0) and self._verified.verifies(query)

@@ -10,6 +10,7 @@ from shammah_data.text import Sanitizer, printable
 from shammah_runtime.breaker import LEFT_ALONE
 from shammah_runtime.proposal import STOPPED, LocalTier, OnText, Proposal, Query, declined
 from shammah_runtime.routing import Routing
+from shammah_runtime.stops import StopStrings, cut
 from shammah_runtime.teacher import Asking, Teacher
 
 
@@ -17,8 +18,9 @@ from shammah_runtime.teacher import Asking, Teacher
 class Reply:
     """What came of a query: an answer, or `error`, one line that says what to do.
 
-    `text` without `complete` is what had arrived when the teacher broke off or the user stopped it. `again_in`: the seconds
-    after which the same may be asked with better luck, where that is known.
+    `text` without `complete` is what had arrived when the teacher broke off or the user stopped it. The first of the `stops` in
+    an answer ends what is given of it; the proposal, and with it the log, has the whole. `again_in`: the seconds after which the
+    same may be asked with better luck, where that is known.
     """
 
     proposal: Proposal
@@ -26,12 +28,18 @@ class Reply:
     latency_ms: float
     error: str | None = None
     interrupted: bool = False
+    stops: tuple[str, ...] = ()
     again_in: float | None = None
 
     @property
     def text(self) -> str:
-        """The answer, or what there is of it."""
-        return self.proposal.text
+        """The answer as it is given, or what there is of it."""
+        return cut(self.proposal.text, self.stops)[0]
+
+    @property
+    def stopped_at(self) -> str | None:
+        """The stop string before which it was cut."""
+        return cut(self.proposal.text, self.stops)[1]
 
     @property
     def answered(self) -> bool:
@@ -66,18 +74,19 @@ class Reply:
 
 
 class _Cleaned:
-    """Hands the pieces of an answer on without what could drive a terminal."""
+    """Hands the pieces of an answer on without what could drive a terminal, up to a stop string."""
 
-    def __init__(self, on_text: OnText) -> None:
+    def __init__(self, on_text: OnText, stops: Sequence[str]) -> None:
         self._on_text = on_text
         self._sanitizer = Sanitizer()
+        self._stops = StopStrings(stops)
 
     def push(self, piece: str) -> None:
-        if shown := self._sanitizer.push(piece):
+        if shown := self._stops.push(self._sanitizer.push(piece)):
             self._on_text(shown)
 
     def close(self) -> None:
-        if rest := self._sanitizer.close():
+        if rest := self._stops.push(self._sanitizer.close()) + self._stops.close():
             self._on_text(rest)
 
 
@@ -91,8 +100,16 @@ class Cascade:
         no_teacher_reason: str = "",
         clock: Callable[[], float] = time.monotonic,
         routing: Routing = Routing(),
+        usual: Callable[[Query], Query] = lambda query: query,
+        tokens: Callable[[str], int | None] = lambda _: None,
     ) -> None:
+        """`usual(query)`: the query with what it leaves to the settings.
+
+        `tokens(answer)`: how many tokens an answer has, where there is a model that knows.
+        """
         self.routing = routing
+        self._usual = usual
+        self._tokens = tokens
         self._local = local
         self._teacher = teacher
         self._no_teacher_reason = no_teacher_reason
@@ -106,6 +123,8 @@ class Cascade:
         had come of the query by then is returned. The same goes for InterruptedError, which is how the query's `stop` is met.
         """
         began = self._clock()
+        query = self._usual(query)
+        stops = query.decoding.stop if query.decoding is not None else ()
         attempts: list[Attempt] = []
 
         def timed(proposal: Proposal, since: float) -> Proposal:
@@ -115,40 +134,40 @@ class Cascade:
             return replace(proposal, attempt=attempt, text=printable(proposal.text))
 
         def reply(proposal: Proposal, error: str | None = None, interrupted: bool = False) -> Reply:
-            return Reply(proposal, tuple(attempts), (self._clock() - began) * 1000.0, error, interrupted)
+            return Reply(proposal, tuple(attempts), (self._clock() - began) * 1000.0, error, interrupted, stops)
 
         local = self._local if query.asked != "teacher" and not query.system else ()
         if local and (forwarded := self.routing.not_local(query.text)) is not None:
             timed(declined("neural", forwarded), began)
             local = ()
-        cut: Proposal | None = None
+        withdrawn: Proposal | None = None
         for tier in local:
             since = self._clock()
-            cleaned = _Cleaned(on_text)
+            cleaned = _Cleaned(on_text, stops)
             try:
                 proposed = tier.propose(query if query.cut is None else replace(query, show=cleaned.push))
                 shown = proposed is not None and proposed.committed is not None
                 if query.stop.asked() and not shown:
                     raise InterruptedError
             except (KeyboardInterrupt, InterruptedError):
-                if cut is None:
+                if withdrawn is None:
                     raise
-                attempt = Attempt(cut.attempt.tier, "failed", f"{STOPPED} after it was cut")
-                return reply(timed(replace(cut, attempt=attempt, text="", complete=False), since), interrupted=True)
+                attempt = Attempt(withdrawn.attempt.tier, "failed", f"{STOPPED} after it was cut")
+                return reply(timed(replace(withdrawn, attempt=attempt, text="", complete=False), since), interrupted=True)
             if proposed is None:
                 continue
-            proposal = timed(proposed, since)
+            proposal = timed(self._short_enough(proposed, query), since)
             if shown:
                 cleaned.close()
             if proposal.accepted:
-                if not shown:
-                    on_text(proposal.text)
+                if not shown and (given := cut(proposal.text, stops)[0]):
+                    on_text(given)
                 return reply(proposal)
             if proposal.attempt.outcome == "failed":
                 return reply(proposal, interrupted=True)
             if shown and query.cut is not None:
                 query.cut(f"cut here: {proposal.model_version} is no longer sure of this answer")
-                cut = proposal
+                withdrawn = proposal
         since = self._clock()
         if (reason := self._not_asked(query)) is not None:
             failed = timed(declined("teacher", reason), since)
@@ -159,7 +178,7 @@ class Cascade:
             return nobody
         assert self._teacher is not None
         arrived: list[str] = []
-        cleaned = _Cleaned(on_text)
+        cleaned = _Cleaned(on_text, stops)
 
         def show(piece: str) -> None:
             arrived.append(piece)
@@ -193,6 +212,16 @@ class Cascade:
             cost_usd=answer.cost_usd,
         )
         return reply(timed(proposal, since))
+
+    def _short_enough(self, proposed: Proposal, query: Query) -> Proposal:
+        """The proposal, declined where an answer that no model has just made has more tokens than it may."""
+        if not proposed.accepted or query.most_tokens is None or proposed.answer_tokens is not None:
+            return proposed
+        count = self._tokens(proposed.text)
+        if count is None or count <= query.most_tokens:
+            return proposed
+        told = f"{proposed.attempt.reason}, but the answer does not end within {query.most_tokens} tokens"
+        return Proposal(replace(proposed.attempt, outcome="declined", reason=told))
 
     def _not_asked(self, query: Query) -> str | None:
         """Why the teacher is not asked, or None."""

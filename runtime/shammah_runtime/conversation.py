@@ -86,7 +86,7 @@ class Conversation:
         self.last, self.corrected = (exchange, reply), False
         self._last_is_a_turn = reply.answered
         if reply.answered:
-            self._turns.append(_Turn(text, reply.text, exchange.id))
+            self._turns.append(_Turn(text, reply.proposal.text, exchange.id))
             self._drop_old_turns()
         return reply
 

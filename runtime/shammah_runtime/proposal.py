@@ -20,7 +20,8 @@ class Query:
 
     `system`: what an answer is to mind beside the question; no local tier has learned to, so that the teacher is asked.
     `asked`: which tiers may answer. `decoding`: how the local model's answer to this query is drawn, where that is not the
-    tier's own. `most_tokens`: of the teacher's answer, where that is less than the settings say.
+    tier's own; its `stop` strings cut what is shown of any answer. `most_tokens`: what an answer may have, whoever gives it,
+    where that is less than the settings say.
 
     `cut(notice)` tells that what was shown of an answer ends there; without it nothing is shown before its end. `show` is the
     cascade's: where a tier puts what it shows of an answer that has not ended.

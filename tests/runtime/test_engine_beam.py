@@ -142,7 +142,7 @@ def test_a_copy_of_what_differs_is_a_copy_of_all(session: GraphSession) -> None:
     np.testing.assert_array_equal(fresh.state(), source.state())
 
 
-def test_the_answer_is_shown_whole_and_ends_before_a_stop_string(tiny: Tiny) -> None:
+def test_the_answer_is_shown_whole(tiny: Tiny) -> None:
     decoder = tiny.decoder()
     pieces: list[str] = []
     logprobs: list[float] = []
@@ -152,11 +152,6 @@ def test_the_answer_is_shown_whole_and_ends_before_a_stop_string(tiny: Tiny) -> 
     assert tuple(logprobs) == said.logprobs
     assert said.finished
     assert len(said.others) == 1
-    cut = decoder.generate(prompt, Decoding(beams=3, stop=("nine",)))
-    assert cut.text == ANSWER[: ANSWER.index("nine")].strip()
-    assert cut.finished
-    assert cut.ids == said.ids[: len(cut.ids)] != said.ids
-    assert len(cut.logprobs) == len(cut.ids)
 
 
 def test_a_full_context_ends_the_search(random_tiny: Tiny) -> None:

@@ -299,7 +299,7 @@ def test_set_shows_what_config_toml_can_say(make_appliance: Make) -> None:
 
 def test_set_changes_the_answers_that_follow(make_appliance: Make, tiny: Tiny, home: Home) -> None:
     tiny.publish(home)
-    cut = ANSWER[: ANSWER.index("nine")].strip()
+    cut = ANSWER[: ANSWER.index("nine")]
     first, second, third = "When does the library open?", "What does a library ticket cost?", "Where does the library stand?"
     shown = run(make_appliance(OFFLINE), first, "/set stop nine", second, "/set stop", "/set beams 3", third)
     answers = [line for line in shown if " · " not in line]

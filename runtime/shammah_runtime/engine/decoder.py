@@ -14,7 +14,6 @@ from shammah_runtime.engine.drafts import Lookup, Pace
 from shammah_runtime.engine.prefix import PrefixCache
 from shammah_runtime.engine.sampling import Floats, logprob, sample, top_logprobs
 from shammah_runtime.engine.session import PASS_ROWS, GraphSession, KVCache
-from shammah_runtime.engine.stops import StopStrings
 
 # How much of a draft is expected to be right before it was tried.
 _DRAFT_CONFIDENCE = 0.9
@@ -23,8 +22,7 @@ _HISTORY_CONFIDENCE = 0.3
 
 @dataclass(frozen=True)
 class Generated:
-    """One answer of the model. `finished`: it ended by itself or at a stop string, not at `max_tokens`, the
-    context or a request to stop.
+    """One answer of the model. `finished`: it ended by itself, not at `max_tokens`, the context or a request to stop.
 
     `tops`: per token the likeliest ones and their log-probabilities, as many as `Decoding.logprobs`. `others`: the next best
     answers of a beam search. `passes` of the graph were made for it, that over the prompt included; `reused` tokens of the
@@ -141,14 +139,15 @@ class Decoder:
         """One whole answer, whose prompt is never part of it.
 
         `on_text` gets pieces that never split a character, `on_token` before that each token and its log-probability;
-        `cancelled` is asked between tokens. `answers` are ids of likely answers, the best first: drafts, which change the speed
-        only. With None nothing is drafted, with an empty sequence what was said before in the conversation is. A beam search
-        drafts nothing, and shows its answer when it has been found.
+        `cancelled` is asked between tokens. Stop strings are not minded: whoever gives the answer cuts it.
+
+        `answers` are ids of likely answers, the best first: drafts, which change the speed only. With None nothing is drafted,
+        with an empty sequence what was said before in the conversation is. A beam search drafts nothing, and shows its answer
+        when it has been found.
         """
         if decoding.beams > 1:
             return self._search(prompt_ids, decoding, on_text, on_token, cancelled)
         stream = self.tokenizer.stream()
-        stops = StopStrings(decoding.stop)
         ids: list[int] = []
         logprobs: list[float] = []
         pieces: list[str] = []
@@ -177,18 +176,14 @@ class Decoder:
                 if token in self._stops:
                     finished = True
                     break
-                emit(stops.push(stream.push(token)))
-                if stops.stopped:
-                    finished = True
-                    break
+                emit(stream.push(token))
                 if cancelled and cancelled():
                     break
         except InterruptedError:
             pass
         finally:
             steps.close()  # type: ignore[attr-defined]  # it is a generator; closing it frees the session
-        emit(stops.push(stream.close()))
-        emit(stops.close())
+        emit(stream.close())
         return Generated(
             "".join(pieces).strip(),
             tuple(ids),
@@ -218,7 +213,7 @@ class Decoder:
             finally:
                 cache.rewind(min(cache.length, len(prompt_ids)))
             self._passes += passes
-        best, *others = [self._told(one, decoding, len(prompt_ids)) for one in found[: decoding.answers]]
+        best, *others = [self._told(one, len(prompt_ids)) for one in found[: decoding.answers]]
         if on_text and best.text:
             on_text(best.text)
         if on_token:
@@ -226,22 +221,13 @@ class Decoder:
                 on_token(token, value)
         return replace(best, others=tuple(others))
 
-    def _told(self, found: Found, decoding: Decoding, prompt_tokens: int) -> Generated:
-        """An answer of a beam search as text, up to a stop string."""
-        stream, stops = self.tokenizer.stream(), StopStrings(decoding.stop)
-        pieces: list[str] = []
-        ids: list[int] = []
-        finished = False
-        for token in found.ids:
-            ids.append(token)
-            finished = token in self._stops
-            if not finished:
-                pieces.append(stops.push(stream.push(token)))
-                finished = stops.stopped
-            if finished:
-                break
-        text = "".join([*pieces, stops.push(stream.close()), stops.close()]).strip()
-        return Generated(text, tuple(ids), found.logprobs[: len(ids)], prompt_tokens, finished, self._passes, self._reused)
+    def _told(self, found: Found, prompt_tokens: int) -> Generated:
+        """An answer of a beam search as text."""
+        stream = self.tokenizer.stream()
+        finished = found.ids[-1] in self._stops
+        pieces = [stream.push(token) for token in (found.ids[:-1] if finished else found.ids)]
+        text = "".join([*pieces, stream.close()]).strip()
+        return Generated(text, found.ids, found.logprobs, prompt_tokens, finished, self._passes, self._reused)
 
     def cancel(self) -> None:
         """End the answer that another thread is generating, within one operator of the graph; it is returned unfinished."""

@@ -17,10 +17,10 @@ _SETTINGS = {item.name: item.metadata for item in fields(ServeSettings)}
 class Decoding:
     """`temperature` 0 is greedy; `top_k` 0, `top_p` 1 and `min_p` 0 cut nothing off; `repetition_penalty` 1 changes nothing.
 
-    An answer ends at the first of the `stop` strings that it holds, which is not shown, or at `max_tokens`. With more than one
-    of the `beams` the likeliest `answers` are searched for, where an answer's log-probability is divided by its length to the
-    power of `length_penalty`. `logprobs` likeliest tokens are told beside each token of the answer. Raises InputError for a
-    value out of range and for settings that contradict each other.
+    An answer has at most `max_tokens`. What is given of it ends before the first of the `stop` strings, of which no model is
+    told. With more than one of the `beams` the likeliest `answers` are searched for, where an answer's log-probability is
+    divided by its length to the power of `length_penalty`. `logprobs` likeliest tokens are told beside each token of the
+    answer. Raises InputError for a value out of range and for settings that contradict each other.
     """
 
     temperature: float = 0.0

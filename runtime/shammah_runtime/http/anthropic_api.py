@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from shammah_data.errors import InputError
 from shammah_data.text import printable
 from shammah_runtime.cascade import Reply
-from shammah_runtime.engine.stops import StopStrings
 from shammah_runtime.http import asking, telling
 from shammah_runtime.http.service import Job, Outcome
 from shammah_runtime.http.sse import event
@@ -73,23 +72,20 @@ def read(body: bytes, limits: asking.Limits) -> tuple[MessagesRequest, asking.Wa
         raise InputError("tools: not supported")
     turns = [asking.Turn(message.role, _text(message.content)) for message in request.messages]
     systems = [] if request.system is None else [_text(request.system)]
-    drawn = {"temperature": request.temperature, "top_p": request.top_p, "top_k": request.top_k}
+    drawn = {"temperature": request.temperature, "top_p": request.top_p, "top_k": request.top_k, "stop": request.stop_sequences}
     query = asking.query(limits, request.model, systems, turns, request.max_tokens, drawn)
-    return request, asking.Wanted(
-        query, tuple(request.stop_sequences or ()), stream=bool(request.stream), early=bool(request.stream)
-    )
+    return request, asking.Wanted(query, stream=bool(request.stream), early=bool(request.stream))
 
 
-def answer(_: MessagesRequest, wanted: asking.Wanted, outcome: Outcome) -> dict[str, Any]:
+def answer(_: MessagesRequest, outcome: Outcome) -> dict[str, Any]:
     """A whole answer."""
     reply = outcome.reply
     assert reply is not None
     assert outcome.exchange is not None
-    text, found = telling.whole(outcome, wanted.stops)
     return {
         **_head(outcome.exchange.id, telling.model_name(outcome)),
-        "content": [{"type": "text", "text": text}],
-        **_ending(reply, found),
+        "content": [{"type": "text", "text": reply.text}],
+        **_ending(reply),
         "usage": _usage(reply),
         "shammah": telling.provenance(outcome),
     }
@@ -97,7 +93,6 @@ def answer(_: MessagesRequest, wanted: asking.Wanted, outcome: Outcome) -> dict[
 
 async def stream(request: MessagesRequest, job: Job, first: str | Outcome) -> AsyncIterator[bytes]:
     """A streamed answer, in the order of events that their documentation gives."""
-    cut = StopStrings(job.wanted.stops)
     empty: dict[str, Any] = {
         "content": [],
         "stop_reason": None,
@@ -109,19 +104,16 @@ async def stream(request: MessagesRequest, job: Job, first: str | Outcome) -> As
     yield event(opened, "content_block_start")
     now = first
     while isinstance(now, str):
-        if text := cut.push(now):
-            yield _delta(text)
+        yield _delta(now)
         now = await job.next()
     if (wrong := telling.problem(now)) is not None:
         yield event(error(wrong), "error")
         return
     assert now.reply is not None
-    if rest := cut.close():
-        yield _delta(rest)
     yield event({"type": "content_block_stop", "index": 0}, "content_block_stop")
     last = {
         "type": "message_delta",
-        "delta": _ending(now.reply, cut.found),
+        "delta": _ending(now.reply),
         "usage": _usage(now.reply),
         "shammah": telling.provenance(now),
     }
@@ -144,9 +136,9 @@ def _delta(text: str) -> bytes:
     return event({"type": "content_block_delta", "index": 0, "delta": delta}, "content_block_delta")
 
 
-def _ending(reply: Reply, stop: str | None) -> dict[str, Any]:
-    if stop is not None:
-        return {"stop_reason": "stop_sequence", "stop_sequence": stop}
+def _ending(reply: Reply) -> dict[str, Any]:
+    if reply.stopped_at is not None:
+        return {"stop_reason": "stop_sequence", "stop_sequence": reply.stopped_at}
     reason = "max_tokens" if telling.stopped_by_length(reply) else "refusal" if telling.refused(reply) else "end_turn"
     return {"stop_reason": reason, "stop_sequence": None}
 

@@ -35,7 +35,7 @@ class Api:
     """One API's functions: from a body to what is asked, from an outcome to a body, a stream, an error."""
 
     read: Callable[[bytes, Limits], tuple[Any, Wanted]]
-    answer: Callable[[Any, Wanted, Outcome], dict[str, Any]]
+    answer: Callable[[Any, Outcome], dict[str, Any]]
     stream: Callable[[Any, Job, str | Outcome], AsyncIterator[bytes]]
     error: Callable[[Problem], dict[str, Any]]
 
@@ -133,7 +133,7 @@ class Server:
                     event = await job.next()
                 if (wrong := telling.problem(event)) is not None:
                     return _failed(api, wrong)
-                return JSONResponse(api.answer(asked, wanted, event), headers=telling.headers(event))
+                return JSONResponse(api.answer(asked, event), headers=telling.headers(event))
             except asyncio.CancelledError:
                 job.stop.ask()
                 raise

@@ -26,13 +26,12 @@ class Limits:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A request: the query, the texts before which the client wants its answer cut, and whether it is to be kept.
+    """A request: the query, and whether it is to be kept.
 
     `early`: whether pieces of an answer may come before it has ended.
     """
 
     query: Query
-    stops: tuple[str, ...] = ()
     private: bool = False
     stream: bool = False
     early: bool = False
@@ -88,4 +87,6 @@ def decoding(usual: Decoding, most_tokens: int | None, drawn: dict[str, Any]) ->
         given |= {"beams": 1, "answers": 1}  # a beam search draws nothing
     if most_tokens is not None:
         given["max_tokens"] = min(usual.max_tokens, most_tokens)
+    # Those of the settings hold for every client.
+    given["stop"] = (*usual.stop, *given.get("stop", ()))
     return replace(usual, **given)

@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from shammah_data.errors import InputError
 from shammah_data.text import printable
 from shammah_runtime.cascade import Reply
-from shammah_runtime.engine.stops import StopStrings
 from shammah_runtime.http import asking, telling
 from shammah_runtime.http.service import Job, Outcome
 from shammah_runtime.http.sse import event
@@ -90,26 +89,25 @@ def read(body: bytes, limits: asking.Limits) -> tuple[ChatRequest, asking.Wanted
         "top_p": request.top_p,
         "seed": None if request.seed is None else request.seed % 2**63,
         "logprobs": request.top_logprobs if request.logprobs else None,
+        "stop": (request.stop,) if isinstance(request.stop, str) else request.stop,
     }
     most = request.max_completion_tokens or request.max_tokens
     query = asking.query(limits, request.model, systems, turns, most, drawn)
-    stops = (request.stop,) if isinstance(request.stop, str) else tuple(request.stop or ())
     # Log-probabilities come with the whole text of a local answer.
     early = bool(request.stream) and not request.logprobs
-    return request, asking.Wanted(query, stops, request.store is False, bool(request.stream), early)
+    return request, asking.Wanted(query, request.store is False, bool(request.stream), early)
 
 
-def answer(request: ChatRequest, wanted: asking.Wanted, outcome: Outcome) -> dict[str, Any]:
+def answer(request: ChatRequest, outcome: Outcome) -> dict[str, Any]:
     """A whole answer."""
     reply = outcome.reply
     assert reply is not None
     assert outcome.exchange is not None
-    text, found = telling.whole(outcome, wanted.stops)
     choice = {
         "index": 0,
-        "message": {"role": "assistant", "content": text, "refusal": None, "annotations": []},
-        "logprobs": _logprobs(request, reply, text),
-        "finish_reason": _finish(reply, found),
+        "message": {"role": "assistant", "content": reply.text, "refusal": None, "annotations": []},
+        "logprobs": _logprobs(request, reply),
+        "finish_reason": _finish(reply),
     }
     return {
         "id": f"chatcmpl-{outcome.exchange.id}",
@@ -124,7 +122,6 @@ def answer(request: ChatRequest, wanted: asking.Wanted, outcome: Outcome) -> dic
 
 async def stream(request: ChatRequest, job: Job, first: str | Outcome) -> AsyncIterator[bytes]:
     """A streamed answer; a stream that fails ends with an error and no [DONE], as theirs does."""
-    cut = StopStrings(job.wanted.stops)
     head = {
         "id": f"chatcmpl-{job.id}",
         "object": "chat.completion.chunk",
@@ -136,20 +133,17 @@ async def stream(request: ChatRequest, job: Job, first: str | Outcome) -> AsyncI
     while isinstance(now, str):
         # The tokens of a local answer, which comes in one piece, are known once it has ended.
         after = await job.next() if request.logprobs else None
-        if text := cut.push(now):
-            reply = after.reply if isinstance(after, Outcome) else None
-            logprobs = None if reply is None else _logprobs(request, reply, text)
-            yield _chunk(head, role | {"content": text}, logprobs)
-            role = {}
+        reply = after.reply if isinstance(after, Outcome) else None
+        yield _chunk(head, role | {"content": now}, None if reply is None else _logprobs(request, reply))
+        role = {}
         now = after if after is not None else await job.next()
     if (wrong := telling.problem(now)) is not None:
         yield event(error(wrong))
         return
     assert now.reply is not None
-    rest = cut.close()
-    if rest or role:
-        yield _chunk(head, role | {"content": rest}, None)
-    last = {"index": 0, "delta": {}, "logprobs": None, "finish_reason": _finish(now.reply, cut.found)}
+    if role:
+        yield _chunk(head, role | {"content": ""}, None)
+    last = {"index": 0, "delta": {}, "logprobs": None, "finish_reason": _finish(now.reply)}
     yield event({**head, "choices": [last], "shammah": telling.provenance(now)})
     if request.stream_options and request.stream_options.include_usage:
         yield event({**head, "choices": [], "usage": _usage(now.reply)})
@@ -166,10 +160,10 @@ def _chunk(head: dict[str, Any], delta: dict[str, Any], logprobs: dict[str, Any]
     return event({**head, "choices": [{"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": None}]})
 
 
-def _finish(reply: Reply, stop: str | None) -> str:
-    if stop is None and telling.stopped_by_length(reply):
+def _finish(reply: Reply) -> str:
+    if reply.stopped_at is None and telling.stopped_by_length(reply):
         return "length"
-    return "content_filter" if stop is None and telling.refused(reply) else "stop"
+    return "content_filter" if reply.stopped_at is None and telling.refused(reply) else "stop"
 
 
 def _usage(reply: Reply) -> dict[str, int]:
@@ -178,8 +172,8 @@ def _usage(reply: Reply) -> dict[str, int]:
     return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
 
-def _logprobs(request: ChatRequest, reply: Reply, text: str) -> dict[str, Any] | None:
-    found = telling.tokens(reply, text) if request.logprobs else []
+def _logprobs(request: ChatRequest, reply: Reply) -> dict[str, Any] | None:
+    found = telling.tokens(reply) if request.logprobs else []
     if not found:
         return None
     content = [

@@ -1,4 +1,4 @@
-"""What both APIs tell of an answer: its text up to a stop string, its tokens, where it came from, and why there is none."""
+"""What both APIs tell of an answer: its tokens, where it came from, and why there is none."""
 
 import math
 from dataclasses import dataclass
@@ -6,7 +6,6 @@ from typing import Any
 
 from shammah_data.text import Sanitizer
 from shammah_runtime.cascade import Reply
-from shammah_runtime.engine.stops import StopStrings
 from shammah_runtime.http.service import Outcome
 from shammah_runtime.proposal import Token
 from shammah_runtime.turns import BUSY
@@ -97,22 +96,15 @@ def refused(reply: Reply) -> bool:
     return not reply.proposal.complete and reply.proposal.attempt.reason.endswith("refusal")
 
 
-def whole(outcome: Outcome, stops: tuple[str, ...]) -> tuple[str, str | None]:
-    """The text of an answer up to the first stop string, and which one that is."""
-    assert outcome.reply is not None
-    cut = StopStrings(stops)
-    text = cut.push(outcome.reply.text)
-    return text + cut.close(), cut.found
-
-
-def tokens(reply: Reply, text: str) -> list[Token]:
-    """The tokens that make up `text`, the beginning of the answer; none where no model of ours gave it."""
+def tokens(reply: Reply) -> list[Token]:
+    """The tokens that make up what is given of the answer; none where no model of ours gave it."""
+    text = reply.text
     found: list[Token] = []
     length = 0
     for token in reply.proposal.tokens:
         if not token.text:
             continue  # the mark of the end
-        if length >= len(text) and text != reply.text:
+        if length >= len(text) and text != reply.proposal.text:
             break
         found.append(token)
         length += len(token.text)

@@ -47,3 +47,9 @@ class StopStrings:
             if any(stop.startswith(self._held[-size:]) for stop in self._stops):
                 return size
         return 0
+
+
+def cut(text: str, stops: Sequence[str]) -> tuple[str, str | None]:
+    """A text up to the first stop string in it, and which one that is."""
+    through = StopStrings(stops)
+    return through.push(text) + through.close(), through.found
