@@ -182,6 +182,7 @@ class NeuralTier:
             and decoding.max_tokens >= held.early.most_tokens
             and decoding.beams == 1
             and decoding.temperature == 0.0
+            and decoding.repetition_penalty == 1.0
         )
 
     def _gave_up(self) -> Proposal:

@@ -125,6 +125,7 @@ def test_where_nobody_else_answers_what_was_shown_is_cut_all_the_same(make_appli
         ({}, {"commit_early": False}),
         ({}, {"temperature": 0.01}),
         ({}, {"beams": 2}),
+        ({}, {"repetition_penalty": 1.1}),
     ],
 )
 def test_nothing_is_shown_before_it_is_decided(
