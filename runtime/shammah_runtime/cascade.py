@@ -37,6 +37,12 @@ class Reply:
         return cut(self.proposal.text, self.stops)[0]
 
     @property
+    def others(self) -> tuple[str, ...]:
+        """The next best answers of a beam search, cut likewise: those that say something else, each once."""
+        others = dict.fromkeys(cut(other, self.stops)[0] for other in self.proposal.others)
+        return tuple(other for other in others if other not in ("", self.text))
+
+    @property
     def stopped_at(self) -> str | None:
         """The stop string before which it was cut."""
         return cut(self.proposal.text, self.stops)[1]

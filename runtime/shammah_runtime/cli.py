@@ -206,7 +206,7 @@ def ask(
         if logprobs is not None:
             shown["tokens"] = [_told(token) for token in proposal.tokens]
         if answers is not None:
-            shown["others"] = list(proposal.others)
+            shown["others"] = list(reply.others)
         print(json.dumps(shown, ensure_ascii=False))
     elif reply.error is None and sys.stderr.isatty():
         from shammah_runtime.repl import summary

@@ -167,7 +167,7 @@ class NeuralTier:
             prompt_tokens=answer.prompt_tokens,
             answer_tokens=len(answer.ids),
             tokens=_tokens(answer, model.decoder.tokenizer),
-            others=tuple(other.text for other in answer.others),
+            others=tuple(other.text for other in answer.others if other.finished),
             left_out=prompt.left_out,
         )
 

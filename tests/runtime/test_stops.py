@@ -10,16 +10,31 @@ from hypothesis import strategies as st
 
 from fakes.claude import FakeClaude
 from fakes.versions import ACCEPT_NOTHING, ANSWER, QUESTION, TAUGHT, TAUGHT_ANSWER, Tiny
+from shammah_data.exchange import Attempt
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_data.manifest import Calibration, Early, EarlyStep
 from shammah_runtime.appliance import Appliance, Options
+from shammah_runtime.cascade import Cascade
 from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.learned import Known
+from shammah_runtime.proposal import Proposal, Query
 from shammah_runtime.stops import StopStrings
 
 Make = Callable[..., Appliance]
 OFFLINE = Options(offline=True, watch=False)
+
+
+class Fixed:
+    """A tier that always says the same."""
+
+    def __init__(self, proposal: Proposal) -> None:
+        self.proposal = proposal
+
+    def propose(self, query: Query) -> Proposal:
+        return self.proposal
+
+
 LETTERS = st.text("abé", max_size=30)
 
 
@@ -125,3 +140,19 @@ def test_an_earlier_answer_is_no_longer_than_what_is_asked_for(
     # Whoever is asked then is told so.
     make_appliance(Options(watch=False, decoding={"max_tokens": 3})).conversation.ask("Hello", lambda _: None)
     assert claude.requests[-1].body["max_tokens"] == 3
+
+
+def test_other_answers_are_cut_too_and_told_once(make_appliance: Make, tiny: Tiny, home: Home) -> None:
+    said = Proposal(Attempt("neural", "accepted", "sure"), text="Ann.", others=("Ann!", "Ben.", "Ben!", ".", "Cid"))
+    query = Query("Who?", decoding=Decoding(stop=(".", "!")))
+    assert Cascade([Fixed(said)], None).answer(query, lambda _: None).others == ("Ben", "Cid")
+    # What did not end within the tokens that it may have is no answer.
+    tiny.publish(home)
+    drawn = Decoding(beams=8, answers=8, max_tokens=len(tiny.chat.answer(ANSWER, tiny.stop_ids)))
+    others = tiny.decoder("int8").generate(tiny.chat.prompt(QUESTION), drawn).others
+    assert not all(one.finished for one in others)
+    appliance = make_appliance(OFFLINE)
+    appliance.decoding = drawn
+    reply = appliance.conversation.ask(QUESTION, lambda _: None)
+    assert reply.text == ANSWER
+    assert set(reply.others) == {one.text for one in others if one.finished} - {"", ANSWER}
