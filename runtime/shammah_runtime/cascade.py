@@ -8,7 +8,7 @@ from shammah_data.errors import TeacherError
 from shammah_data.exchange import Attempt, Exchange, Message
 from shammah_data.text import Sanitizer, printable
 from shammah_runtime.breaker import LEFT_ALONE
-from shammah_runtime.proposal import STOPPED, LocalTier, OnText, Proposal, Query, declined
+from shammah_runtime.proposal import STOPPED, LocalTier, OnText, Proposal, Query, Token, declined
 from shammah_runtime.routing import Routing
 from shammah_runtime.stops import StopStrings, cut
 from shammah_runtime.teacher import Asking, Teacher
@@ -35,6 +35,22 @@ class Reply:
     def text(self) -> str:
         """The answer as it is given, or what there is of it."""
         return cut(self.proposal.text, self.stops)[0]
+
+    @property
+    def tokens(self) -> tuple[Token, ...]:
+        """The tokens that make up what is given; none where no model of ours made it."""
+        text, tokens = self.text, self.proposal.tokens
+        if text == self.proposal.text:
+            return tokens
+        sanitizer = Sanitizer()
+        shown = [sanitizer.push(token.text) for token in tokens]
+        whole = "".join(shown)
+        # An answer begins with no blanks, its tokens may.
+        length, count = len(whole.lstrip()) - len(whole) if text else 0, 0
+        while length < len(text) and count < len(tokens):
+            length += len(shown[count])
+            count += 1
+        return tokens[:count]
 
     @property
     def others(self) -> tuple[str, ...]:

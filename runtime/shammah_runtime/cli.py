@@ -204,7 +204,7 @@ def ask(
             "attempts": [asdict(attempt) for attempt in reply.attempts],
         }
         if logprobs is not None:
-            shown["tokens"] = [_told(token) for token in proposal.tokens]
+            shown["tokens"] = [_told(token) for token in reply.tokens]
         if answers is not None:
             shown["others"] = list(reply.others)
         print(json.dumps(shown, ensure_ascii=False))

@@ -12,7 +12,6 @@ from shammah_data.manifest import Calibration
 from shammah_data.targets import beyond, held_to, shown_early
 from shammah_runtime.committing import Commitment
 from shammah_runtime.engine.backing import FULL, Backing
-from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_runtime.engine.confidence import ceiling, confidence, features
 from shammah_runtime.engine.decoder import Decoder, Generated
 from shammah_runtime.engine.decoding import Decoding
@@ -166,7 +165,7 @@ class NeuralTier:
             text=answer.text,
             prompt_tokens=answer.prompt_tokens,
             answer_tokens=len(answer.ids),
-            tokens=_tokens(answer, model.decoder.tokenizer),
+            tokens=_tokens(answer, model.decoder),
             others=tuple(other.text for other in answer.others if other.finished),
             left_out=prompt.left_out,
         )
@@ -214,15 +213,16 @@ def exchanges_left_out(count: int) -> str:
     return f"{count} earlier exchange{'s' if count > 1 else ''} left out"
 
 
-def _tokens(answer: Generated, tokenizer: ChatTokenizer) -> tuple[Token, ...]:
-    def token(number: int, logprob: float, top: tuple[Token, ...] = ()) -> Token:
-        return Token(number, tokenizer.decode([number]), logprob, top)
-
-    tops = answer.tops or ((),) * len(answer.ids)
-    return tuple(
-        token(number, logprob, tuple(token(*one) for one in top))
-        for number, logprob, top in zip(answer.ids, answer.logprobs, tops, strict=True)
-    )
+def _tokens(answer: Generated, decoder: Decoder) -> tuple[Token, ...]:
+    stream = decoder.tokenizer.stream()
+    tokens: list[Token] = []
+    for number, logprob, top in zip(answer.ids, answer.logprobs, answer.tops or ((),) * len(answer.ids), strict=True):
+        likeliest = tuple(Token(one, stream.peek(one), value, end=one in decoder.stop_ids) for one, value in top)
+        end = number in decoder.stop_ids
+        tokens.append(Token(number, "" if end else stream.push(number), logprob, likeliest, end))
+        if end and (rest := stream.close()):
+            tokens[-2] = replace(tokens[-2], text=tokens[-2].text + rest)
+    return tuple(tokens)
 
 
 def interruptible(

@@ -41,12 +41,17 @@ class Query:
 
 @dataclass(frozen=True)
 class Token:
-    """A token of the model's answer: its text, its log-probability under the model in nats, and the likeliest in its place."""
+    """A token of the model's answer: its log-probability under the model in nats, and the likeliest in its place.
+
+    `text` is what it adds to the text before it: none before the last token of a character, nor where it is the mark of the
+    `end`.
+    """
 
     id: int
     text: str
     logprob: float
     top: tuple["Token", ...] = ()
+    end: bool = False
 
 
 @dataclass(frozen=True)

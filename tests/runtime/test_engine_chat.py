@@ -121,6 +121,14 @@ def test_a_character_stays_before_bytes_that_form_none(fallback: ChatTokenizer) 
     assert stream.close() == ""
 
 
+@given(text=st.text(st.sampled_from("a 你🙂é."), min_size=1, max_size=8), ids=st.lists(st.integers(0, 266), max_size=4))
+def test_a_look_ahead_tells_what_a_token_would_add(fallback: ChatTokenizer, text: str, ids: list[int]) -> None:
+    stream, other = fallback.stream(), fallback.stream()
+    for token in [*fallback.encode(text), *ids]:
+        stream.peek(7)
+        assert stream.peek(token) == stream.push(token) == other.push(token)
+
+
 @pytest.mark.parametrize("content", ["", "{}", "[1]", "\x00"])
 def test_what_is_no_tokenizer_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "tokenizer.json"

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -9,7 +10,7 @@ import pytest
 
 from fakes.claude import GENERIC_ANSWER, FakeClaude
 from fakes.listening import TOKEN, Listening
-from fakes.versions import ACCEPT_NOTHING, ANSWER, QUESTION, TAUGHT, TAUGHT_ANSWER, Tiny
+from fakes.versions import ACCEPT_NOTHING, ANSWER, QUESTION, TAUGHT, TAUGHT_ANSWER, Tiny, make_tiny
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_runtime.engine.decoding import Decoding
@@ -108,6 +109,25 @@ def test_log_probabilities_of_the_models_own_tokens(local: openai.OpenAI) -> Non
     bare = local.chat.completions.create(model="shammah", messages=ASKED, logprobs=True).choices[0].logprobs
     assert bare is not None
     assert [token.top_logprobs for token in bare.content or []] == [[]] * len(told.content)
+
+
+def test_log_probabilities_cover_characters_of_several_tokens(
+    home: Home, serving: Serving, client: Client, tmp_path: Path
+) -> None:
+    said = " Ж☃ at nine"
+    make_tiny(tmp_path / "letters", said, ["int8"]).publish(home)
+    asking = client(serving(offline=True))
+    for stop, given in ((None, said), (" at", " Ж☃"), ("☃", " Ж"), (" nine", " Ж☃ at"), ("Ж", "")):
+        told = asking.chat.completions.create(model="shammah", messages=ASKED, logprobs=True, top_logprobs=2, stop=stop)
+        choice = told.choices[0]
+        # An answer begins with no blank, though its first token may.
+        assert choice.message.content == given.strip()
+        content = choice.logprobs.content or [] if choice.logprobs else []
+        assert "".join(token.token for token in content) == given
+        assert b"".join(bytes(token.bytes or []) for token in content).decode() == given
+        assert all(token.top_logprobs[0].token == token.token for token in content)
+        # What has no text of its own has a probability all the same.
+        assert stop is not None or len(content) == 1 + 2 + 3 + 2
 
 
 def test_an_answer_is_cut_before_a_stop_string(local: openai.OpenAI, home: Home) -> None:

@@ -92,11 +92,18 @@ class TextStream:
         """Text that this token completes; empty while a character is still open."""
         self._open.append(token)
         piece = self._piece()
-        if not piece or piece.endswith("\N{REPLACEMENT CHARACTER}"):
+        if not _closed(piece):
             return ""
         self._before, self._open = self._open, []
         self._shown = self._decode(self._before)
         return piece
+
+    def peek(self, token: int) -> str:
+        """What `push` would give for this token."""
+        self._open.append(token)
+        piece = self._piece()
+        self._open.pop()
+        return piece if _closed(piece) else ""
 
     def close(self) -> str:
         """What is left: the replacement marks of characters that never became whole."""
@@ -105,3 +112,7 @@ class TextStream:
     def _piece(self) -> str:
         text = self._decode([*self._before, *self._open])
         return text[len(self._shown) :] if text.startswith(self._shown) else self._decode(self._open)
+
+
+def _closed(piece: str) -> bool:
+    return bool(piece) and not piece.endswith("\N{REPLACEMENT CHARACTER}")

@@ -97,18 +97,8 @@ def refused(reply: Reply) -> bool:
 
 
 def tokens(reply: Reply) -> list[Token]:
-    """The tokens that make up what is given of the answer; none where no model of ours gave it."""
-    text = reply.text
-    found: list[Token] = []
-    length = 0
-    for token in reply.proposal.tokens:
-        if not token.text:
-            continue  # the mark of the end
-        if length >= len(text) and text != reply.proposal.text:
-            break
-        found.append(token)
-        length += len(token.text)
-    return found
+    """The tokens that make up what is given of the answer, without the mark of its end."""
+    return [token for token in reply.tokens if not token.end]
 
 
 def token_texts(found: list[Token]) -> list[str]:
