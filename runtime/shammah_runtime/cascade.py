@@ -19,7 +19,7 @@ class Reply:
     """What came of a query: an answer, or `error`, one line that says what to do.
 
     `text` without `complete` is what had arrived when the teacher broke off or the user stopped it. The first of the `stops` in
-    an answer ends what is given of it; the proposal, and with it the log, has the whole. `again_in`: the seconds after which the
+    an answer ends what is given of it; the proposal, and with it the log, has the whole. `again_in`: after how many seconds the
     same may be asked with better luck, where that is known.
     """
 
