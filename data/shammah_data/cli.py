@@ -163,6 +163,8 @@ def rate(
         raise InputError(f"weight {weight}: it must be one of {', '.join(map(str, WEIGHTS))}")
     _, log = open_log()
     row, _ = log.find(exchange)
+    if not (row["correction"] or row["answer"]).strip():
+        raise InputError(f"{exchange}: nobody answered this; `shammah-log fix {exchange} TEXT` tells the right answer")
     stored = log.rate(Feedback(str(row["id"]), rating, float(weight)))
     _done("rated " + rating, {"id": str(row["id"]), "rating": rating, "weight": weight, "spooled": not stored}, as_json)
 

@@ -7,6 +7,7 @@ import lzma
 import re
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -114,8 +115,12 @@ def packed(path: Path, name: re.Pattern[str]) -> Iterator[tuple[str, IO[bytes]]]
             key=lambda entry: entry.filename,
         )
         names = [entry.filename.rsplit("/")[-1] for entry in entries]
-        if not entries or len(set(names)) < len(names):
-            raise InputError(f"{path}: holds {len(entries)} files conversations.json; a claude.ai export holds one")
+        if not entries:
+            raise InputError(
+                f"{path}: holds no conversations.json: give an export of claude.ai, or unpack it and import its files"
+            )
+        if twice := [told for told, n in Counter(names).items() if n > 1]:
+            raise InputError(f"{path}: holds several files {twice[0]}: unpack it and import each")
         for entry in entries:
             size, told = entry.file_size, entry.filename.rsplit("/")[-1]
             if entry.flag_bits & 1:

@@ -75,6 +75,11 @@ def test_what_makes_no_sense_is_refused(home: Home, run: Run, tmp_path: Path) ->
     with pytest.raises(LogError, match="no exchange"):
         run("rate", "ffffffff", "good")
     assert run("rate", first, "fine").exit_code == 2
+    unanswered = put(home, "Q2", "")
+    with pytest.raises(InputError, match=r"nobody answered this; `shammah-log fix .* TEXT` tells the right answer"):
+        run("rate", unanswered, "good")
+    run("fix", unanswered, "A2")
+    run("rate", unanswered, "good")
     (tmp_path / "there").write_text("mine")
     with pytest.raises(InputError, match="is there already"):
         run("export", tmp_path / "there")

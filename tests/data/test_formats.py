@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from shammah_data.cli import app
+from shammah_data.errors import InputError
 from shammah_data.exchange import Exchange, Message
 from shammah_data.importing import BadLines, read_past
 
@@ -442,3 +443,20 @@ def test_a_dry_run_tells_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.
     assert runner.invoke(app, ["import", str(path)]).stdout == "m.jsonl: 2 new, 1 already there, 0 unusable\n"
     again = runner.invoke(app, ["import", "--dry-run", str(path)])
     assert again.stdout == "m.jsonl: 0 new, 3 already there, 0 unusable (nothing was written)\n"
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["a.txt"], "holds no conversations.json: give an export of claude.ai, or unpack it and import its files"),
+        (["a/conversations.json", "b/conversations.json"], "holds several files conversations.json: unpack it and import each"),
+    ],
+)
+def test_a_zip_that_is_no_export_says_what_it_lacks(tmp_path: Path, names: list[str], said: str) -> None:
+    packed = tmp_path / "other.zip"
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name in names:
+            archive.writestr(name, "[]")
+    with pytest.raises(InputError) as caught:
+        read(packed)
+    assert str(caught.value) == f"{packed}: {said}"

@@ -83,8 +83,8 @@ def bytes_of(content: bytes) -> Callable[[Path], object]:
     ("make", "reason"),
     [
         (bomb, "unpacks to"),
-        (two, "holds 2 files"),
-        (nested, "holds 0 files"),
+        (two, "holds several files conversations.json"),
+        (nested, "holds no conversations.json"),
         (lies, "a broken zip|breaks off"),
         (encrypted, "is encrypted: unpack it"),
         (strange_method, "a broken zip"),
