@@ -5,6 +5,7 @@ session before each answer, and gone with the version.
 """
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -65,13 +66,16 @@ class Guard:
     def _read(self) -> dict[str, Raised]:
         try:
             raw = json.loads(self._path.read_text(encoding="utf-8"))
-            return {
+            found = {
                 str(name): Raised(float(each["threshold"]), str(each["reason"]), str(each["since"]))
                 for name, each in raw.items()
             }
+            if any(math.isnan(each.threshold) for each in found.values()):
+                raise ValueError("a threshold is no number")
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ArtifactError(
                 f"{self._path}: cannot be read ({error}): delete it to go back to the published thresholds"
             ) from error
+        return found

@@ -5,6 +5,7 @@ Nothing about a model is hard-coded in the runtime: shapes, chat format, stop id
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -314,4 +315,7 @@ def build(kind: Any, value: Any) -> Any:
         return float(value)
     if type(value) is not kind:
         raise TypeError(f"expected {kind.__name__}, found {value!r}")
+    # Python reads NaN and Infinity, which JSON does not have, and a comparison with NaN decides nothing.
+    if kind is float and not math.isfinite(value):
+        raise ValueError(f"expected a finite number, found {value!r}")
     return value

@@ -154,7 +154,8 @@ class NeuralTier:
                 f"{told}; {model.manifest.version} may not answer: no threshold reached the target precision{trimmed}",
                 *figures,
             )
-        if sure < calibration.threshold:
+        # Not `<`, which lets pass what is no number.
+        if not sure >= calibration.threshold:
             return declined("neural", f"{told}, below {calibration.threshold:.2f}{trimmed}", *figures)
         if not answer.finished or not answer.text:
             return declined("neural", f"{told}, but the answer did not end within {budget} tokens{trimmed}", *figures)

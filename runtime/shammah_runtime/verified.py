@@ -157,7 +157,8 @@ class VerifiedTier:
         if best is None:
             return declined("learned", "; ".join(against), None, evidence.threshold)
         figures = best.sure, evidence.threshold
-        if best.sure < evidence.threshold:
+        # Not `<`, which lets pass what is no number.
+        if not best.sure >= evidence.threshold:
             return declined("learned", "; ".join([f"{best.told}, below {evidence.threshold:.2f}", *against]), *figures)
         nearest = best.candidate.agreeing or best.candidate.nearest
         return Proposal(

@@ -149,7 +149,16 @@ def test_a_threshold_is_never_lowered(tmp_path: Path) -> None:
     assert held.reason == "slipped"
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"v0001": {"threshold": "high"}}', '{"v0001": 1}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        '{"v0001": {"threshold": "high"}}',
+        '{"v0001": {"threshold": NaN, "reason": "slipped", "since": "2026-01-01"}}',
+        '{"v0001": 1}',
+    ],
+)
 def test_a_guard_that_cannot_be_read_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "guard.json").write_text(content)
     with pytest.raises(ArtifactError, match=r"guard\.json: cannot be read .*: delete it"):

@@ -85,6 +85,8 @@ def drop(path: str) -> Callable[[dict[str, Any]], None]:
         (put("evaluation", []), "expected an object"),
         (put("graphs.0.provider", "tpu"), "'tpu' is not one of cpu, cuda"),
         (put("graphs.0.parity", {"max_abs": "small"}), "expected float, found 'small'"),
+        (put("graphs.0.calibration.threshold", float("nan")), "expected a finite number, found nan"),
+        (put("graphs.0.calibration.weights", {"mean": float("inf")}), "expected a finite number, found inf"),
         (put("chat.system_prefix", 5), "expected str, found 5"),
         (put("format", 1), "format 1, this runtime reads 2 and 3: upgrade"),
         (drop("format"), "format None"),

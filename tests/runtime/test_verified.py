@@ -142,6 +142,22 @@ def test_a_version_without_evidence_or_threshold_repeats_nothing(make_appliance:
     assert "no threshold reached the target precision" in attempt(reply).reason
 
 
+def test_a_confidence_or_threshold_that_is_no_number_lets_nothing_pass(
+    make_appliance: Make, publish: Callable[..., str]
+) -> None:
+    # Finite numbers, of which the log-odds become inf - inf.
+    publish(dataclasses.replace(evidence(0.0, intercept=1.7e308, similarity=1.7e308), bend=-1.0), threshold=ACCEPT_ALL)
+    appliance = make_appliance(Options(offline=True, watch=False))
+    model = appliance.models.current()
+    assert model is not None
+    calibration = dataclasses.replace(model.graph.calibration, threshold=float("nan"))
+    model.graph = dataclasses.replace(model.graph, calibration=calibration)
+    reply = ask(appliance, ASKED)
+    assert not reply.answered
+    assert reply.attempts[0].reason.endswith("below nan")
+    assert attempt(reply).reason.startswith("confidence nan in the answer to")
+
+
 def test_a_follow_up_is_declined(make_appliance: Make, publish: Callable[..., str]) -> None:
     publish(SURE)
     appliance = make_appliance(Options(offline=True, watch=False))
