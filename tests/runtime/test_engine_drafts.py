@@ -194,6 +194,27 @@ def test_no_more_caches_than_are_allowed(random_tiny: Tiny, monkeypatch: pytest.
     assert len(made) > 4
 
 
+@pytest.mark.parametrize(
+    ("prompts", "tokens"),
+    [
+        # A new prompt counts before it is read, as does what is new in one that goes on,
+        (([3] * 40, [4] * 40, [3] * 40), 2),
+        (([3] * 20, [4] * 20, [4] * 45, [3] * 20), 2),
+        # and an answer once it has ended.
+        (([3] * 20, [4] * 20, [3] * 20), 30),
+    ],
+)
+def test_what_is_kept_of_prompts_keeps_to_its_bound(
+    random_tiny: Tiny, monkeypatch: pytest.MonkeyPatch, prompts: Sequence[list[int]], tokens: int
+) -> None:
+    decoder = random_tiny.decoder("fp32", stop_ids=())
+    monkeypatch.setattr(prefix, "_MOST_BYTES", 60 * decoder.session.token_bytes)
+    found = [decoder.generate(prompt, Decoding(max_tokens=tokens)) for prompt in prompts]
+    assert found[-1].reused == 0
+    # What was used last stays.
+    assert decoder.generate(prompts[-1], Decoding(max_tokens=1)).reused == len(prompts[-1]) - 1
+
+
 def test_another_thread_ends_a_long_answer(decoders: dict[Precision, Decoder]) -> None:
     decoder = decoders["fp32"]
     started = threading.Event()

@@ -115,6 +115,7 @@ class Decoder:
             finally:
                 # What was guessed and not drawn must not be taken for a part of the conversation.
                 cache.rewind(min(cache.length, kept))
+                self._prefixes.settle()
 
     def _read(self, prompt_ids: Sequence[int]) -> tuple[KVCache, Floats]:
         """A cache that holds the prompt, and the logits [1, V] behind it."""
@@ -212,6 +213,7 @@ class Decoder:
                 found, passes = search(self.session, cache, rows_MV[0].copy(), decoding, self._stops, cancelled)
             finally:
                 cache.rewind(min(cache.length, len(prompt_ids)))
+                self._prefixes.settle()
             self._passes += passes
         best, *others = [self._told(one, len(prompt_ids)) for one in found[: decoding.answers]]
         if on_text and best.text:
