@@ -15,6 +15,7 @@ from fakes.versions import ANSWER, CONTEXT, QUESTION, Tiny
 from shammah_data.errors import InputError
 from shammah_data.manifest import CacheShape
 from shammah_export.export import export_model
+from shammah_runtime.engine import memory
 from shammah_runtime.engine.beam import Found, search
 from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_runtime.engine.decoding import Decoding
@@ -160,6 +161,20 @@ def test_a_full_context_ends_the_search(random_tiny: Tiny) -> None:
     assert (len(said.ids), said.finished) == (6, False)
     with pytest.raises(InputError, match="context"):
         decoder.generate([1] * (CONTEXT + 1), Decoding(beams=2))
+
+
+def test_beams_for_which_there_is_no_memory_are_refused(random_tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = random_tiny.decoder(stop_ids=())
+    prompt, wanted = [1] * 100, Decoding(beams=5, max_tokens=20)
+    needed = 4 * 120 * decoder.session.token_bytes
+    for room in (needed, None):
+        monkeypatch.setattr(memory, "available", lambda room=room: room)
+        assert len(decoder.generate(prompt, wanted).ids) == 20
+    monkeypatch.setattr(memory, "available", lambda: 200_000)
+    with pytest.raises(InputError, match=r"^5 beams of 120 tokens may need \d MB more memory, of which \d MB are free: "):
+        decoder.generate(prompt, wanted)
+    # One beam needs nothing more, and the engine goes on.
+    assert decoder.generate(prompt, Decoding(max_tokens=20)).reused == 99
 
 
 def test_a_search_can_be_given_up(random_tiny: Tiny) -> None:

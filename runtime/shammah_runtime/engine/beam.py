@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from shammah_data.errors import InputError
+from shammah_runtime.engine import memory
 from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.engine.sampling import Floats, likeliest, log_softmax, normalizer, penalized
 from shammah_runtime.engine.session import GraphSession, KVCache
@@ -55,11 +57,13 @@ def search(
     better than the worst of them. A `repetition_penalty` acts on log-probabilities, as in transformers. One beam is greedy.
 
     `cache` is used and holds something else behind the prompt afterwards. When `cancelled`, or interrupted in the session,
-    returns what had ended until then, or else the beams.
+    returns what had ended until then, or else the beams. Raises InputError, with both figures, where there is no memory for
+    the beams.
     """
     width, penalty = decoding.beams, decoding.length_penalty
     prompt_ids = tuple(cache.ids)
     most = min(decoding.max_tokens, session.shape.context - len(prompt_ids) + 1)
+    _need_room(session, width, len(prompt_ids) + most)
     caches = [cache, *(session.new_cache() for _ in range(width - 1))]
     scratch_V: Floats = np.empty_like(first_V)
     # As many more as there can be ends among them, so that `width` go on.
@@ -107,6 +111,18 @@ def search(
         pass
     found = ended or [Found(beam.ids, beam.logprobs, float(beam.sum / len(beam.ids) ** penalty)) for beam in running]
     return found, passes
+
+
+def _need_room(session: GraphSession, beams: int, tokens: int) -> None:
+    """Raise InputError where all beams but the first, which goes on in the prompt's cache, may need more than is free."""
+    needed = (beams - 1) * tokens * session.token_bytes
+    # Buffers on a GPU are whole from the start, and their memory is not what the system tells of.
+    room = memory.available() if session.gpu is None else None
+    if room is not None and needed > room:
+        raise InputError(
+            f"{beams} beams of {tokens} tokens may need {needed / 1e6:.0f} MB more memory, "
+            f"of which {room / 1e6:.0f} MB are free: set fewer beams"
+        )
 
 
 def _housed(beams: Sequence[_Beam], caches: Sequence[KVCache]) -> list[_Beam]:
