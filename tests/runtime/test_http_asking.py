@@ -1,14 +1,17 @@
 """From a history of messages to a query; pure."""
 
 import dataclasses
+import json
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from shammah_data.errors import InputError
 from shammah_data.exchange import WEIGHTS, Message
+from shammah_data.settings import ServeSettings
 from shammah_runtime.engine.decoding import Decoding
-from shammah_runtime.http import feedback_api
+from shammah_runtime.http import anthropic_api, feedback_api, openai_api
 from shammah_runtime.http.asking import Limits, Turn, query
 
 LIMITS = Limits(Decoding(max_tokens=50, beams=4, answers=2), context_turns=2)
@@ -69,6 +72,37 @@ def test_what_no_beam_search_can_do_turns_it_off(drawn: dict[str, Any]) -> None:
     assert (decoding.beams, decoding.answers) == (1, 1)
     assert {name: getattr(decoding, name) for name in drawn} == drawn
     assert asked(("user", "a"), temperature=None).decoding == LIMITS.decoding
+
+
+def test_what_is_asked_for_comes_before_what_is_set() -> None:
+    assert asked(("user", "a"), beams=1).decoding == dataclasses.replace(LIMITS.decoding, beams=1, answers=1)
+    hot = dataclasses.replace(LIMITS, decoding=Decoding(temperature=0.7))
+    assert asked(("user", "a"), limits=hot, beams=3).decoding == Decoding(beams=3)
+    for contrary in ({"temperature": 0.5}, {"logprobs": 3}):
+        with pytest.raises(InputError, match="beams 3 and "):
+            asked(("user", "a"), beams=3, **contrary)
+
+
+GIVEN: dict[str, Any] = {"top_k": 7, "min_p": 0.25, "repetition_penalty": 1.5, "beams": 3, "length_penalty": -2.0, "seed": 11}
+
+
+@pytest.mark.parametrize("api", [openai_api, anthropic_api])
+def test_both_apis_take_what_the_settings_have(api: Any) -> None:
+    def read(**further: Any) -> Any:
+        body = {"model": "x", "max_tokens": 40, "messages": [{"role": "user", "content": "a"}], **further}
+        return api.read(json.dumps(body).encode(), Limits(Decoding()))[1].query.decoding
+
+    assert read(**GIVEN) == Decoding(max_tokens=40, **GIVEN)
+    assert read(seed=-1) == Decoding(max_tokens=40, seed=2**63 - 1)
+    ranges = {item.name: item.metadata for item in dataclasses.fields(ServeSettings)}
+    for name in set(GIVEN) - {"seed"}:
+        least, most = ranges[name]["least"], ranges[name]["most"]
+        assert getattr(read(**{name: least}), name) == least
+        assert getattr(read(**{name: most}), name) == most
+        for beyond in (least - 1, most + 1, float("nan")):
+            with pytest.raises((ValidationError, InputError)) as caught:
+                read(**{name: beyond})
+            assert name in str(caught.value)
 
 
 @pytest.mark.parametrize(("given", "most"), [(None, 50), (10, 10), (1000, 50)])

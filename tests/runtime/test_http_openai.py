@@ -344,6 +344,11 @@ def test_a_teacher_that_is_left_alone_for_a_while_is_worth_another_try(
         ({"response_format": {"type": "json_object"}}, "only text is supported"),
         ({"presence_penalty": 0.5}, "presence_penalty: not supported"),
         ({"seed": 2**64}, "seed"),
+        ({"beams": 33}, "beams: Input should be less than or equal to 32"),
+        ({"beams": 4, "temperature": 1.0}, "beams 4 and temperature 1.0"),
+        ({"best_of": 4}, "best_of: Input should be less than or equal to 1"),
+        ({"use_beam_search": True}, "use_beam_search: not supported"),
+        ({"stop_token_ids": [5]}, "stop_token_ids: not supported"),
     ],
 )
 def test_a_request_that_cannot_be_used_says_why(local: openai.OpenAI, changed: dict[str, Any], said: str) -> None:

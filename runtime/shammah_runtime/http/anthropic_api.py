@@ -9,10 +9,13 @@ from shammah_data.errors import InputError
 from shammah_data.text import printable
 from shammah_runtime.cascade import Reply
 from shammah_runtime.http import asking, telling
+from shammah_runtime.http.drawing import Drawn
 from shammah_runtime.http.service import Job, Outcome
 from shammah_runtime.http.sse import event
 from shammah_runtime.http.telling import Problem
 
+# See `openai_api`.
+UNSUPPORTED = ("tools", "tool_choice")
 _KINDS = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -46,10 +49,9 @@ class InputMessage(BaseModel):
 StopText = Annotated[str, Field(min_length=1)]
 
 
-class MessagesRequest(BaseModel):
+class MessagesRequest(Drawn):
     """A messages request; fields that are not listed are passed over."""
 
-    model_config = ConfigDict(strict=True, extra="allow")
     model: str
     max_tokens: int = Field(ge=1, le=1_000_000)
     messages: list[InputMessage] = Field(min_length=1)
@@ -58,7 +60,6 @@ class MessagesRequest(BaseModel):
     stream: bool | None = None
     temperature: float | None = Field(None, ge=0.0, le=1.0, allow_inf_nan=False)
     top_p: float | None = Field(None, ge=0.0, le=1.0, allow_inf_nan=False)
-    top_k: int | None = Field(None, ge=0, le=1_000_000)
 
 
 def _text(content: Content) -> str:
@@ -68,11 +69,12 @@ def _text(content: Content) -> str:
 def read(body: bytes, limits: asking.Limits) -> tuple[MessagesRequest, asking.Wanted]:
     """A request and what it asks for. Raises InputError, pydantic.ValidationError."""
     request = MessagesRequest.model_validate_json(body)
-    if (request.model_extra or {}).get("tools"):
-        raise InputError("tools: not supported")
+    for name in UNSUPPORTED:
+        if (request.model_extra or {}).get(name):
+            raise InputError(f"{name}: not supported")
     turns = [asking.Turn(message.role, _text(message.content)) for message in request.messages]
     systems = [] if request.system is None else [_text(request.system)]
-    drawn = {"temperature": request.temperature, "top_p": request.top_p, "top_k": request.top_k, "stop": request.stop_sequences}
+    drawn = request.drawn(temperature=request.temperature, top_p=request.top_p, stop=request.stop_sequences)
     query = asking.query(limits, request.model, systems, turns, request.max_tokens, drawn)
     return request, asking.Wanted(query, stream=bool(request.stream), early=bool(request.stream))
 

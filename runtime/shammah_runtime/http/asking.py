@@ -83,8 +83,12 @@ def query(
 def decoding(usual: Decoding, most_tokens: int | None, drawn: dict[str, Any]) -> Decoding:
     """How the local model is to answer this request. Raises InputError."""
     given = {name: value for name, value in drawn.items() if value is not None}
+    # A beam search draws nothing: of the two, what is asked for comes before what is set.
     if given.get("temperature") or given.get("logprobs"):
-        given |= {"beams": 1, "answers": 1}  # a beam search draws nothing
+        given = {"beams": 1, **given}
+    elif given.get("beams", 1) > 1:
+        given = {"temperature": 0.0, **given}
+    given["answers"] = min(usual.answers, given.get("beams", usual.beams))
     if most_tokens is not None:
         given["max_tokens"] = min(usual.max_tokens, most_tokens)
     # Those of the settings hold for every client.

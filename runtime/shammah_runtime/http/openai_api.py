@@ -10,13 +10,17 @@ from shammah_data.errors import InputError
 from shammah_data.text import printable
 from shammah_runtime.cascade import Reply
 from shammah_runtime.http import asking, telling
+from shammah_runtime.http.drawing import Drawn
 from shammah_runtime.http.service import Job, Outcome
 from shammah_runtime.http.sse import event
 from shammah_runtime.http.telling import Problem
 from shammah_runtime.proposal import Token
 
 # What would change the answer and is not to be had: refused, where it is asked for, and not passed over.
-UNSUPPORTED = ("tools", "functions", "audio", "prediction", "logit_bias", "presence_penalty", "frequency_penalty")
+UNSUPPORTED = (
+    *("tools", "functions", "audio", "prediction", "logit_bias", "presence_penalty", "frequency_penalty"),
+    *("use_beam_search", "stop_token_ids"),
+)
 
 
 class TextPart(BaseModel):
@@ -50,10 +54,9 @@ class StreamOptions(BaseModel):
 StopText = Annotated[str, Field(min_length=1)]
 
 
-class ChatRequest(BaseModel):
+class ChatRequest(Drawn):
     """A chat completion request; fields that are not listed are passed over."""
 
-    model_config = ConfigDict(strict=True, extra="allow")
     model: str
     messages: list[ChatMessage] = Field(min_length=1)
     stream: bool | None = None
@@ -65,8 +68,8 @@ class ChatRequest(BaseModel):
     top_p: float | None = Field(None, ge=0.0, le=1.0, allow_inf_nan=False)
     max_tokens: int | None = Field(None, ge=1, le=1_000_000)
     max_completion_tokens: int | None = Field(None, ge=1, le=1_000_000)
-    seed: int | None = Field(None, ge=-(2**63), le=2**63 - 1)
     n: int | None = Field(None, ge=1, le=1)
+    best_of: int | None = Field(None, ge=1, le=1)
     store: bool | None = None
 
 
@@ -84,13 +87,12 @@ def read(body: bytes, limits: asking.Limits) -> tuple[ChatRequest, asking.Wanted
         raise InputError("top_logprobs: needs logprobs")
     systems = [message.text for message in request.messages if message.role in ("system", "developer")]
     turns = [asking.Turn(message.role, message.text) for message in request.messages if message.role in ("user", "assistant")]
-    drawn = {
-        "temperature": request.temperature,
-        "top_p": request.top_p,
-        "seed": None if request.seed is None else request.seed % 2**63,
-        "logprobs": request.top_logprobs if request.logprobs else None,
-        "stop": (request.stop,) if isinstance(request.stop, str) else request.stop,
-    }
+    drawn = request.drawn(
+        temperature=request.temperature,
+        top_p=request.top_p,
+        logprobs=request.top_logprobs if request.logprobs else None,
+        stop=(request.stop,) if isinstance(request.stop, str) else request.stop,
+    )
     most = request.max_completion_tokens or request.max_tokens
     query = asking.query(limits, request.model, systems, turns, most, drawn)
     # Log-probabilities come with the whole text of a local answer.
