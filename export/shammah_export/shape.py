@@ -9,6 +9,7 @@ windows for llama, bidirectional attention; soft caps on attention or on logits;
 pretraining_tp; weights that are already quantized; heads that are no multiple of 16 wide.
 """
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
@@ -26,8 +27,9 @@ FULL, LOCAL = "full_attention", "sliding_attention"
 HEAD_DIM_MULTIPLE = 16
 # What transformers assumes where a published config.json says nothing; Gemma's leave out most.
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    "qwen2": {"max_window_layers": 28},
-    "qwen3": {"head_dim": 128, "max_window_layers": 28},
+    "mistral": {"sliding_window": 4096},
+    "qwen2": {"sliding_window": 4096, "max_window_layers": 28},
+    "qwen3": {"sliding_window": 4096, "head_dim": 128, "max_window_layers": 28},
     "gemma3_text": {
         "vocab_size": 262_208,
         "num_attention_heads": 8,
@@ -157,7 +159,11 @@ def _text_config(config: Mapping[str, Any]) -> dict[str, Any]:
         # How the head is tied and how weights are stored is said of the whole model.
         shared = {key: config[key] for key in ("tie_word_embeddings", "quantization_config") if key in config}
         config, model_type = {**text, **shared, "model_type": "gemma3_text"}, "gemma3_text"
-    return {**DEFAULTS.get(model_type, {}), **_present(config)}
+    found = {**DEFAULTS.get(model_type, {}), **_present(config)}
+    if "sliding_window" in config and config["sliding_window"] is None:
+        # Of all nulls this one says something: no window.
+        found.pop("sliding_window", None)
+    return found
 
 
 def _present(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,37 +173,58 @@ def _present(config: Mapping[str, Any]) -> dict[str, Any]:
 def number(config: Mapping[str, Any], key: str, kind: type[Number]) -> Number:
     """A positive number of config.json. Raises ExportError that names the key and its value."""
     value = config.get(key)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0 or kind(value) != value:
+    # Python reads NaN and Infinity, too, and whole numbers that are no float.
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not 0 < value <= sys.float_info.max
+        or kind(value) != value
+    ):
         raise ExportError(f"config.json: {key} is {value!r}; a positive number is needed")
     return kind(value)
 
 
 def _rope(config: Mapping[str, Any], kind: str, longest: int) -> Rope:
     """The rotary settings of the layers of one kind, whichever version of transformers wrote them."""
-    gemma = config["model_type"] == "gemma3_text"
-    rope = config.get("rope_parameters")
-    if rope is None:
-        local = gemma and kind == LOCAL
-        theta = config.get("rope_local_base_freq" if local else "rope_theta")
-        rope = {"rope_theta": theta, **({} if local else config.get("rope_scaling") or {})}
-    if isinstance(rope, Mapping) and {FULL, LOCAL} & set(rope):
-        if not gemma:
-            raise ExportError(f"rope_parameters by layer type are not supported for {config['model_type']}")
-        rope = rope.get(kind, {})
-    if not isinstance(rope, Mapping):
-        raise ExportError(f"config.json: rope_parameters is {rope!r}; an object is needed")
-    rope = _present(rope)
+    rope = _rope_settings(config, kind)
     if (partial := rope.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0))) != 1.0:
         raise ExportError(f"partial_rotary_factor {partial!r} is not supported; the graph knows only 1.0")
     name = rope.get("rope_type", rope.get("type", "default"))
-    if name not in ROPE_KEYS:
+    if not isinstance(name, str) or name not in ROPE_KEYS:
         raise ExportError(f"rope_type {name!r} is not supported; {', '.join(ROPE_KEYS)} are")
-    theta = number({"rope_theta": GEMMA3_THETAS[kind] if gemma else 10_000.0} | rope, "rope_theta", float)
+    usual = GEMMA3_THETAS[kind] if config["model_type"] == "gemma3_text" else 10_000.0
+    theta = number({"rope_theta": usual} | rope, "rope_theta", float)
     settings = {"original_max_position_embeddings": longest, **rope}
     return Rope(theta, name, {key: number(settings, key, float) for key in ROPE_KEYS[name]})
 
 
+def _rope_settings(config: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    gemma = config["model_type"] == "gemma3_text"
+    local = gemma and kind == LOCAL
+    given = [key for key in ("rope_parameters", "rope_scaling") if config.get(key, {}) != {}]
+    if len(given) > 1:
+        raise ExportError("config.json has both rope_parameters and rope_scaling, which say the same; keep one of them")
+    key = given[0] if given else "rope_parameters"
+    rope = config.get(key, {})
+    by_layer = isinstance(rope, Mapping) and bool({FULL, LOCAL} & set(rope))
+    if by_layer and not (gemma and key == "rope_parameters"):
+        raise ExportError(f"{key} by layer type are not supported for {config['model_type']}")
+    if by_layer:
+        rope = rope.get(kind, {})
+    if not isinstance(rope, Mapping):
+        raise ExportError(f"config.json: {key} is {rope!r}; an object is needed")
+    if rope and gemma and key == "rope_parameters" and not by_layer:
+        raise ExportError(f"rope_parameters are not supported for {config['model_type']} unless they are by layer type")
+    if local and not by_layer:
+        # An older rope_scaling is of the full layers only.
+        rope = {}
+    theta = config.get("rope_local_base_freq" if local else "rope_theta")
+    return _present({"rope_theta": theta}) | _present(rope)
+
+
 def _window(config: Mapping[str, Any]) -> int | None:
+    if config["model_type"] == "gemma3_text":
+        return number(config, "sliding_window", int)
     if config.get("sliding_window") is None:
         return None
     if config["model_type"].startswith("qwen") and not config.get("use_sliding_window"):
@@ -228,6 +255,8 @@ def _local_layers(config: Mapping[str, Any], layers: int, window: int | None) ->
         pattern = number(config, "sliding_window_pattern", int)
         return tuple((layer + 1) % pattern != 0 for layer in range(layers))
     first = config["max_window_layers"]
+    if not isinstance(first, int):
+        raise ExportError(f"config.json: max_window_layers is {first!r}; a whole number is needed")
     return tuple(layer >= first for layer in range(layers))
 
 

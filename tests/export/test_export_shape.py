@@ -1,11 +1,14 @@
 """Reading config.json: both spellings, defaults, and every refusal by name."""
 
+import copy
+import math
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from transformers import Gemma3TextConfig, LlamaConfig, Qwen3Config
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from shammah_data.errors import ExportError
@@ -98,17 +101,32 @@ def test_which_layers_have_a_bias(changes: dict[str, Any], biases: tuple[bool, b
         ({"rope_parameters": {"rope_type": "llama3", "factor": 8.0}}, "low_freq_factor is None"),
         ({"rope_scaling": {"type": "linear"}}, "factor is None"),
         ({"rope_parameters": 3}, "rope_parameters is 3"),
+        ({"rope_scaling": [1]}, r"rope_scaling is \[1\]; an object is needed"),
+        ({"rope_scaling": "linear"}, "rope_scaling is 'linear'; an object is needed"),
+        ({"rope_scaling": {"type": ["linear"]}}, r"rope_type \['linear'\] is not supported"),
+        (
+            {"rope_scaling": {"type": "linear", "factor": 4.0}, "rope_parameters": {"rope_theta": 1e6}},
+            "both rope_parameters and rope_scaling",
+        ),
+        (GEMMA | {"rope_parameters": {"rope_theta": 1e6}}, "unless they are by layer type"),
+        (GEMMA | {"rope_scaling": {FULL: {}}}, "rope_scaling by layer type are not supported for gemma3_text"),
+        (GEMMA | {"sliding_window": None}, "sliding_window is None"),
+        (QWEN | {"max_window_layers": "1"}, "max_window_layers is '1'; a whole number is needed"),
         ({"quantization_config": {"bits": 4}}, "quantization_config {'bits': 4}"),
         ({"sliding_window": 512}, "sliding_window 512 is not supported for llama"),
         ({"model_type": "mistral", "sliding_window": 0}, "sliding_window is 0"),
         (QWEN | {"layer_types": ["full_attention"]}, "a list of 2 names is needed"),
         (QWEN | {"layer_types": ["full_attention", "chunked_attention"]}, "layer_types 'chunked_attention'"),
-        ({"model_type": "qwen3", "layer_types": [LOCAL, LOCAL]}, "but sliding_window is None or not in use"),
+        ({"model_type": "qwen3", "layer_types": [LOCAL, LOCAL]}, "but sliding_window is 4096 or not in use"),
         (QWEN | {"model_type": "mistral", "layer_types": [FULL, LOCAL]}, "is not supported for mistral"),
         ({"num_key_value_heads": 3}, "4 is no multiple of num_key_value_heads 3"),
         ({"head_dim": 24}, "head_dim 24 is not supported; it must be a multiple of 16"),
         ({"hidden_size": "64"}, "hidden_size is '64'"),
         ({"vocab_size": None}, "vocab_size is None"),
+        ({"max_position_embeddings": math.inf}, "max_position_embeddings is inf"),
+        ({"max_position_embeddings": math.nan}, "max_position_embeddings is nan"),
+        ({"rope_theta": math.inf}, "rope_theta is inf"),
+        ({"rope_theta": 10**400}, "rope_theta is 1000"),
         ({"num_hidden_layers": 0}, "num_hidden_layers is 0"),
         ({"num_hidden_layers": 1.5}, "num_hidden_layers is 1.5"),
         ({"tie_word_embeddings": True, "rms_norm_eps": True}, "rms_norm_eps is True"),
@@ -173,6 +191,45 @@ def test_what_published_gemma_configs_leave_out() -> None:
     assert (shape.heads, shape.kv_heads, shape.head_dim, shape.vocab, shape.context) == (8, 4, 256, 262_208, 131_072)
     assert shape.tied
     assert sum(shape.local) == 29
+
+
+LINEAR = {"rope_type": "linear", "factor": 4.0}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model_type": "llama"},
+        {"model_type": "llama", "rope_theta": 5e5, "rope_parameters": {**LINEAR}},
+        {"model_type": "llama", "rope_theta": 5e5, "rope_parameters": {"rope_theta": 1e6, **LINEAR}},
+        {"model_type": "llama", "rope_theta": 5e5, "rope_scaling": {"rope_theta": 1e6, **LINEAR}},
+        {"model_type": "llama", "rope_theta": 5e5, "rope_parameters": {}},
+        {"model_type": "mistral"},
+        {"model_type": "mistral", "sliding_window": None},
+        {"model_type": "qwen2", "use_sliding_window": True, "max_window_layers": 3},
+        {"model_type": "qwen2", "use_sliding_window": True, "max_window_layers": 3, "sliding_window": None},
+        {"model_type": "qwen2", "use_sliding_window": True, "layer_types": [LOCAL, FULL] * 4},
+        {"model_type": "qwen2"},
+        {"model_type": "qwen3", "use_sliding_window": True, "max_window_layers": 0},
+        GEMMA,
+        GEMMA | {"rope_theta": 2e6, "rope_local_base_freq": 3e4, "rope_parameters": {FULL: {**LINEAR}, LOCAL: {}}},
+        GEMMA | {"rope_theta": 2e6, "rope_parameters": {LOCAL: {"rope_theta": 3e4}}},
+        GEMMA | {"rope_theta": 2e6, "rope_local_base_freq": 3e4, "rope_scaling": {**LINEAR}},
+    ],
+)
+def test_what_is_not_said_is_what_transformers_assumes(changes: dict[str, Any]) -> None:
+    said = {**CONFIG, "num_hidden_layers": 8, "max_position_embeddings": 8192, **changes}
+    shape = ModelShape.from_config(said)
+    # They write into what they are given.
+    theirs: Any = CONFIG_MAPPING[said["model_type"]].from_dict(copy.deepcopy(said) | {"hidden_act": "silu"})
+    ropes = theirs.rope_parameters
+    for rope, kind in ((shape.rope, FULL), (shape.local_rope, LOCAL)):
+        wanted = ropes.get(kind, ropes)
+        assert (rope.theta, rope.kind) == (wanted["rope_theta"], wanted["rope_type"])
+        assert rope.scaling.get("factor") == wanted.get("factor")
+    window = getattr(theirs, "sliding_window", None)
+    kinds = getattr(theirs, "layer_types", None) or [FULL if window is None else LOCAL] * 8
+    assert [shape.window_of(layer) for layer in range(8)] == [window if kind == LOCAL else None for kind in kinds]
 
 
 def test_qwen3_heads_are_128_wide_where_nothing_is_said() -> None:
