@@ -175,6 +175,11 @@ class ModelStore:
         if not folder.exists():
             raise ArtifactError(f"there is no version {version}: `shammah-train versions` lists those that there are")
         manifest = Manifest.load(folder)
+        # By this name it is opened, refused and leased.
+        if manifest.version != version:
+            raise ArtifactError(
+                f"{folder}: its manifest is that of {manifest.version}: run `shammah-train rollback` or retrain"
+            )
         for entry in manifest.files:
             path = folder / entry.path
             try:

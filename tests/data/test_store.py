@@ -93,6 +93,13 @@ def spoil_manifest(path: Path) -> None:
     (path.parent.parent / "manifest.json").write_text("{")
 
 
+def mistake(path: Path) -> None:
+    """The whole of another version under this name."""
+    version = path.parent.parent
+    shutil.rmtree(version)
+    shutil.copytree(version.parent / "v0001", version)
+
+
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
@@ -103,6 +110,7 @@ def spoil_manifest(path: Path) -> None:
         (link_folder, "not a plain file"),
         (link_version, "not a plain folder"),
         (spoil_manifest, "cannot be read"),
+        (mistake, "v0002: its manifest is that of v0001"),
     ],
 )
 def test_a_damaged_version_is_refused_and_never_promoted(
