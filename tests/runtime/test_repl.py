@@ -301,7 +301,7 @@ def test_set_changes_the_answers_that_follow(make_appliance: Make, tiny: Tiny, h
     tiny.publish(home)
     cut = ANSWER[: ANSWER.index("nine")]
     first, second, third = "When does the library open?", "What does a library ticket cost?", "Where does the library stand?"
-    shown = run(make_appliance(OFFLINE), first, "/set stop nine", second, "/set stop", "/set beams 3", third)
+    shown = run(make_appliance(OFFLINE), first, "/set stop nine", second, "/set stop []", "/set beams 3", third)
     answers = [line for line in shown if " · " not in line]
     assert answers[:2] == [ANSWER, 'stop               ["nine"]']
     assert answers[2:] == [cut, "stop               []", "beams              3", ANSWER, ""]
@@ -317,6 +317,7 @@ def test_set_changes_the_answers_that_follow(make_appliance: Make, tiny: Tiny, h
         ("/set top_p", "top_p '' is not a number"),
         ("/set top_p 2", "top_p 2.0 is out of range: 0.0 to 1.0"),
         ("/set temperature nan", "temperature nan is out of range"),
+        ("/set stop", "stop needs a text, or a list of texts: "),
         ("/set stop [3]", "stop [3] is not a list of texts"),
         ("/set stop [", "stop [ is not a list of texts"),
     ],

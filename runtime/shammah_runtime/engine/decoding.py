@@ -81,8 +81,10 @@ class Decoding:
 
 
 def _texts(text: str) -> tuple[str, ...]:
+    if not text:
+        raise InputError('stop needs a text, or a list of texts: ["###", "\\n\\n"], [] for none')
     if not text.startswith("["):
-        return (text,) if text else ()
+        return (text,)
     try:
         found = json.loads(text)
     except ValueError:
