@@ -8,7 +8,7 @@ from shammah_data.errors import TeacherError
 from shammah_data.exchange import Attempt, Exchange, Message
 from shammah_data.text import Sanitizer, printable
 from shammah_runtime.breaker import LEFT_ALONE
-from shammah_runtime.proposal import STOPPED, LocalTier, OnText, Proposal, Query, Token, declined
+from shammah_runtime.proposal import STOPPED, Chosen, LocalTier, OnText, Proposal, Query, Token, declined
 from shammah_runtime.routing import Routing
 from shammah_runtime.stops import StopStrings, cut
 from shammah_runtime.teacher import Asking, Teacher
@@ -145,7 +145,7 @@ class Cascade:
         had come of the query by then is returned. The same goes for InterruptedError, which is how the query's `stop` is met.
         """
         began = self._clock()
-        query = self._usual(query)
+        query = replace(self._usual(query), chosen=Chosen())
         stops = query.decoding.stop if query.decoding is not None else ()
         attempts: list[Attempt] = []
 

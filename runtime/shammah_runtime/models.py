@@ -39,7 +39,8 @@ class ModelKeeper:
     """Keeps the champion of a store loaded, and the candidate where there is one.
 
     A new version is verified, loaded and self-tested on a thread of its own while the old one serves; the next query gets it,
-    and one under way ends on the version that it began with. A version that fails is refused, with a note, and never serves.
+    and one under way is answered by the version that it began with or by none. A version that fails is refused, with a note,
+    and never serves.
 
     A candidate gets its share of the sessions, chosen by a hash, where memory allows two engines: a conversation is with one
     version. Where it does not, it has the first part of every ten minutes to itself; then, as for a new champion that does

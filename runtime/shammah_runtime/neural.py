@@ -18,7 +18,7 @@ from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.engine.model import Model, Prompt
 from shammah_runtime.followup import depends_on_context
 from shammah_runtime.models import Serving
-from shammah_runtime.proposal import STOPPED, Proposal, Query, Token, declined
+from shammah_runtime.proposal import REPLACED, STOPPED, Proposal, Query, Token, declined
 from shammah_runtime.stopping import NEVER, Deadline, Stop
 
 T = TypeVar("T")
@@ -65,9 +65,9 @@ class NeuralTier:
 
     def propose(self, query: Query) -> Proposal:
         """The model's answer, or the reason for none; `committed` where some of it has been shown by then."""
-        model = self._models.current(query.session)
+        model = query.version(self._models)
         if model is None:
-            return declined("neural", self._models.reason)
+            return declined("neural", REPLACED if query.replaced else self._models.reason)
         commitment = Commitment(query.show)
         try:
             proposal = self._propose(query, model, commitment)

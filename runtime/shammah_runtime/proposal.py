@@ -1,17 +1,48 @@
 """What tiers take and give: a query with its earlier turns in, a proposal out. Values, but for the wish to stop."""
 
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from shammah_data.exchange import Attempt, Message, Tier
 from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.stopping import NEVER, Stop
 
+if TYPE_CHECKING:
+    from shammah_runtime.engine.model import Model
+    from shammah_runtime.models import Serving
+
 Asked = Literal["all", "local", "teacher"]
 OnText = Callable[[str], None]
 # Why a tier that was told to stop has no answer.
 STOPPED = "stopped by the user"
+# Why a tier has none whose version left while the tiers before it were asked.
+REPLACED = "another version took over while this was asked"
+
+
+class Chosen:
+    """The version that answers one query: the one that served when a tier first needed it.
+
+    Between two tiers nothing holds on to it, since one that is to leave may have to make room for the next.
+    """
+
+    def __init__(self) -> None:
+        self._model: Callable[[], Model | None] | None = None
+
+    def of(self, models: "Serving", session: str) -> "Model | None":
+        """The version; None where there is none yet, or it has left."""
+        if self._model is not None:
+            return self._model()
+        model = models.current(session)
+        if model is not None:
+            self._model = weakref.ref(model)
+        return model
+
+    @property
+    def left(self) -> bool:
+        """Whether there was one, which is gone."""
+        return self._model is not None and self._model() is None
 
 
 @dataclass(frozen=True)
@@ -22,6 +53,8 @@ class Query:
     `asked`: which tiers may answer. `decoding`: how the local model's answer to this query is drawn, where that is not the
     tier's own; its `stop` strings cut what is shown of any answer. `most_tokens`: what an answer may have, whoever gives it,
     where that is less than the settings say.
+
+    `chosen` is the cascade's, too: the version, the same for all tiers. Without it each takes the one that serves.
 
     `cut(notice)` tells that what was shown of an answer ends there; without it nothing is shown before its end. `show` is the
     cascade's: where a tier puts what it shows of an answer that has not ended.
@@ -37,6 +70,16 @@ class Query:
     stop: Stop = field(default=NEVER, compare=False)
     cut: OnText | None = field(default=None, compare=False)
     show: OnText | None = field(default=None, compare=False)
+    chosen: Chosen | None = field(default=None, compare=False)
+
+    def version(self, models: "Serving") -> "Model | None":
+        """The version that answers this query, or None."""
+        return models.current(self.session) if self.chosen is None else self.chosen.of(models, self.session)
+
+    @property
+    def replaced(self) -> bool:
+        """Whether its version left while it was answered."""
+        return self.chosen is not None and self.chosen.left
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from shammah_runtime.followup import depends_on_context
 from shammah_runtime.learned import LearnedIndex
 from shammah_runtime.models import Serving
 from shammah_runtime.neural import interruptible, read_prompt
-from shammah_runtime.proposal import Proposal, Query, declined
+from shammah_runtime.proposal import REPLACED, Proposal, Query, declined
 from shammah_runtime.retrieval import Retrieval
 
 # Answers that a version did not bring along are read once without a question; of so many that is remembered.
@@ -59,18 +59,23 @@ class VerifiedTier:
         self._most_tokens = most_tokens
         self._target = target
         self._priors: dict[tuple[str, str], float] = {}
-        self._looked: tuple[str, Memory, list[Candidate]] | None = None
-        self._neighbours: tuple[str, list[Neighbour]] = "", []
-        self._found: tuple[str, list[str]] = "", []
-        self._against: tuple[str, list[Candidate]] = "", []
+        self._forget_looked()
 
     def look(self, query: Query) -> None:
         """Find earlier answers before the model gives its own: they are its drafts, and say what it must not repeat."""
-        model = self._models.current(query.session)
+        # What another version found, or was found before something was learned, backs no answer of this one.
+        self._forget_looked()
+        model = query.version(self._models)
         if model is None or model.memory is None or model.graph.evidence is None:
             return
         with contextlib.suppress(ShammahError):  # `propose` meets it again and tells
             self._candidates(query.text, model.memory)
+
+    def _forget_looked(self) -> None:
+        self._looked: tuple[str, Memory, list[Candidate]] | None = None
+        self._neighbours: tuple[str, list[Neighbour]] = "", []
+        self._found: tuple[str, list[str]] = "", []
+        self._against: tuple[str, list[Candidate]] = "", []
 
     def _candidates(self, text: str, memory: Memory) -> list[Candidate]:
         if self._looked is not None and self._looked[0] == text and self._looked[1] is memory:
@@ -85,7 +90,9 @@ class VerifiedTier:
 
     def propose(self, query: Query) -> Proposal | None:
         """The earlier answer, or the reason for none; None where the version that serves can verify nothing."""
-        model = self._models.current(query.session)
+        model = query.version(self._models)
+        if query.replaced:
+            return declined("learned", REPLACED)
         if model is None or model.memory is None or model.graph.evidence is None:
             return None
         evidence = held_to(model.graph.evidence, self._target)
@@ -130,8 +137,9 @@ class VerifiedTier:
 
     def verifies(self, query: Query) -> bool:
         """Whether the version that answers this query weighs earlier answers for it."""
-        model = self._models.current(query.session)
-        return model is not None and model.memory is not None and model.graph.evidence is not None
+        model = query.version(self._models)
+        # One that left weighs nothing any more, and what it did not confirm stays unconfirmed.
+        return query.replaced or (model is not None and model.memory is not None and model.graph.evidence is not None)
 
     def _propose(self, query: Query, model: Model, memory: Memory, evidence: Evidence) -> Proposal:
         found = self._candidates(query.text, memory)

@@ -23,6 +23,7 @@ from shammah_runtime.appliance import Appliance, Options
 from shammah_runtime.cascade import Reply
 from shammah_runtime.engine.evidence import MOST_TOKENS
 from shammah_runtime.engine.memory import needed
+from shammah_runtime.proposal import REPLACED, Proposal, Query
 
 Make = Callable[..., Appliance]
 GRAPH = "int8/model.onnx"
@@ -45,7 +46,7 @@ def embedder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def publish(tiny: Tiny, home: Home, embedder_folder: Path) -> Callable[..., str]:
     """Publish a version that brings ROWS along; `curve` is its evidence."""
 
-    def published(curve: Evidence, threshold: float = ACCEPT_NOTHING, **told: Any) -> str:
+    def published(curve: Evidence, threshold: float = ACCEPT_NOTHING, promote: bool = True, **told: Any) -> str:
         memory = Told(embedder_folder, told.pop("rows", ROWS), **told)
         return tiny.publish(
             home,
@@ -53,6 +54,7 @@ def publish(tiny: Tiny, home: Home, embedder_folder: Path) -> Callable[..., str]
             graphs=({"evidence": curve},),
             prepare=memory.put(GRAPH),
             retrieval=memory.retrieval,
+            promote=promote,
         )
 
     return published
@@ -156,6 +158,50 @@ def test_a_confidence_or_threshold_that_is_no_number_lets_nothing_pass(
     assert not reply.answered
     assert reply.attempts[0].reason.endswith("below nan")
     assert attempt(reply).reason.startswith("confidence nan in the answer to")
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_a_query_is_answered_by_one_version(
+    make_appliance: Make, publish: Callable[..., str], home: Home, monkeypatch: pytest.MonkeyPatch, held: bool
+) -> None:
+    first = publish(SURE)
+    appliance = make_appliance(Options(offline=True, watch=False))
+    # By others, as the answer of another query.
+    kept = [appliance.models.current()] if held else []
+    second = publish(SURE, promote=False)
+    propose = appliance._neural.propose
+
+    def swapped(query: Query) -> Proposal:
+        proposal = propose(query)
+        appliance.store.promote(second)
+        appliance.models.look()
+        return proposal
+
+    monkeypatch.setattr(appliance._neural, "propose", swapped)
+    reply = ask(appliance, ASKED)
+    assert reply.attempts[0].tier == "neural"
+    if held:
+        assert (attempt(reply).outcome, reply.proposal.model_version) == ("accepted", first)
+    else:
+        assert (attempt(reply).outcome, attempt(reply).reason) == ("declined", REPLACED)
+        # Nor is it for want of a version that words alone are enough.
+        assert not reply.answered
+    assert len(kept) == held
+    assert ask(appliance, ASKED).proposal.model_version == second
+
+
+def test_what_another_version_found_backs_no_answer(
+    make_appliance: Make, publish: Callable[..., str], tiny: Tiny, home: Home
+) -> None:
+    publish(SURE)
+    appliance = make_appliance(Options(offline=True, watch=False))
+    ask(appliance, ASKED)
+    assert appliance._verified.neighbours(ASKED)
+    tiny.publish(home)
+    appliance.models.look()
+    assert ask(appliance, ASKED).proposal.model_version == "v0002"
+    assert appliance._verified.neighbours(ASKED) == []
+    assert appliance._verified.found(ASKED) == []
 
 
 def test_a_follow_up_is_declined(make_appliance: Make, publish: Callable[..., str]) -> None:
