@@ -126,7 +126,7 @@ def test_errors_have_their_shape(tiny: Tiny, home: Home, serving: Serving, clien
     wrong: dict[str, Any] = {"model": "x", "max_tokens": 0, "messages": ASKED}
     with pytest.raises(anthropic.BadRequestError, match="max_tokens: Input should be greater than or equal to 1"):
         asking.messages.create(**wrong)
-    for extra in ({"tools": [{"name": "x"}]}, {"tool_choice": {"type": "any"}}):
+    for extra in ({"tools": [{"name": "x"}]}, {"tool_choice": {"type": "any"}}, {"mcp_servers": [{"name": "x"}]}):
         with pytest.raises(anthropic.BadRequestError, match=f"{next(iter(extra))}: not supported"):
             asking.messages.create(model="x", max_tokens=9, messages=ASKED, extra_body=extra)
     with pytest.raises(anthropic.AuthenticationError):

@@ -348,6 +348,8 @@ def test_a_teacher_that_is_left_alone_for_a_while_is_worth_another_try(
         ({"beams": 4, "temperature": 1.0}, "beams 4 and temperature 1.0"),
         ({"best_of": 4}, "best_of: Input should be less than or equal to 1"),
         ({"use_beam_search": True}, "use_beam_search: not supported"),
+        ({"web_search_options": {"search_context_size": "low"}}, "web_search_options: not supported"),
+        ({"modalities": ["text", "audio"]}, "modalities: only text is supported"),
         ({"stop_token_ids": [5]}, "stop_token_ids: not supported"),
     ],
 )

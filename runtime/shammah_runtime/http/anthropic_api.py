@@ -15,7 +15,7 @@ from shammah_runtime.http.sse import event
 from shammah_runtime.http.telling import Problem
 
 # See `openai_api`.
-UNSUPPORTED = ("tools", "tool_choice")
+UNSUPPORTED = ("tools", "tool_choice", "mcp_servers", "output_format")
 _KINDS = {
     400: "invalid_request_error",
     401: "authentication_error",

@@ -19,7 +19,7 @@ from shammah_runtime.proposal import Token
 # What would change the answer and is not to be had: refused, where it is asked for, and not passed over.
 UNSUPPORTED = (
     *("tools", "functions", "audio", "prediction", "logit_bias", "presence_penalty", "frequency_penalty"),
-    *("use_beam_search", "stop_token_ids"),
+    *("web_search_options", "use_beam_search", "stop_token_ids"),
 )
 
 
@@ -80,6 +80,8 @@ def read(body: bytes, limits: asking.Limits) -> tuple[ChatRequest, asking.Wanted
     for name in UNSUPPORTED:
         if extra.get(name):
             raise InputError(f"{name}: not supported")
+    if extra.get("modalities") not in (None, ["text"]):
+        raise InputError("modalities: only text is supported")
     kind = extra.get("response_format")
     if kind is not None and kind != {"type": "text"}:
         raise InputError("response_format: only text is supported")
