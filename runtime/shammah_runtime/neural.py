@@ -93,7 +93,9 @@ class NeuralTier:
         decoding = query.decoding or self.decoding
         budget = answer_budget(model, decoding.max_tokens)
         decoding = replace(decoding, max_tokens=budget)
+        query.stop.heed()
         most = self._most(query.text)
+        query.stop.heed()
         best = confidence(calibration, ceiling((), budget, most))
         if best < calibration.threshold <= 1.0:
             told = f"confidence at most {best:.2f}, whatever the answer"

@@ -15,6 +15,7 @@ from shammah_runtime.engine.backing import Neighbour
 from shammah_runtime.engine.evidence import NEIGHBOURS
 from shammah_runtime.engine.model import Memory
 from shammah_runtime.learned import Known, LearnedIndex
+from shammah_runtime.stopping import NEVER, Stop
 
 # New queries that a look-up embeds before it answers; `catch_up` does the rest in the background.
 _AT_ONCE = 32
@@ -122,11 +123,16 @@ class Retrieval:
         while self._embed(memory, _BATCH):
             pass
 
-    def neighbours(self, memory: Memory, query: str) -> list[Neighbour]:
-        """The known exchanges with the nearest queries, nearest first. Raises ArtifactError when the embedder fails."""
+    def neighbours(self, memory: Memory, query: str, stop: Stop = NEVER) -> list[Neighbour]:
+        """The known exchanges with the nearest queries, nearest first.
+
+        Raises ArtifactError when the embedder fails, InterruptedError where `stop` is met on the way.
+        """
         self.attach(memory)
         self._embed(memory, _AT_ONCE)
+        stop.heed()
         vector_H = memory.embedder.embed([query])[0]
+        stop.heed()
         with self._lock:
             space = self._space(memory)
             found = space.vectors.nearest(vector_H, NEIGHBOURS)
@@ -136,6 +142,7 @@ class Retrieval:
         self._index.reword(wording)
         listed = [(known, cosine) for identity, cosine in found if (known := self._index.get(identity)) is not None]
         self._embed_answers(memory, space, [known for known, _ in listed])
+        stop.heed()
         with self._lock:
             return [
                 Neighbour(known.id, known.query, known.answer, cosine, space.relevance(known.id, vector_H))

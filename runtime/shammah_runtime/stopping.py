@@ -19,6 +19,11 @@ class Stop:
         """Whether it is."""
         return self._asked.is_set()
 
+    def heed(self) -> None:
+        """Raise InterruptedError where it is: between two steps of which none takes long."""
+        if self.asked():
+            raise InterruptedError("no longer wanted")
+
 
 class Deadline(Stop):
     """A wish that is also told by the clock, `seconds` from now; `passed` says which of the two it was."""

@@ -69,7 +69,7 @@ class VerifiedTier:
         if model is None or model.memory is None or model.graph.evidence is None:
             return
         with contextlib.suppress(ShammahError):  # `propose` meets it again and tells
-            self._candidates(query.text, model.memory)
+            self._candidates(query, model.memory)
 
     def _forget_looked(self) -> None:
         self._looked: tuple[str, Memory, list[Candidate]] | None = None
@@ -77,10 +77,11 @@ class VerifiedTier:
         self._found: tuple[str, list[str]] = "", []
         self._against: tuple[str, list[Candidate]] = "", []
 
-    def _candidates(self, text: str, memory: Memory) -> list[Candidate]:
+    def _candidates(self, query: Query, memory: Memory) -> list[Candidate]:
+        text = query.text
         if self._looked is not None and self._looked[0] == text and self._looked[1] is memory:
             return self._looked[2]
-        near = self._retrieval.neighbours(memory, text)
+        near = self._retrieval.neighbours(memory, text, query.stop)
         found = candidates(text, near)
         self._looked = text, memory, found
         self._neighbours = text, near
@@ -142,7 +143,7 @@ class VerifiedTier:
         return query.replaced or (model is not None and model.memory is not None and model.graph.evidence is not None)
 
     def _propose(self, query: Query, model: Model, memory: Memory, evidence: Evidence) -> Proposal:
-        found = self._candidates(query.text, memory)
+        found = self._candidates(query, memory)
         # What is learned until the same is asked again must be found then.
         self._looked = None
         if not found:

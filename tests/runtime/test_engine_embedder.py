@@ -54,6 +54,14 @@ def test_vectors_are_those_of_transformers(bert: Path, made: Path) -> None:
         assert np.abs(vector - mean / np.linalg.norm(mean)).max() < 2e-6
 
 
+def test_of_a_long_text_only_the_beginning_is_read(made: Path) -> None:
+    beginning, longer, beyond = Embedder(made, threads=1).embed(
+        ["how", "how" + 3000 * " " + "many", "how" + 4000 * " " + "many"]
+    )
+    assert np.abs(longer - beginning).max() > 1e-2
+    assert np.abs(beyond - beginning).max() < 2e-6
+
+
 def test_the_batch_does_not_matter(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     embedder = Embedder(made, threads=1)
     texts = [text + " a" * (number % 9) for number in range(30) for text in TEXTS]

@@ -24,6 +24,7 @@ from shammah_runtime.cascade import Reply
 from shammah_runtime.engine.evidence import MOST_TOKENS
 from shammah_runtime.engine.memory import needed
 from shammah_runtime.proposal import REPLACED, Proposal, Query
+from shammah_runtime.stopping import Stop
 
 Make = Callable[..., Appliance]
 GRAPH = "int8/model.onnx"
@@ -188,6 +189,44 @@ def test_a_query_is_answered_by_one_version(
         assert not reply.answered
     assert len(kept) == held
     assert ask(appliance, ASKED).proposal.model_version == second
+
+
+def reached(message: str) -> None:
+    raise AssertionError(message)
+
+
+def test_a_query_that_nobody_wants_any_more_ends_at_the_next_step(
+    make_appliance: Make, publish: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(SURE, threshold=ACCEPT_ALL)
+    appliance = make_appliance(Options(offline=True, watch=False))
+    model = appliance.models.current()
+    assert model is not None
+    assert model.memory is not None
+    steps = [
+        (model.memory.embedder, "embed"),
+        (appliance._verified, "_candidates"),
+        (appliance._neural, "_most"),
+        (appliance._neural, "_propose"),
+    ]
+    for place, (owner, name) in enumerate(steps):
+        stop, work = Stop(), getattr(owner, name)
+
+        def stopped(*given: Any, stop: Stop = stop, work: Callable[..., Any] = work) -> Any:
+            found = work(*given)
+            stop.ask()
+            return found
+
+        with monkeypatch.context() as patched:
+            patched.setattr(owner, name, stopped)
+            if place < 2:
+                patched.setattr(appliance._neural, "_most", lambda _: reached("most"))
+            if place < 3:
+                patched.setattr("shammah_runtime.neural.read_prompt", lambda *_: reached("prompt"))
+            if place == 0:
+                patched.setattr("shammah_runtime.verified.candidates", lambda *_: reached("candidates"))
+            with pytest.raises(InterruptedError):
+                appliance.conversation.ask(ASKED, lambda _: None, "all", stop)
 
 
 def test_what_another_version_found_backs_no_answer(

@@ -21,6 +21,8 @@ Floats = npt.NDArray[np.float32]
 # Tokens of one run, padding included: bounds its memory to a few dozen MB.
 _TOKENS_AT_ONCE = 2048
 _TEXTS_AT_ONCE = 64
+# What is read of a text at most, for each token that the embedder takes: words are much shorter.
+_CHARACTERS_A_TOKEN = 64
 
 
 class Embedder:
@@ -40,14 +42,16 @@ class Embedder:
         return self._load()[0]
 
     def embed(self, texts: Sequence[str], progress: Callable[[int], None] | None = None) -> Floats:
-        """Vectors of length one, float32 [len(texts), H]; what is beyond the embedder's tokens is not read.
+        """Vectors of length one, float32 [len(texts), H]; what is beyond the embedder's tokens, or 64 times as many characters,
+        is not read.
 
         A mark such as [SEP] in a text is read as text. `progress` is told how many texts are done. Raises ArtifactError
         when the embedder is missing or damaged, or ONNX Runtime is missing or refuses it.
         """
         card, tokenizer, session = self._load()
+        most = _CHARACTERS_A_TOKEN * card.max_tokens
         vectors_NH = np.zeros((len(texts), card.dimensions), np.float32)
-        ids = [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]
+        ids = [encoding.ids for encoding in tokenizer.encode_batch([text[:most] for text in texts])]
         done = 0
         for rows in _batches([len(text) for text in ids]):
             vectors_NH[rows] = self._run(session, [ids[row] for row in rows])
