@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from shammah_data.errors import InputError
 from shammah_data.exchange import Message
-from shammah_data.sessions import read, turns, written
+from shammah_data.sessions import read, turns, whole, written
 from shammah_runtime.editor import PASTE_BEGINS, PASTE_ENDS, PasteLimit
 from shammah_runtime.history import MOST, History
 from shammah_runtime.loading import LOADING, WhenLoaded
@@ -240,11 +240,11 @@ def test_the_first_query_waits_or_goes_on(patient: bool, ready: list[bool], stop
 
 def test_a_saved_conversation_is_read_as_it_was() -> None:
     rows = [
-        {"complete": True, "answer": "b", "query": "a", "correction": None},
-        {"complete": False, "answer": "half", "query": "c", "correction": None},
-        {"complete": True, "answer": "e", "query": "d\n\u7d05", "correction": "f"},
+        {"complete": True, "answer": "b", "query": "a", "correction": None, "context": "[]"},
+        {"complete": False, "answer": "half", "query": "c", "correction": None, "context": "[]"},
+        {"complete": True, "answer": "e", "query": "d\n\u7d05", "correction": "f", "context": "[]"},
     ]
-    said = turns(rows)
+    said = turns(whole(rows))
     assert said == [Message("user", "a"), Message("assistant", "b"), Message("user", "d\n\u7d05"), Message("assistant", "f")]
     assert read(written(said)) == said
     assert written(said).count("\n") == 1

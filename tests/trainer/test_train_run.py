@@ -319,10 +319,18 @@ def test_a_version_that_is_not_there_is_one_line(after: TinyHome, train: Train, 
     assert after.pointer() == pointer
 
 
+def copied(home: TinyHome) -> Path:
+    """v0002, which is v0001 once more; its folder."""
+    second = home.root / "models" / "v0002"
+    shutil.copytree(home.root / "models" / "v0001", second)
+    manifest = json.loads((second / "manifest.json").read_text())
+    (second / "manifest.json").write_text(json.dumps(manifest | {"version": "v0002"}))
+    return second
+
+
 def test_versions_promote_and_rollback(after: TinyHome, train: Train) -> None:
     assert train(after, "versions") == Said(0, "v0001 champion\n", "")
-    second = after.root / "models" / "v0002"
-    shutil.copytree(after.root / "models" / "v0001", second)
+    second = copied(after)
     assert train(after, "versions").out == "v0001 champion\nv0002\n"
     assert train(after, "promote", "v0002") == Said(0, "champion: v0002, previous: v0001\n", "")
     assert train(after, "versions").out == "v0001 previous\nv0002 champion\n"
@@ -338,7 +346,7 @@ def test_versions_promote_and_rollback(after: TinyHome, train: Train) -> None:
 
 
 def test_pins_and_trials_by_hand(after: TinyHome, train: Train) -> None:
-    shutil.copytree(after.root / "models" / "v0001", after.root / "models" / "v0002")
+    copied(after)
     assert train(after, "try", "v0002", "--share", "0.25").out == (
         "champion: v0001, previous: none, candidate: v0002 for 25% of the sessions\n"
     )
@@ -377,7 +385,7 @@ def audited(home: TinyHome, version: str, verdicts: str) -> None:
     ],
 )
 def test_a_run_first_decides_a_trial_by_its_audits(after: TinyHome, train: Train, verdicts: str, line: str, roles: str) -> None:
-    shutil.copytree(after.root / "models" / "v0001", after.root / "models" / "v0002")
+    copied(after)
     train(after, "try", "v0002")
     said = train(after)
     assert said.out == "skipped: waits for the end of a trial: v0002, none of its answers is audited yet, 0 of v0001's are\n"
