@@ -22,10 +22,12 @@ from shammah_trainer.continuing import (
     without_known,
 )
 from shammah_trainer.dataset import Dataset, Example
+from shammah_trainer.leak import leaks
 
 LEARNED = [Example(str(n), f"what is thing number {n}", f"answer {n}", group=n // 4) for n in range(400)]
 NEW = [Example(f"n{n}", f"how about thing number {n}", f"answer {n}", group=n // 4) for n in range(50)]
 LINEAGE = lineage_after(None, LEARNED, 400)
+KNOWN = {example.id: example.query for example in LEARNED}
 CHAMPION = Predecessor(Path("merged"), "run/merged", "base", LINEAGE, saw_forgotten=False)
 ROWS = {example.id for example in (*LEARNED, *NEW)}
 
@@ -119,7 +121,7 @@ def test_from_the_base_everything_is_new() -> None:
 
 def test_what_was_trained_on_is_not_held_out() -> None:
     dataset = Dataset(tuple(LEARNED[10:]), tuple(LEARNED[:1]) + tuple(NEW[:9]), tuple(NEW[40:44]), 100)
-    found = without_known(dataset, LINEAGE.learned)
+    found = without_known(dataset, KNOWN)
     assert found is not None
     assert found.heldout_phrasings == tuple(NEW[:9])
     assert LEARNED[0] in found.train
@@ -131,14 +133,33 @@ def test_what_was_trained_on_is_not_held_out() -> None:
 def test_neither_is_its_like() -> None:
     like = Example("like", "what is thing number 5 ?", "answer 5", group=999)
     dataset = Dataset(tuple(LEARNED), (like, *NEW[:9]), (), 100)
-    found = without_known(dataset, LINEAGE.learned)
+    found = without_known(dataset, KNOWN)
     assert found is not None
     assert like not in found.heldout_phrasings
 
 
 def test_with_too_little_left_to_measure_there_is_no_dataset() -> None:
-    assert without_known(Dataset(tuple(LEARNED[10:]), tuple(LEARNED[:4]) + tuple(NEW[:6]), (), 100), LINEAGE.learned) is None
-    assert without_known(Dataset(tuple(LEARNED[10:]), (), tuple(LEARNED[:4]), 100), LINEAGE.learned) is None
+    assert without_known(Dataset(tuple(LEARNED[10:]), tuple(LEARNED[:4]) + tuple(NEW[:6]), (), 100), KNOWN) is None
+    assert without_known(Dataset(tuple(LEARNED[10:]), (), tuple(LEARNED[:4]), 100), KNOWN) is None
+
+
+def test_a_question_that_was_trained_on_is_not_held_out_when_it_is_asked_again() -> None:
+    """The exchange that was trained on is no longer in the dataset: of those with the same query the newest stands for all."""
+    again = Example("again", "When is the rent due?", "On the first.", group=200)
+    beside = Example("beside", "How much is the rent?", "100.", group=200)
+    known = KNOWN | {"earlier": "when is the rent due"}
+    found = without_known(Dataset(tuple(LEARNED), (again, *NEW[:9]), (), 100), known)
+    assert found is not None
+    assert found.heldout_phrasings == tuple(NEW[:9])
+    assert again in found.train
+    # A whole group, too.
+    found = without_known(Dataset(tuple(LEARNED), tuple(NEW[:9]), (again, beside), 100), known)
+    assert found is not None
+    assert found.heldout_groups == ()
+    assert leaks(Dataset(tuple(LEARNED), (again, *NEW[:9]), (), 100)) == []
+    assert leaks(Dataset(tuple(LEARNED), (again, *NEW[:9]), (), 100), known.values()) == [
+        "1 of 10 held-out questions were trained on"
+    ]
 
 
 def test_a_pointer_that_cannot_be_read_ends_no_run(tmp_path: Path) -> None:

@@ -131,25 +131,26 @@ def _refused_from_base(last: Mapping[str, Any] | None) -> bool:
     return last is not None and last["status"] == "refused" and last["figures"].get("start", {}).get("from") == "base"
 
 
-def without_known(dataset: Dataset, known: Collection[str]) -> Dataset | None:
+def without_known(dataset: Dataset, known: Mapping[str, str]) -> Dataset | None:
     """The dataset with nothing held out that earlier nights trained on, nor its like; None where too little would be left.
 
-    What is no longer held out is trained on.
+    `known`: the queries of what they trained on, by their ids. Of a question that was asked again the dataset has the newest
+    exchange only, which is not the one that was trained on then. What is no longer held out is trained on.
     """
     if not known:
         return dataset
     heldout = [*dataset.heldout_phrasings, *dataset.heldout_groups]
     everything = [*dataset.train, *heldout]
-    twins = near_duplicates([example.query for example in everything])
-    seen = {twins.root(n) for n, example in enumerate(everything) if example.id in known}
-    groups = {example.group for example in everything if example.id in known}
+    twins = near_duplicates([*(example.query for example in everything), *known.values()])
+    seen = {twins.root(n) for n in range(len(everything), len(everything) + len(known))}
+    groups = {example.group for n, example in enumerate(everything) if twins.root(n) in seen}
     first = len(dataset.train)
     phrasings: list[Example] = []
     whole: list[Example] = []
     moved: list[Example] = []
     for n, example in enumerate(heldout, first):
         is_phrasing = n < first + len(dataset.heldout_phrasings)
-        if example.id in known or twins.root(n) in seen or (not is_phrasing and example.group in groups):
+        if twins.root(n) in seen or (not is_phrasing and example.group in groups):
             moved.append(example)
         else:
             (phrasings if is_phrasing else whole).append(example)

@@ -1,18 +1,24 @@
 """Does a split leak: is anything held out that was trained on all the same? Looks at texts, and trusts no split's word."""
 
+from collections.abc import Collection
+
 from shammah_data.judge import normalize
 from shammah_trainer.dataset import Dataset
 from shammah_trainer.duplicates import near_duplicates
 
 
-def leaks(dataset: Dataset) -> list[str]:
-    """One line for each way in which held-out exchanges were seen in training; empty for a clean split."""
+def leaks(dataset: Dataset, earlier: Collection[str] = ()) -> list[str]:
+    """One line for each way in which held-out exchanges were seen in training; empty for a clean split.
+
+    `earlier`: the queries that earlier nights trained on, where the weights come from these.
+    """
     heldout = (*dataset.heldout_phrasings, *dataset.heldout_groups)
-    taught = {normalize(example.query) for example in dataset.train}
-    twins = near_duplicates([*(example.query for example in dataset.train), *(example.query for example in heldout)])
-    known = {twins.root(n) for n in range(len(dataset.train))}
+    trained = [*(example.query for example in dataset.train), *earlier]
+    taught = set(map(normalize, trained))
+    twins = near_duplicates([*trained, *(example.query for example in heldout)])
+    known = {twins.root(n) for n in range(len(trained))}
     same = sum(normalize(example.query) in taught for example in heldout)
-    near = sum(twins.root(n) in known for n in range(len(dataset.train), len(dataset.train) + len(heldout))) - same
+    near = sum(twins.root(n) in known for n in range(len(trained), len(trained) + len(heldout))) - same
     answers = {normalize(example.target) for example in dataset.train}
     told = sum(normalize(example.target) in answers for example in dataset.heldout_groups)
     reasons = []

@@ -8,7 +8,7 @@ import dataclasses
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -167,6 +167,7 @@ class _Run:
         self._store = ModelStore(home.models)
         self._made = started
         self._trained_on: set[str] = set()
+        self._earlier: tuple[str, ...] = ()
         self.figures: dict[str, Any] = {}
 
     def execute(self, force: bool) -> Result:
@@ -198,7 +199,7 @@ class _Run:
         replay = replayed(dataset) if self._train.replay else ()
         self.figures["dataset"] = {**dataset.card, "replay": len(replay), "likeness": likeness.name}
         base = make_base(None if self._train.base == DEFAULT else self._train.base, self._home.bases, say)
-        dataset, beginning = self._begin(base, dataset, stale)
+        dataset, beginning = self._begin(base, dataset, stale, {str(row["id"]): row["query"] for row in found})
         say(
             f"run {self._id}: {rows} exchanges in {dataset.groups} groups; {len(dataset.train)} to train on (and {len(replay)} "
             "everyday ones), held out "
@@ -223,19 +224,23 @@ class _Run:
                 return str(earlier["id"])
         return None
 
-    def _begin(self, base: Base, dataset: Dataset, stale: Sequence[str]) -> tuple[Dataset, Beginning]:
-        """Decide what to start from; what the champion was trained on is not held out."""
+    def _begin(
+        self, base: Base, dataset: Dataset, stale: Sequence[str], queries: Mapping[str, str]
+    ) -> tuple[Dataset, Beginning]:
+        """Decide what to start from; what the champion was trained on is not held out. `queries`: of the snapshot, by id."""
         found = champion(self._store, self._home.runs, stale)
         last = next(iter(self._log.runs(1)), None)
         beginning = begin(self._train.start, base.sha256, found, self._trained_on, self._train.restart_nights, last)
         if beginning.predecessor is None:
             return dataset, beginning
         learned = beginning.predecessor.lineage.learned
-        narrowed = without_known(dataset, learned)
+        earlier = {one: queries[one] for one in learned}
+        narrowed = without_known(dataset, earlier)
         if narrowed is None:
             return dataset, Beginning(None, "the champion was trained on too much of what is held out today")
         if not split(narrowed.train, learned)[0]:
             return dataset, Beginning(None, "there is nothing new")
+        self._earlier = tuple(earlier.values())
         return narrowed, beginning
 
     def _tune(
@@ -288,7 +293,7 @@ class _Run:
                 found.matching,
                 found.parity_reasons,
                 self.figures["loss_after_torch"],
-                leaks(dataset),
+                leaks(dataset, self._earlier),
                 (local(outside)[0], outside["asked"]),
                 beside.against,
             )
