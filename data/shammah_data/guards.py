@@ -2,9 +2,9 @@
 
 Every rule is symmetric and says nothing about two queries that share little: it finds contradictions, not likeness. Where each
 query says something else besides, a word in place of another, or a number, a place or a denial that only one of them has, is
-none: how alike the two are, and how likely the answer, weighs more then. Numbers, quoted strings, paths, options and the
-replaced word of two otherwise equal queries are found in any language; the lists of words (opposites, units, question words,
-words that ask without saying what) are English, and for another language say nothing.
+none: how alike the two are, and how likely the answer, weighs more then. Numbers, formulas, quoted strings, paths, options and
+the replaced word of two otherwise equal queries are found in any language, a denial in a few; the lists of words (opposites,
+units, question words, words that ask without saying what) are English, and for another language say nothing.
 """
 
 from collections.abc import Container, Sequence
@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
+from shammah_data.formulas import otherwise
 from shammah_data.judge import holds
+from shammah_data.measures import mismeasured
 from shammah_data.opposites import CLASSES, UNITS
 from shammah_data.sense import Sense, sense, stem
 
-Kind = Literal["number", "unit", "negation", "name", "opposite", "direction", "owner", "question", "slot"]
+Kind = Literal["number", "formula", "unit", "negation", "name", "opposite", "direction", "owner", "question", "slot"]
 
 _NEGATING = ("un", "dis", "de", "in", "im", "ir", "non", "mis")
 # What nobody misses.
@@ -45,7 +47,7 @@ def conflict(query: str, other: str) -> Conflict | None:
     a, b = sense(query), sense(other)
     if a.lower == b.lower:
         return None
-    for rule in (_numbers, _units, _negation, _names, _opposites, _direction, _owners, _questions, _slot):
+    for rule in (_numbers, _formulas, _units, _negation, _names, _opposites, _direction, _owners, _questions, _slot):
         if (found := rule(a, b)) is not None:
             return found
     return None
@@ -79,7 +81,15 @@ def _numbers(a: Sense, b: Sense) -> Conflict | None:
     return Conflict("number", f"the numbers differ: {told}")
 
 
+def _formulas(a: Sense, b: Sense) -> Conflict | None:
+    """The same numbers in another order, or with other operators between them."""
+    told = [found for found in (otherwise(a.formulas, b.formulas), otherwise(b.formulas, a.formulas)) if found]
+    return Conflict("formula", f"not the same: {min(told)}") if told else None
+
+
 def _units(a: Sense, b: Sense) -> Conflict | None:
+    if (told := mismeasured(a.lower, b.lower)) is not None:
+        return Conflict("unit", f"the units differ: {told}", _having(a, b, UNITS))
     if a.units == b.units or not (a.units and b.units) or (not (a.numbers and b.numbers) and _apart(a, b)):
         return None
     return Conflict("unit", f"the units differ: {sorted(a.units ^ b.units)[0]}", _having(a, b, UNITS))
@@ -104,6 +114,10 @@ def _names(a: Sense, b: Sense) -> Conflict | None:
     A lone abbreviation may be what the other query says in whole words, and a lone name where someone happens to be; two
     different ones are not.
     """
+    # "C", "C#" and "C++"; a letter without a sign may be anything.
+    for letter in sorted({word[0] for word in a.signed} & {word[0] for word in b.signed}):
+        if letters := {word for word in a.signed ^ b.signed if word[0] == letter}:
+            return Conflict("name", f"only one of the two names {min(letters)}")
     mine, theirs = _unnamed(a, b), _unnamed(b, a)
     named = mine | theirs if mine and theirs else (mine - a.short) | (theirs - b.short)
     if not (mine and theirs) and all(map(str.isalpha, named)) and _apart(a, b):

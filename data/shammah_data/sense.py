@@ -1,6 +1,6 @@
 """A query as the guards see it: its words, stems, numbers, names, and what it says of whom. Knows text, no other query.
 
-Numbers, quoted strings, paths and options are found in any language; the lists of words are English.
+Numbers, quoted strings, paths and options are found in any language, denials in a few; the lists of words are English.
 """
 
 import re
@@ -9,7 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from shammah_data.foreign import denies_abroad, is_denial
+from shammah_data.formulas import Formula, formulas
 from shammah_data.judge import facts, normalize
+from shammah_data.measures import clocked
 from shammah_data.opposites import CLASSES, FAILURES, ORDINALS, PHRASES, REQUESTS, SILENT, UNITS
 from shammah_data.words import NUMERALS, negates
 
@@ -17,7 +20,11 @@ Pairs = frozenset[tuple[str, str, str]]
 
 # A character of a script without spaces is a word of its own.
 _TOKEN = re.compile(r"[぀-ヿ㐀-鿿가-힯]|[^\W_]+(?:'[^\W\d_]+)?|[-+*/%=<>$€£¥]")
-_UNIT = re.compile(r"(?:(?<=\d)|(?<=\d\s)|\b)([a-zµ°]+|[%$€£¥])(?![^\W_])")
+_UNIT = re.compile(r"(?:(?<=\d)|(?<=\d\s)|\b)([a-zµ°]+|[%$€£¥])(?![^\W_])|([$€£¥])(?=\s?\d)")
+# What is a word with its signs: languages and notes. A lone "a" is an article.
+_SIGNED = re.compile(r"(?<![\w'-])(c\+\+(?!\+)|[b-hj]#?(?![\w'+#]))")
+# "E-mail" is "email".
+_ELECTRONIC = re.compile(r"\be-(?=[a-z]{4})")
 # "*.txt", ".html": kinds of files.
 _PATTERN = re.compile(r"\*?\.[a-z][a-z0-9]{0,5}(?![\w.])|\*[a-z0-9]+\*?")
 # An apostrophe inside a word quotes nothing.
@@ -56,6 +63,8 @@ class Sense:
     order: tuple[str, ...]
     classes: frozenset[tuple[str, str]]
     units: frozenset[str]
+    formulas: frozenset[Formula]
+    signed: frozenset[str]
     pairs: Pairs
     origins: frozenset[str]
     targets: frozenset[str]
@@ -69,11 +78,12 @@ class Sense:
 @lru_cache(maxsize=4096)
 def sense(query: str) -> Sense:
     """Take a query apart; kept for the queries that were met last."""
+    query = clocked(query)
     lower = normalize(query)
     found = facts(query)
-    words = tuple(_TOKEN.findall(_LACK.sub(r"\1", lower)))
+    words = tuple(_TOKEN.findall(_ELECTRONIC.sub("e", _LACK.sub(r"\1", lower))))
     stems = tuple(NUMERALS.get(word) or stem(word) for word in words)
-    told = [(w, s) for w, s in zip(words, stems, strict=True) if not {w, s} & REQUESTS and w not in SILENT and not negates(w)]
+    told = [(w, s) for w, s in zip(words, stems, strict=True) if not {w, s} & REQUESTS and w not in SILENT and not _denies(w)]
     order = tuple(s for w, s in told if w[0].isalnum())
     text = f" {' '.join(words)} "
     classes = {value for w in words for value in CLASSES.get(w, ())}
@@ -91,13 +101,15 @@ def sense(query: str) -> Sense:
         frozenset(order),
         order,
         frozenset(classes),
-        frozenset(UNITS[u] for u in _UNIT.findall(lower) if u in UNITS),
+        frozenset(UNITS[u] for behind, before in _UNIT.findall(lower) if (u := behind or before) in UNITS),
+        formulas(lower),
+        frozenset(_SIGNED.findall(lower)),
         pairs,
         origins,
         targets,
         frozenset(_owned(words, stems)),
         frozenset(_asks(text)),
-        any(map(negates, words)),
+        any(map(negates, words)) or denies_abroad(lower),
         frozenset(s for w, s in zip(words, stems, strict=True) if w in FAILURES or s in FAILURES),
         frozenset(_denied(words, stems)),
     )
@@ -132,10 +144,14 @@ def _content(words: Sequence[str], stems: Sequence[str], places: Sequence[int]) 
     return found
 
 
+def _denies(word: str) -> bool:
+    return negates(word) or is_denial(word)
+
+
 def _denied(words: Sequence[str], stems: Sequence[str]) -> Iterable[str]:
     """What a negation stands before; in a question ("doesn't the printer print") that is what follows the one who acts."""
     for at, word in enumerate(words):
-        if negates(word):
+        if _denies(word):
             behind = _content(words, stems, range(at + 1, len(words)))
             turned = word.endswith(_TURNS) and words[at + 1 : at + 2] and words[at + 1] in _BEFORE_ACTOR
             yield from behind[1:] if turned else behind
