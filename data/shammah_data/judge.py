@@ -1,8 +1,8 @@
 """One judge of correctness: the facts of the reference must be in the answer, not only similar words.
 
 Facts are what cannot be paraphrased: numbers, names, commands, options, paths, quoted strings, negation. An answer is
-right when it holds every fact of the reference, adds no other number, denies nothing that the reference says nor the other
-way round, and shares enough of the remaining content words. Knows text, not models.
+right when it holds every fact of the reference, adds no other number, gives none another unit, denies nothing that the
+reference says nor the other way round, and shares enough of the remaining content words. Knows text, not models.
 """
 
 import re
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from shammah_data.denial import denied, unheard
+from shammah_data.measures import mismeasured
 from shammah_data.words import NUMERALS, STOP, negates, plain_text, stem
 
 _QUOTED = re.compile(r"`([^`\n]+)`|\"([^\"\n]{1,80})\"")
@@ -114,6 +115,8 @@ def judge(reference: str, answer: str) -> Verdict:
         return Verdict(False, f"other number {extra[0]}")
     if missing_names := sorted(name for name in wanted.names - given.names if not holds(text, name)):
         return Verdict(False, f"missing name {missing_names[0]}")
+    if (other_unit := mismeasured(reference, answer)) is not None:
+        return Verdict(False, f"other unit than {other_unit}")
     if denied(reference, answer) or unheard(reference, answer):
         return Verdict(False, "one of the two is negated")
     if wanted.words:
