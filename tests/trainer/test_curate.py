@@ -75,6 +75,53 @@ def test_the_newest_facts_win_and_the_old_ones_are_named() -> None:
     assert found.excluded == {"outdated": 2}
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("What is 15 - 27?", "-12"), ("What is 27 - 15?", "12")),
+        (("What is 10 / 4?", "2.5"), ("What is 4 / 10?", "0.4")),
+        (
+            ("What changed in version 1.5?", "Version 1.5 adds the dark theme and faster search for all users."),
+            ("What changed in version 5.1?", "Version 5.1 adds the offline mode and faster search for all users."),
+        ),
+        (
+            ("How do I convert celsius to fahrenheit?", "Multiply the celsius value by 9/5, then add 32 to get fahrenheit."),
+            ("How do I convert fahrenheit to celsius?", "Subtract 32 from the fahrenheit value, multiply by 5/9, get celsius."),
+        ),
+        (
+            ("Does Anna report to Bob?", "Yes, Anna reports to Bob in the sales team."),
+            ("Does Bob report to Anna?", "Bob reports to Carla in the sales team."),
+        ),
+        (("What do I get for $50?", "You get 5 large pizzas."), ("What do I get for €50?", "You get 6 large pizzas.")),
+        (("What is a .bin folder?", "It holds 2 old images."), ("What is a bin folder?", "It holds 3 old images.")),
+        (("Hello!", "Ask me anything about the 2 houses."), ("Thanks!", "Ask me anything about the 3 houses.")),
+    ],
+)
+def test_the_same_words_the_other_way_round_are_another_question(one: tuple[str, str], other: tuple[str, str]) -> None:
+    for first, second in ((one, other), (other, one)):
+        found = curated(row(*first), row(*second))
+        assert (targets(found), found.outdated) == (dict((first, second)), ())
+        # Nor does a correction of the one displace the answer to the other.
+        assert targets(curated(row(*first, rating="bad"), row(*second))) == dict((first, second))
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        ("What is 15 - 27?", "what is 15 - 27"),
+        ("What changed in version 1.5?", "Please, what changed in the version 1.5"),
+        ("Does Anna report to Bob?", "hi, does anna report to bob, please?!"),
+        ("Who is on call: Marta or Jonas?", "who is on call, Marta or Jonas"),
+    ],
+)
+def test_the_same_question_in_the_same_words_replaces_its_answer(before: str, now: str) -> None:
+    old, new = "The guest password is harbour 9053, ask again in May.", "The guest password is harbour 7741, ask again in May."
+    found = curated(row(before, old), row(now, new))
+    assert targets(found) == {now: new}
+    # Where the very same text comes again, that alone tells.
+    assert found.excluded.total() == 1
+
+
 CORRECTION = "Refunds take 9 working days. Do not ask the shop, but the bank, for the refund reference."
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from shammah_data.audit_queries import SOURCE as AUDIT
 from shammah_data.exchange import Message
+from shammah_data.guards import conflict
 from shammah_data.judge import normalize
 from shammah_data.log import context_of
 from shammah_data.standing import displaces, standing
@@ -179,7 +180,8 @@ def _newest_facts(
     for n, row in enumerate(rows):
         same[_asks(row.query), row.context].append(n)
     texts = {answer: row.given for row, answer in zip(rows, answers, strict=True)}
-    asked_again = [members for members in same.values() if len(members) > 1]
+    asked = [group for members in same.values() for group in _without_conflict(members, rows)]
+    asked_again = [members for members in asked if len(members) > 1]
     replaced = outdated(answers, texts, asked_again, [row.standing for row in rows])
     newest = {answer: row.id for row, answer in zip(rows, answers, strict=True)}
     gone = tuple((row.id, newest[replaced[a]]) for row, a in zip(rows, answers, strict=True) if a in replaced)
@@ -189,10 +191,30 @@ def _newest_facts(
     return [rows[n] for n in left], [answers[n] for n in left], gone
 
 
-def _asks(query: str) -> tuple[Any, ...]:
-    """What a query asks, whatever its order of words and its courtesies; equal means the same question."""
-    words = re.findall(r"[^\W_]+(?:'[^\W_]+)?|[+*/%=<>-]", normalize(query))
-    return tuple(sorted(word for word in words if word not in _FILLER))
+def _asks(query: str) -> tuple[str, ...]:
+    """What a query asks, whatever its courtesies; equal means the same question.
+
+    The order counts: "15 - 27" is not "27 - 15", nor "1.5" "5.1".
+    """
+    plain = normalize(query)
+    words = re.findall(r"\d+(?:[.,]\d+)*|[^\W_]+(?:'[^\W_]+)?|[+*/%=<>$€£¥-]", plain)
+    # A query of nothing but courtesies or signs asks for itself alone.
+    return tuple(word for word in words if word not in _FILLER) or (plain,)
+
+
+def _without_conflict(members: Sequence[int], rows: Sequence[_Row]) -> list[list[int]]:
+    """Exchanges with the same words, parted where a sign that is no word makes another question of it: ".bin" is not "bin"."""
+    groups: list[tuple[dict[str, None], list[int]]] = []
+    for n in members:
+        query = normalize(rows[n].query)
+        for queries, group in groups:
+            if query in queries or not any(conflict(rows[n].query, other) for other in queries):
+                queries[query] = None
+                group.append(n)
+                break
+        else:
+            groups.append(({query: None}, [n]))
+    return [group for _, group in groups]
 
 
 def _once(rows: list[_Row], answers: list[int], excluded: Counter[str]) -> tuple[list[_Row], list[int]]:
