@@ -42,6 +42,65 @@ def test_facts_that_differ(a: str, b: str, changed: Changed) -> None:
     assert together(a, b) == 2
 
 
+SHOP = "The shop opens at 9 on weekdays and closes at 5 for customers."
+PRICE = "The shop charges $50 per month for customers on weekdays."
+LOAD = "Set the shop timeout when load > 5 in the weekday config."
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "what"),
+    [
+        (SHOP.replace("at 9", "at 5 am"), SHOP.replace("at 9", "at 5 pm"), "number"),
+        (SHOP, SHOP.replace("9", "x").replace("5", "9").replace("x", "5"), "number"),
+        (SHOP, SHOP.replace("9", "five").replace("5", "nine"), "number"),
+        (PRICE, PRICE.replace("$", "€"), "number"),
+        (PRICE, PRICE.replace("$50", "50 €"), "number"),
+        (PRICE.replace("$50", "1,5 euros"), PRICE.replace("$50", "15 euros"), "number"),
+        ("It shuts 5 hours on day 10 and 10 minutes later.", "It shuts 5 minutes on day 10 and 10 hours later.", "number"),
+        ("The shop opens again on 2024-05-06 after a break.", "The shop opens again on 2024-06-05 after a break.", "number"),
+        (LOAD, LOAD.replace(">", "<"), "number"),
+        (LOAD, LOAD.replace(">", "<="), "number"),
+        (LOAD.replace(">", "over"), LOAD.replace(">", "under"), "number"),
+        (LOAD.replace("> 5", "is 5"), LOAD.replace("> 5", "is −5"), "number"),
+        ("In this case it gives you 7 + 2 of them.", "In this case it gives you 7 - 2 of them.", "number"),
+        ("营业时间是9点到5点。", "营业时间是5点到9点。", "number"),
+        ("我们的商店在星期天营业。", "我们的商店在星期天不营业。", "negation"),
+        ("我们昨天有收到您的付款。", "我们昨天没有收到您的付款。", "negation"),
+        ("Der Laden ist an Wochentagen geöffnet.", "Der Laden ist an Wochentagen nicht geöffnet.", "negation"),
+        ("Am Eingang gibt es Karten.", "Am Eingang gibt es keine Karten.", "negation"),
+        ("Le magasin n'ouvre le dimanche qu'à midi.", "Le magasin n'ouvre pas le dimanche qu'à midi.", "negation"),
+        ("La porte du magasin ferme le dimanche à midi.", "La porte du magasin ne ferme pas le dimanche à midi.", "negation"),
+    ],
+)
+def test_small_signs_make_another_answer_of_nearly_the_same_text(a: str, b: str, what: str) -> None:
+    assert difference(a, b) == difference(b, a) == Changed(what, True)  # type: ignore[arg-type]
+    assert together(a, b) == 2
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        (SHOP, SHOP.replace("9", "nine").replace("5", "five")),
+        (SHOP, SHOP.replace("at 5", "at 5 pm")),
+        (SHOP, SHOP.replace("at 9", "at 9 (yes, 9)")),
+        (SHOP.replace("at 5", "at 5 PM"), SHOP.replace("at 5", "at 5pm")),
+        (PRICE, PRICE.replace("$50", "50 dollars")),
+        (PRICE.replace("50", "1000"), PRICE.replace("50", "1,000")),
+        (LOAD.replace("> 5", ">= 5"), LOAD.replace("> 5", "≥5")),
+        (LOAD, LOAD.replace(">", "over")),
+        (LOAD.replace("> 5", "-> 5"), LOAD.replace("> 5", "< 5").replace("<", "")),
+        ("1. Take the 5 red keys along.\n2. Open door 9 then.", "Take the 5 red keys along.\nOpen door 9 then."),
+        ("- 5 red keys of the house\n- 9 blue keys of the house", "* 5 red keys of the house\n* 9 blue keys of the house"),
+        ("Der Laden ist auch sonntags geöffnet.", "Der Laden ist nicht zuletzt auch sonntags geöffnet."),
+        ("Le magasin est ouvert, appelez au numéro 5.", "Le magasin est ouvert, n'hésitez pas, appelez au numéro 5."),
+        ("商店星期天从9点到5点营业。", "没问题,商店星期天从9点到5点营业。"),
+    ],
+)
+def test_how_a_value_is_written_and_a_manner_of_speaking_make_no_difference(a: str, b: str) -> None:
+    assert difference(a, b) is None
+    assert difference(b, a) is None
+
+
 def test_a_bare_no_denies() -> None:
     found = difference("No, guests bring their own lunch to the canteen.", "Guests bring their own lunch to the canteen.")
     assert found == Changed("negation", True)
