@@ -11,15 +11,19 @@ from dataclasses import dataclass
 from shammah_data.binomial import lower_bound, most_accepted, upper_bound
 from shammah_data.denial import denied, unheard
 from shammah_data.judge import WORD_SHARE, facts, judge
-from shammah_data.sequential import Audit, standing
+from shammah_data.sequential import LEAST_REFERENCE, SUSPECTED
 
 # Audited answers of a version after which its share has halved.
 _HALVED_AFTER = 25.0
 # A raised threshold is one that the audited answers themselves would have borne out three times in four.
 _PROBABLE = 0.25
 _FALSE_ALARMS = 0.05
-# Drift is looked for in the newest answers only: a slip must not drown in a long good record.
-WINDOW = 200
+# How much of the capital is bet from the first audit on, and after how many audits half of the rest is: a version that is bad
+# from the start is found as soon as without a rest, but for two audits.
+_AT_ONCE = 0.8
+_HALF_BET = 200
+# The new threshold is chosen by the newest answers only: what slipped must not drown in a long good record.
+_NEWEST = 200
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,29 @@ def measured(answers: Sequence[Judged]) -> Measured:
     return Measured(len(answers), sum(each.agrees for each in answers), precision, low, high)
 
 
+def evidence(answers: Sequence[Judged], target_precision: float) -> list[float]:
+    """The capital, 1 at first, of bets against the promise of a version, after each of its audited answers, oldest first.
+
+    A new bet begins with every audit, so that a slip is found after a long good record too. What is to be bet later stands
+    aside until then, the shares add up to 1, and so the sum is a supermartingale as each bet is: while the promise holds it
+    ever reaches 1 / error with probability at most `error` (Ville, 1939; Shafer, "Testing by betting", 2021). The bets and
+    their weights are those of `shammah_data.sequential`.
+    """
+    allowed = max(1.0 - target_precision, LEAST_REFERENCE)
+    suspected = min(allowed + SUSPECTED, 0.98)
+    bet = (suspected - allowed) / (allowed * (1.0 - allowed))
+    staked, aside, least = _AT_ONCE, 1.0 - _AT_ONCE, 1.0
+    found = []
+    for number, each in enumerate(answers, 1):
+        left = (1.0 - _AT_ONCE) * _HALF_BET / (_HALF_BET + number)
+        staked, aside = staked + aside - left, left
+        least = min(least, each.probability)
+        # More is never needed, and it must not overflow.
+        staked = min(staked * (1.0 + bet * (least / each.probability) * ((not each.agrees) - allowed)), 1e300)
+        found.append(staked + aside)
+    return found
+
+
 @dataclass(frozen=True)
 class Slip:
     """A version that no longer keeps its promise: the least confidence to accept from now on (above 1: none), and why."""
@@ -113,18 +140,17 @@ class Slip:
 def slipped(answers: Sequence[Judged], target_precision: float, threshold: float) -> Slip | None:
     """Whether the audited answers of a version, oldest first, speak against its promise, and what to do at once.
 
-    A sequential test (see `shammah_data.sequential`): a version that keeps its promise is suspected in at most one of twenty
-    histories, however often one looks; nothing is lost by it but local answers. `threshold` is the one that these passed.
+    A version that keeps its promise is suspected in at most one of twenty histories, however long it serves and however often
+    one looks (see `evidence`); nothing is lost by it but local answers. `threshold` is the one that these passed.
     """
-    newest = answers[-WINDOW:]
-    wrong_rate = 1.0 - target_precision
-    found = standing([Audit(not each.agrees, each.probability) for each in newest], max(wrong_rate, 0.02))
-    if found.worse < 1.0 / _FALSE_ALARMS:
+    if not answers or evidence(answers, target_precision)[-1] < 1.0 / _FALSE_ALARMS:
         return None
+    newest = answers[-_NEWEST:]
     scored = sorted(
         ((each.confidence, each.agrees) for each in newest if each.confidence is not None), key=lambda pair: (-pair[0], pair[1])
     )
     accepted = most_accepted(scored, target_precision, _PROBABLE)
     raised = max(threshold, scored[accepted - 1][0]) if accepted else 2.0
-    told = f"{found.wrong} of {found.audited} audited answers disagreed with the teacher, {wrong_rate:.0%} are allowed"
+    wrong = sum(not each.agrees for each in newest)
+    told = f"{wrong} of {len(newest)} audited answers disagreed with the teacher, {1.0 - target_precision:.0%} are allowed"
     return Slip(raised, told)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shammah_data.auditing import AuditRate, Judged, agreement, is_drawn, measured, slipped
+from shammah_data.auditing import AuditRate, Judged, agreement, evidence, is_drawn, measured, slipped
 from shammah_data.errors import ArtifactError
 from shammah_data.guard import Guard, Raised
 
@@ -111,6 +111,47 @@ def test_a_version_that_slips_is_noticed_within_fifty_audits() -> None:
         for answers in (history(rng, 0.80, 50) for _ in range(200))
     )
     assert noticed >= 170
+
+
+def test_however_long_a_healthy_version_serves_it_is_left_alone() -> None:
+    """Exactly at the target, looked at whenever an answer disagreed: only then does the evidence grow."""
+    rng = random.Random(4)
+    suspected = 0
+    for _ in range(60):
+        answers = [Judged(0.95, rng.random() < 0.95, 0.1) for _ in range(1500)]
+        looks = [seen for seen, each in enumerate(answers, 1) if not each.agrees]
+        suspected += any(slipped(answers[:seen], 0.95, 0.9) for seen in looks)
+    assert suspected <= 6
+
+
+def test_at_the_target_fewer_than_one_of_twenty_histories_raise_the_alarm() -> None:
+    rng = random.Random(5)
+    histories = ([Judged(0.95, rng.random() < 0.95, 0.1) for _ in range(1500)] for _ in range(600))
+    assert sum(max(evidence(answers, 0.95)) >= 20.0 for answers in histories) <= 30
+
+
+@pytest.mark.parametrize(("good", "median", "most"), [(0, 30, 70), (300, 65, 115), (1000, 75, 130)])
+def test_a_late_slip_is_found_as_well(good: int, median: int, most: int) -> None:
+    """Audits until a version that fell by 15 points is found: half of the time, and nine times of ten."""
+    rng = random.Random(6)
+    needed = []
+    for _ in range(200):
+        chances = [0.95] * good + [0.80] * 300
+        found = evidence([Judged(0.95, rng.random() < chance, 0.1) for chance in chances], 0.95)
+        needed.append(next((seen for seen, capital in enumerate(found[good:], 1) if capital >= 20.0), 999))
+    needed.sort()
+    assert needed[100] <= median
+    assert needed[180] <= most
+
+
+def test_the_evidence_begins_anew_with_every_audit() -> None:
+    assert evidence([], 0.95) == []
+    # Four fifths of it from the first answer on, which is four times as likely in a version 15 points worse.
+    first = 0.8 + 0.2 / 201
+    assert evidence([Judged(0.9, False, 0.3)], 0.95) == pytest.approx([4.0 * first + 1.0 - first])
+    # Of two answers that both say something the one that is audited seldom says more.
+    seldom, always = Judged(0.9, False, 0.1), Judged(0.9, False, 1.0)
+    assert evidence([seldom, seldom], 0.95)[-1] > evidence([seldom, always], 0.95)[-1]
 
 
 def test_the_threshold_rises_above_what_disagreed() -> None:
