@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shammah_data.binomial import lower_bound, most_accepted, upper_bound
+from shammah_data.binomial import lower_bound, upper_bound, upper_tail
 from shammah_data.denial import denied, unheard
 from shammah_data.judge import WORD_SHARE, facts, judge
 from shammah_data.sequential import LEAST_REFERENCE, SUSPECTED
@@ -97,13 +97,18 @@ def measured(answers: Sequence[Judged]) -> Measured:
     """
     if not answers:
         return Measured(0, 0, None, 0.0, 1.0)
+    precision, right, effective = _counted(answers)
+    low, high = lower_bound(right, effective, 0.025), upper_bound(right, effective, 0.025)
+    return Measured(len(answers), sum(each.agrees for each in answers), precision, low, high)
+
+
+def _counted(answers: Sequence[Judged]) -> tuple[float, int, int]:
+    """The precision as `measured` estimates it, and how many right of how many answers that weigh the same say as much."""
     weights = [1.0 / each.probability for each in answers]
     total = sum(weights)
     precision = sum(weight for weight, each in zip(weights, answers, strict=True) if each.agrees) / total
     effective = max(1, int(total * total / sum(weight * weight for weight in weights) + 1e-9))
-    right = round(precision * effective)
-    low, high = lower_bound(right, effective, 0.025), upper_bound(right, effective, 0.025)
-    return Measured(len(answers), sum(each.agrees for each in answers), precision, low, high)
+    return precision, round(precision * effective), effective
 
 
 def evidence(answers: Sequence[Judged], target_precision: float) -> list[float]:
@@ -146,11 +151,24 @@ def slipped(answers: Sequence[Judged], target_precision: float, threshold: float
     if not answers or evidence(answers, target_precision)[-1] < 1.0 / _FALSE_ALARMS:
         return None
     newest = answers[-_NEWEST:]
-    scored = sorted(
-        ((each.confidence, each.agrees) for each in newest if each.confidence is not None), key=lambda pair: (-pair[0], pair[1])
-    )
-    accepted = most_accepted(scored, target_precision, _PROBABLE)
-    raised = max(threshold, scored[accepted - 1][0]) if accepted else 2.0
+    raised = _borne_out(newest, target_precision)
     wrong = sum(not each.agrees for each in newest)
     told = f"{wrong} of {len(newest)} audited answers disagreed with the teacher, {1.0 - target_precision:.0%} are allowed"
-    return Slip(raised, told)
+    return Slip(2.0 if raised is None else max(threshold, raised), told)
+
+
+def _borne_out(answers: Sequence[Judged], target_precision: float) -> float | None:
+    """The least confidence whose answers, each counted as what it stands for, would probably hold the target; None: none."""
+    surest = sorted(
+        ((each.confidence, each) for each in answers if each.confidence is not None),
+        key=lambda pair: (-pair[0], pair[1].agrees),
+    )
+    least = None
+    for count, (confidence, last) in enumerate(surest, 1):
+        # A threshold cannot part answers of the same confidence.
+        if not last.agrees or (count < len(surest) and surest[count][0] == confidence):
+            continue
+        _, right, effective = _counted([each for _, each in surest[:count]])
+        if upper_tail(right, effective, target_precision) <= _PROBABLE:
+            least = confidence
+    return least

@@ -163,6 +163,21 @@ def test_the_threshold_rises_above_what_disagreed() -> None:
     assert "40 of 80 audited answers disagreed" in slip.reason
 
 
+@pytest.mark.parametrize(
+    ("right", "wrong", "rises_to"),
+    [
+        # Two of 102 were wrong, but they stand for twenty of 120.
+        ([Judged(0.96, True, 1.0)] * 100, [Judged(0.96, False, 0.1)] * 2, 0.98),
+        # Three of 33 were wrong, but the others stand for 300.
+        ([Judged(0.96, True, 0.1)] * 30, [Judged(0.96, False, 1.0)] * 3, 0.96),
+    ],
+)
+def test_the_threshold_rises_by_what_the_answers_stand_for(right: list[Judged], wrong: list[Judged], rises_to: float) -> None:
+    slip = slipped([*[Judged(0.98, True, 0.1)] * 40, *right, *wrong, *[Judged(0.91, False, 0.1)] * 20], 0.95, 0.9)
+    assert slip is not None
+    assert slip.threshold == rises_to
+
+
 def test_where_no_answer_can_be_trusted_none_is_given() -> None:
     slip = slipped([Judged(0.9, False, 1.0)] * 10, 0.95, 0.7)
     assert slip is not None
