@@ -12,6 +12,9 @@ def most_accepted(scored: Sequence[tuple[float, bool]], target: float, error: fl
 
     `scored`: (confidence, right), the surest first.
     The bound of Clopper and Pearson reaches a target where so many right answers would be no likelier at it than `error`.
+    That holds of one number of answers fixed beforehand. The largest that passes is chosen here, so some number passes more
+    often: in 9.5% (14%, 19%) of draws of 150 (250, 600) equally sure answers at a target of 95% and an error of 5%, in 4.7%
+    (5.8%, 7%) where 94% are right, in 1% where 92% are.
     """
     accepted = right = 0
     for count, (sure, is_right) in enumerate(scored, 1):

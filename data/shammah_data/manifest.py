@@ -106,10 +106,11 @@ class Calibration:
     """Confidence = 1 / (1 + exp(-(weights . features + intercept))), accepted from `threshold` on.
 
     The features are named functions of an answer's token log-probabilities. A threshold above 1 accepts nothing: no
-    threshold reached the target precision. `certified`: the exact binomial lower bound on the precision of the accepted
-    held-out answers reaches the target, not only the observed share. `ladder`: the same for other targets, which a user may
-    want (`shammah_data.targets`); without one there is the version's own target only. `early`: None shows none
-    before its end.
+    threshold reached the target precision. `certified`: the exact binomial lower bound (95%, one-sided) on the precision of
+    the accepted held-out answers reaches the target, not only the observed share; as these are the most for which it does,
+    the chance to be wrong is above 5% where the precision is just below the target (`binomial.most_accepted`). `ladder`: the
+    same for other targets, which a user may want (`shammah_data.targets`); without one there is the version's own target
+    only. `early`: None shows none before its end.
     """
 
     weights: dict[str, float]

@@ -1,10 +1,18 @@
 import math
+import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shammah_data.binomial import lower_bound, most_accepted, upper_bound
+
+
+def test_the_most_that_pass_are_found_more_often_than_the_error_of_one_bound() -> None:
+    """All 150 answers equally sure and at the target: some number of the surest passes in about ten of a hundred draws."""
+    rng = random.Random(0)
+    found = sum(most_accepted([(1.0 - n / 150, rng.random() < 0.95) for n in range(150)], 0.95, 0.05) > 0 for _ in range(400))
+    assert 24 <= found <= 56
 
 
 @pytest.mark.parametrize(

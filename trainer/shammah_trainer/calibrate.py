@@ -34,7 +34,7 @@ GUESS = 0.5
 # A curve fitted to few labels is less sure than it might be, so a little less than the target is asked.
 _DOUBT = 1.6
 _SURE = 0.92
-# How often a threshold may be worse than promised: certified, and while the labels are too few for that.
+# The error of one bound: of a certified threshold, and while the labels are too few for that.
 CERTAIN = 0.05
 PROBABLE = 0.5
 
@@ -47,10 +47,11 @@ def calibrate(
     """Fit the confidence and choose the threshold from (features, right) of held-out answers.
 
     `groups` names the group of each label; answers of one group never judge the curve that they were fitted to. The
-    threshold is chosen on the pooled out-of-fold confidences: it accepts the most answers whose precision is at least the
-    target with 95% confidence (`certified`); failing that, the most that reach it as likely as not, or hold it both by their
-    labels and by the mean of these and of the confidences, for few labels alone say little; failing that, the surer half of the
-    answers surer than every wrong one. None below `least` is accepted. The other TARGETS get a threshold each by the same rule.
+    threshold is chosen on the pooled out-of-fold confidences: it accepts the most answers for which the lower 95% bound of the
+    precision is at least the target (`certified`; less sure than 95%, see `most_accepted`); failing that, the most that reach
+    it as likely as not, or hold it both by their labels and by the mean of these and of the confidences, for few labels alone
+    say little; failing that, the surer half of the answers surer than every wrong one. None below `least` is accepted. The
+    other TARGETS get a threshold each by the same rule.
     Beside the calibration it returns the place of each answer, the surest first, by the curves that were fitted without their
     groups: those whose place is below `accepted` are accepted.
     """

@@ -133,7 +133,8 @@ def fit_evidence(
     A threshold is the lowest from which on the answers given, the first of each lookup that reaches it, hold the target by the
     labels, those of the held-out questions that were `asked` and those made up `beside` them, and with something to spare by
     the mean of the labels and what the curve promises for the same answers; it is never below the target itself, up to
-    _SURE: see `calibrate.least`. What is counted, and certified (a lower bound of 95% confidence), rests on what was asked.
+    _SURE: see `calibrate.least`. What is counted, and certified (a lower 95% bound, as if the threshold had not been
+    chosen by the same labels), rests on what was asked.
     """
     beginning = Evidence(CURVE, INTERCEPT, NOTHING, target_precision, len(asked), 0, 0, False, *CAUTIOUS)
     curve = replace(beginning, bend_from=BEND_FROM, bend=BEND)
