@@ -58,14 +58,13 @@ def behind(curve: Calibration | Evidence, threshold: float) -> Step:
 
 
 def told(held: Calibration | Evidence | Step) -> str:
-    """From where on answers are given and for which target, what that rests on, and whether it is `certified`, in words."""
+    """From where on answers are given, for which target, what that rests on, and whether it is certified (see `most_accepted`)."""
     target = f"{percent(held.target_precision)} precision"
     if held.threshold > 1.0:
         return f"no answers: no threshold reached {target}"
-    # No more is promised: see `most_accepted`.
-    borne_out = "borne out by their number" if held.certified else "too few to bear it out"
+    certified = "certified" if held.certified else "not yet certified"
     right = f"{held.accepted_right} of {held.accepted} accepted held-out answers were right"
-    return f"answers from {held.threshold:.2f} on for {target}: {right} ({borne_out})"
+    return f"answers from {held.threshold:.2f} on for {target}: {right} ({certified})"
 
 
 def percent(share: float) -> str:

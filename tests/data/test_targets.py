@@ -42,9 +42,9 @@ def test_a_version_without_a_ladder_is_held_to_its_own_target_or_answers_nothing
 
 def test_the_targets_own_figures_come_with_it() -> None:
     assert told(held_to(CURVE, 0.8)) == (
-        "answers from 0.50 on for 80% precision: 52 of 60 accepted held-out answers were right (borne out by their number)"
+        "answers from 0.50 on for 80% precision: 52 of 60 accepted held-out answers were right (certified)"
     )
-    assert told(CURVE).endswith("(too few to bear it out)")
+    assert told(CURVE).endswith("(not yet certified)")
     assert told(held_to(CURVE, 0.995)) == "no answers: no threshold reached 99.5% precision"
 
 
