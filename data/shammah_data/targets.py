@@ -58,7 +58,7 @@ def behind(curve: Calibration | Evidence, threshold: float) -> Step:
 
 
 def told(held: Calibration | Evidence | Step) -> str:
-    """From where on answers are given, for which target, what that rests on, and whether it is certified (see `most_accepted`)."""
+    """From where on answers are given, for which target, on what that rests, and if it is certified (see `most_accepted`)."""
     target = f"{percent(held.target_precision)} precision"
     if held.threshold > 1.0:
         return f"no answers: no threshold reached {target}"
