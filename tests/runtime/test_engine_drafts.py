@@ -200,7 +200,7 @@ def test_no_more_caches_than_are_allowed(random_tiny: Tiny, monkeypatch: pytest.
         # A new prompt counts before it is read, as does what is new in one that goes on,
         (([3] * 40, [4] * 40, [3] * 40), 2),
         (([3] * 20, [4] * 20, [4] * 45, [3] * 20), 2),
-        # and an answer once it has ended.
+        # and an answer when the next prompt comes.
         (([3] * 20, [4] * 20, [3] * 20), 30),
     ],
 )
@@ -213,6 +213,16 @@ def test_what_is_kept_of_prompts_keeps_to_its_bound(
     assert found[-1].reused == 0
     # What was used last stays.
     assert decoder.generate(prompts[-1], Decoding(max_tokens=1)).reused == len(prompts[-1]) - 1
+
+
+def test_a_long_answer_takes_the_place_of_earlier_prompts_once_it_has_ended(
+    random_tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder = random_tiny.decoder("fp32", stop_ids=())
+    monkeypatch.setattr(prefix, "_MOST_BYTES", 60 * decoder.session.token_bytes)
+    for number, tokens in ((3, 2), (4, 30)):
+        decoder.generate([number] * 20, Decoding(max_tokens=tokens))
+    assert decoder.generate([3] * 20, Decoding(max_tokens=2)).reused == 0
 
 
 def test_another_thread_ends_a_long_answer(decoders: dict[Precision, Decoder]) -> None:
