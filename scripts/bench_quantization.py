@@ -4,7 +4,8 @@ Two runs learn the first events of a simulated user from the same examples, in t
 one through int4's quantizer. The plain one is exported as fp32 and as int8, the other as int4. Each graph answers the same
 held-out phrasings of clusters that were logged, through the engine that serves; an answer is right when it ended and holds the
 facts that the data name. Targets have one wording per cluster. A reference answer is offered as a draft, which by
-docs/decisions/0005 changes how long an answer takes and nothing else.
+docs/decisions/0005 changes how long an answer takes and nothing else. With more --questions than there are held-out phrasings,
+phrasings that might have been logged and were not follow them.
 
 The loss of accuracy is paired, query by query, against the fp32 graph of the plain run; its upper bound is the 95% quantile of
 a bootstrap. The perplexity ratio is that of the held-out answers, against the same graph.
@@ -67,6 +68,7 @@ def main() -> int:
     parser.add_argument("--base", help="a base as shammah-train knows it (default: its default)")
     parser.add_argument("--work", type=Path, metavar="DIR", help="keep weights, graphs and answers there, and go on from them")
     parser.add_argument("--only", choices=("plain", "through"), help="train this run only; needs --work")
+    parser.add_argument("--precision", choices=tuple(LIMITS), help="measure this one only (default: both)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
     given = parser.parse_args()
     if lacking := streams.missing(given.data, streams.FILES):
@@ -88,26 +90,27 @@ def _measure(given: argparse.Namespace, work: Path) -> int:
     work.mkdir(parents=True, exist_ok=True)
     answers = {row["cluster_id"]: row for row in streams.rows(given.data / "faq_answers.jsonl")}
     stream = streams.stream(given.data, given.seed, given.events, "b77,clinc", work / "stream.jsonl")
-    for run in ("plain", "through"):
+    graphs = tuple(graph for graph in GRAPHS if graph[0] in ("fp32", given.precision or graph[0]))
+    for run in dict.fromkeys(run for _, run in graphs):
         if given.only in (None, run) and not (work / run / "config.json").exists():
             _train(given, stream, answers, run, work / run)
     if given.only:
         return 0
     questions = _questions(given, stream, answers)
     found: dict[str, list[dict[str, Any]]] = {}
-    for precision, run in GRAPHS:
+    for precision, run in graphs:
         found[precision] = _ask(given, questions, work / run, work / precision, precision, work / f"{precision}.jsonl")
-    figures = {precision: compare(found["fp32"], found[precision], given.seed) for precision, _ in GRAPHS}
+    figures = {precision: compare(found["fp32"], found[precision], given.seed) for precision in found}
     print(f"{platform.machine()}, {os.cpu_count()} cores; {given.events} events, {len(questions)} questions, seed {given.seed}")
     print(f"{'':6}{'right':>8}{'loss, points':>14}{'95% bound':>11}{'differ':>8}{'perplexity ratio':>18}{'MB':>7}")
-    for precision, _ in GRAPHS:
+    for precision in found:
         of = figures[precision]
         size = sum(path.stat().st_size for path in (work / precision).iterdir()) / 1e6
         print(
             f"{precision:6}{of['right']:8.1%}{of['loss']:14.2f}{of['bound']:11.2f}{of['differ']:8.1%}"
             f"{of['perplexity_ratio']:18.4f}{size:7.0f}"
         )
-    verdicts = [_verdict(precision, figures[precision]) for precision in LIMITS]
+    verdicts = [_verdict(precision, figures[precision]) for precision in found if precision in LIMITS]
     print("\n".join(line for _, line in verdicts))
     if given.json:
         given.json.write_text(json.dumps({"command": sys.argv[1:], "figures": figures}, indent=1) + "\n", encoding="utf-8")
@@ -146,15 +149,23 @@ def _verdict(precision: str, figures: dict[str, float]) -> tuple[bool, str]:
 def _questions(
     given: argparse.Namespace, stream: Sequence[dict[str, Any]], answers: dict[str, dict[str, Any]]
 ) -> list[Question]:
-    """Held-out phrasings of logged clusters, in random order; no phrasing that was logged."""
+    """Phrasings of logged clusters that were not logged: the held-out ones, then the others, each kind in random order."""
     logged = {event["cluster_id"] for event in stream if event["cluster_id"]}
     taught = {normalize(event["query"]) for event in stream}
-    found = [
-        Question(row["query"], answers[row["cluster_id"]]["answer"], tuple(answers[row["cluster_id"]]["facts"]))
+    rows = [
+        row
         for row in streams.rows(given.data / "faq_queries.jsonl")
-        if row["split"] == "heldout" and row["cluster_id"] in logged and normalize(row["query"]) not in taught
+        if row["cluster_id"] in logged and normalize(row["query"]) not in taught
     ]
-    random.Random(given.seed).shuffle(found)
+    found: list[Question] = []
+    for heldout in (True, False):
+        kind = [
+            Question(row["query"], answers[row["cluster_id"]]["answer"], tuple(answers[row["cluster_id"]]["facts"]))
+            for row in rows
+            if (row["split"] == "heldout") == heldout
+        ]
+        random.Random(given.seed).shuffle(kind)
+        found += kind
     return found[: given.questions]
 
 
