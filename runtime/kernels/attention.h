@@ -2,7 +2,8 @@
 
 /* e ** x for x of at most 0, to about one unit in the last place: 2 ** n times the Taylor series of the rest. */
 static inline VF exponential(VF x) {
-    x = larger(x, floats(-87.0f));
+    /* In this order x86 keeps an x that is no number. */
+    x = larger(floats(-87.0f), x);
     const VI n = to_integers(times(x, floats(1.44269504f)));
     const VF whole = to_floats(n);
     VF rest = times_plus(whole, floats(-0.693359375f), x);

@@ -196,6 +196,34 @@ static Status *product_run(void *kernel, void *context) {
     return status ? status : work.failed ? no_memory() : NULL;
 }
 
+/* Complain of input `index` unless the graph says that it has so many elements. */
+static Status *wants_elements(const void *info, size_t index, int64_t wanted) {
+    void *type;
+    const void *shape;
+    size_t found;
+    Status *status = ort_type_of_input(info, index, &type);
+    if (status)
+        return status;
+    status = ort_tensor_of(type, &shape);
+    if (!status)
+        status = shape ? ort_count(shape, &found) : ort_status(ORT_FAIL, "BlockProduct: an input is no tensor");
+    ort_release_type(type);
+    if (!status && found != (size_t)wanted)
+        status = ort_status(ORT_FAIL, "BlockProduct: its tensors are not as large as its numbers say");
+    return status;
+}
+
+/* Kernels read codes, scales and bias without looking at their sizes. */
+static Status *product_fits(const void *info, int64_t K, int64_t N, int64_t block, int64_t bits) {
+    size_t count;
+    Status *status = ort_known_inputs(info, &count);
+    if (!status)
+        status = wants_elements(info, 1, N * (K / 8 * bits));
+    if (!status)
+        status = wants_elements(info, 2, N * (K / block));
+    return status || count < 6 ? status : wants_elements(info, 5, N);
+}
+
 static Status *product_create(const void *info, int gated, void **kernel) {
     static const char *const names[] = {"K", "N", "block_size", "bits"};
     int64_t values[4];
@@ -205,10 +233,14 @@ static Status *product_create(const void *info, int gated, void **kernel) {
             return status;
     }
     const int64_t K = values[0], N = values[1], block = values[2], bits = values[3];
-    if ((block != 16 && block != 32 && block != 64) || (bits != 4 && bits != 8) || K < block || K % block || N < 1)
+    if ((block != 16 && block != 32 && block != 64) || (bits != 4 && bits != 8) || K < block || K % block || N < 1 ||
+        K > INT32_MAX || N > INT32_MAX)
         return ort_status(ORT_FAIL, "BlockProduct wants 4 or 8 bits in blocks of 16, 32 or 64 that divide K");
     if (gated && N % 32)
         return ort_status(ORT_FAIL, "GatedProduct wants a multiple of 32 outputs");
+    Status *unfit = product_fits(info, K, N, block, bits);
+    if (unfit)
+        return unfit;
     if (!kernels())
         return ort_status(ORT_FAIL, "this processor has not the instructions that the kernels need");
     ProductKernel *made = malloc(sizeof *made);
@@ -268,17 +300,20 @@ static void place(const Attention *a, const float *packed, float *queries, float
 static Status *attention_run(void *kernel, void *context) {
     const AttentionKernel *known = kernel;
     Inputs inputs = {0};
-    int64_t sides[8], cache[8], angles[8];
-    size_t rank, cache_rank, angles_rank;
+    int64_t sides[8], cache[8], values_sides[8], angles[8], sines_sides[8];
+    size_t rank, cache_rank, values_rank, angles_rank, sines_rank;
     Status *status = read_inputs(context, &inputs);
     if (status || (status = sides_of(inputs.value[0], sides, &rank)) ||
         (status = sides_of(inputs.value[1], cache, &cache_rank)) ||
-        (status = sides_of(inputs.value[4], angles, &angles_rank)))
+        (status = sides_of(inputs.value[2], values_sides, &values_rank)) ||
+        (status = sides_of(inputs.value[4], angles, &angles_rank)) ||
+        (status = sides_of(inputs.value[5], sines_sides, &sines_rank)))
         return status;
     const int64_t D = cache[3], total = *(const int32_t *)inputs.data[3];
     if (rank != 3 || sides[0] != 1 || cache_rank != 4 || cache[1] != known->kv_heads || D % 16 || angles_rank != 2 ||
         sides[2] != (known->heads + 2 * known->kv_heads) * D || 2 * angles[1] > D || total < sides[1] || total > cache[2] ||
-        total > angles[0])
+        total > angles[0] || values_rank != 4 || memcmp(values_sides, cache, 4 * sizeof *cache) || sines_rank != 2 ||
+        memcmp(sines_sides, angles, 2 * sizeof *angles))
         return ort_status(ORT_FAIL, "CachedAttention: its inputs do not fit together");
     AttentionWork work = {.attention = {.rows = sides[1],
                                         .past = total - sides[1],

@@ -25,8 +25,10 @@ extern const Function *ort;
 #define ort_domain_add ORT_CALL(27, Status *, void *, const void *)
 #define ort_add_domain ORT_CALL(28, Status *, void *, void *)
 #define ort_data ORT_CALL(51, Status *, void *, void **)
+#define ort_tensor_of ORT_CALL(55, Status *, const void *, const void **)
 #define ort_rank ORT_CALL(61, Status *, const void *, size_t *)
 #define ort_sides ORT_CALL(62, Status *, const void *, int64_t *, size_t)
+#define ort_count ORT_CALL(64, Status *, const void *, size_t *)
 #define ort_shape ORT_CALL(65, Status *, const void *, void **)
 #define ort_float ORT_CALL(85, Status *, const void *, const char *, float *)
 #define ort_integer ORT_CALL(86, Status *, const void *, const char *, int64_t *)
@@ -34,7 +36,10 @@ extern const Function *ort;
 #define ort_input ORT_CALL(90, Status *, const void *, size_t, const void **)
 #define ort_output ORT_CALL(91, Status *, void *, size_t, const int64_t *, size_t, void **)
 #define ort_release_status ORT_CALL(93, void, Status *)
+#define ort_release_type ORT_CALL(98, void, void *)
 #define ort_release_shape ORT_CALL(99, void, void *)
+#define ort_known_inputs ORT_CALL(230, Status *, const void *, size_t *)
+#define ort_type_of_input ORT_CALL(234, Status *, const void *, size_t, void **)
 #define ort_parallel ORT_CALL(274, Status *, const void *, void (*)(void *, size_t), size_t, size_t, void *)
 
 typedef struct Operator {

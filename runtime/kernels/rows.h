@@ -5,13 +5,27 @@ void round_row(const Product *p, const float *x, int64_t row) {
     int8_t *to = p->activations + row * p->K;
     for (int64_t block = 0; block < p->blocks; block++) {
         const float *from = x + row * p->K + block * size;
-        VF most = floats(0);
-        for (int64_t i = 0; i < size; i += LANES)
+        VF most = floats(0), zeros = floats(0);
+        for (int64_t i = 0; i < size; i += LANES) {
             most = larger(most, absolute(load(from + i)));
-        float lanes[LANES], largest = 0;
+            zeros = times_plus(load(from + i), floats(0), zeros);
+        }
+        /* Of what is not finite nothing finite is made: a zero times that is no number. */
+        float lanes[LANES], no_numbers[LANES], largest = 0, zero = 0;
         save(lanes, most);
-        for (int i = 0; i < LANES; i++)
+        save(no_numbers, zeros);
+        for (int i = 0; i < LANES; i++) {
             largest = lanes[i] > largest ? lanes[i] : largest;
+            zero += no_numbers[i];
+        }
+        if (zero != 0) {
+            memset(p->bits == 8 ? to + block * size : to + block * size / 2, 0, (size_t)(p->bits == 8 ? size : size / 2));
+            if (p->bits == 4)
+                memset(to + (p->K + block * size) / 2, 0, (size_t)size / 2);
+            p->totals[row * p->blocks + block] = 0;
+            p->scales_of_rows[row * p->blocks + block] = zero;
+            continue;
+        }
         /* Below that a factor would not be finite. */
         const VF factor = floats(largest > 1e-30f ? 127.0f / largest : 0.0f);
         int8_t rounded[64];

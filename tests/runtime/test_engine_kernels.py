@@ -1,5 +1,6 @@
 """Our own kernels beside numpy and ONNX Runtime's, bit by bit over rows and instruction sets, and the graphs that use them."""
 
+import ctypes.util
 import platform
 from pathlib import Path
 from typing import Any
@@ -276,6 +277,59 @@ def test_inputs_that_do_not_fit_are_refused() -> None:
         opened(product(64, 8, 8, 32, bias=False)[0], own=True).run(None, {"x": np.zeros((1, 2, 32), np.float32)})
 
 
+@needs_kernels
+@pytest.mark.parametrize(("name", "value"), [("N", 96), ("K", 128), ("K", 2**40), ("block_size", 16), ("bits", 4)])
+def test_tensors_that_are_not_as_large_as_the_numbers_say_are_refused(name: str, value: int) -> None:
+    model, _, _ = product(64, 64, 8, 32, bias=True)
+    next(attribute for attribute in model.graph.node[0].attribute if attribute.name == name).i = value
+    with pytest.raises(Exception, match=r"not as large|BlockProduct wants"):
+        opened(model, own=True)
+
+
+@needs_kernels
+@pytest.mark.parametrize("tensor", ["codes", "scales", "bias"])
+def test_a_tensor_of_another_size_is_refused(tensor: str) -> None:
+    model, _, _ = product(64, 64, 8, 32, bias=True)
+    found = next(initializer for initializer in model.graph.initializer if initializer.name == tensor)
+    found.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(found)[:-1], tensor))
+    with pytest.raises(Exception, match="not as large"):
+        opened(model, own=True)
+
+
+@needs_kernels
+@pytest.mark.parametrize("instructions", [PLAINEST, "best"])
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+def test_of_what_is_no_number_no_number_is_made(odd: float, instructions: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(kernels.VARIABLE, instructions)
+    for bits, block in ((8, 32), (4, 32), (4, 16)):
+        session = opened(product(64, 40, bits, block, bias=True)[0], own=True)
+        x = np.random.default_rng(5).standard_normal((1, 3, 64)).astype(np.float32)
+        wanted = session.run(None, {"x": x})[0]
+        x[0, 1, 5] = odd
+        found = session.run(None, {"x": x})[0]
+        assert np.isnan(found[0, 1]).all()
+        np.testing.assert_array_equal(found[0, ::2], wanted[0, ::2])
+    x = np.random.default_rng(5).standard_normal((1, 5, (HEADS + 2 * KV_HEADS) * 16)).astype(np.float32)
+    session = opened(attention(16), own=True)
+    wanted = attended(session, x, [], 16)
+    x[0, 2, 3] = np.nan  # of a query's first head
+    found = attended(session, x, [], 16)
+    assert np.isnan(found[0, 2, :16]).all()
+    found[0, 2, :16] = wanted[0, 2, :16]
+    np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize(("name", "value"), [("accuracy_level", 1), ("block_size", 128), ("K", 50), ("bits", 2)])
+def test_products_of_another_kind_stay_as_they_are(name: str, value: int) -> None:
+    model, _, _ = product(64, 8, 8, 32, bias=False)
+    attributes = {attribute.name: attribute for attribute in model.graph.node[0].attribute}
+    assert operators(rewritten(model)) == ["BlockProduct"]
+    attributes[name].i = value
+    assert kernels.with_own_kernels(model.SerializeToString(), 16) is None
+    model.graph.node[0].attribute.remove(attributes[name])
+    assert kernels.with_own_kernels(model.SerializeToString(), 16) is None or name == "K"
+
+
 def test_products_with_zero_points_and_other_graphs_stay_as_they_are() -> None:
     model, _, _ = product(64, 8, 4, 32, bias=False)
     model.graph.node[0].input.append("zeros")
@@ -283,6 +337,9 @@ def test_products_with_zero_points_and_other_graphs_stay_as_they_are() -> None:
     assert kernels.with_own_kernels(b"", 16) is None
     assert kernels.with_own_kernels(b"\xff" * 40, 16) is None
     assert kernels.with_own_kernels(model.SerializeToString()[:-5], 16) is None
+    gated, _, _ = product(64, 64, 4, 32, bias=False, gated=True)
+    del gated.graph.node[1].input[:]
+    assert kernels.with_own_kernels(gated.SerializeToString(), 16) is None
 
 
 def test_a_changed_graph_keeps_all_else_that_it_was(random_tiny: Tiny) -> None:
@@ -335,6 +392,30 @@ def test_kernels_can_be_switched_off_and_may_be_missing(tmp_path: Path, monkeypa
     assert find() is None
     (tmp_path / "none.so").write_bytes(b"no library")
     assert find() is None
+    # A library, but not of kernels.
+    monkeypatch.setattr(kernels, "LIBRARY", Path(str(ctypes.util.find_library("c"))))
+    assert find() is None
+
+
+@pytest.mark.parametrize("wrong", ["library", "graph"])
+def test_where_a_library_does_not_take_a_graph_it_runs_as_it_is(
+    random_tiny: Tiny, wrong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = list(range(20))
+    graph, shape = random_tiny.graph("int8"), random_tiny.shape
+    theirs = GraphSession(graph, shape, own_kernels=False)
+    wanted = theirs.feed(theirs.new_cache(), ids, range(20)).copy()
+    if wrong == "library":
+        monkeypatch.setattr(kernels, "library", lambda: Path(str(ctypes.util.find_library("c"))))
+    else:
+        # As a library of another release might know them.
+        changed = kernels.with_own_kernels
+        monkeypatch.setattr(
+            kernels, "with_own_kernels", lambda *args: (changed(*args) or b"").replace(b"GatedProduct", b"GatedProd_ct")
+        )
+    session = GraphSession(graph, shape)
+    assert not session.own_kernels
+    np.testing.assert_array_equal(session.feed(session.new_cache(), ids, range(20)), wanted)
 
 
 @needs_kernels

@@ -30,17 +30,19 @@ _INPUTS, _OUTPUTS, _OPERATOR, _ATTRIBUTES, _NODE_DOMAIN = 1, 2, 4, 5, 7  # of No
 _NAME, _FLOAT, _INTEGER = 1, 2, 3  # of AttributeProto
 # A head's dimensions are taken in vectors, the outputs of a gate in two halves of whole tiles.
 _HEAD_STEP, _GATED_STEP = 16, 32
+# Products are of codes of so many bits, in blocks of so many, and activations of 8 bits, which level 4 stands for.
+_BITS, _BLOCKS, _LEVEL = (4, 8), (16, 32, 64), 4
 _ATTENTION = {b"num_heads", b"kv_num_heads", b"scale", b"do_rotary", b"rotary_interleaved", b"local_window_size"}
 
 
 @cache
 def library() -> Path | None:
-    """The compiled kernels; None where they were not compiled, are not wanted, or this processor cannot run them."""
+    """The compiled kernels; None where there are none or it is another library, or they are not wanted or cannot run here."""
     if os.environ.get(VARIABLE) == "none":
         return None
     try:
         return LIBRARY if ctypes.CDLL(str(LIBRARY)).shammah_usable() else None
-    except OSError:
+    except (OSError, AttributeError):
         return None
 
 
@@ -89,7 +91,8 @@ class _Node:
 def with_own_kernels(model: bytes, head_dim: int) -> bytes | None:
     """A serialized model that uses the library's operators; None where it has no product for them, or is no model.
 
-    Products with zero points and attention of another kind than our graphs have stay as they are.
+    Products with zero points, of activations that are not rounded or in other blocks, and attention of another kind than our
+    graphs have stay as they are.
     """
     try:
         parts: list[bytes] = []
@@ -100,7 +103,7 @@ def with_own_kernels(model: bytes, head_dim: int) -> bytes | None:
                 parts.append(delimited(_GRAPH, graph))
             else:
                 parts.append(field.raw)
-    except (ValueError, KeyError, struct.error):
+    except (ValueError, LookupError, struct.error):
         return None
     opset = delimited(1, _DOMAIN) + varint(2, 1)
     return b"".join([*parts, delimited(_OPSETS, opset)]) if products else None
@@ -120,7 +123,12 @@ def _graph(message: bytes, head_dim: int) -> tuple[bytes, int]:
 
 
 def _product(node: _Node) -> _Node:
-    return node if node.operator != b"MatMulNBits" or any(node.inputs[3:5]) else node.ours(b"BlockProduct")
+    if node.operator != b"MatMulNBits" or any(node.inputs[3:5]):
+        return node
+    settings = node.settings()
+    block = settings.get(b"block_size", 0)
+    rounded = settings.get(b"accuracy_level") == _LEVEL and settings.get(b"bits") in _BITS
+    return node.ours(b"BlockProduct") if rounded and block in _BLOCKS and settings.get(b"K", 1) % block == 0 else node
 
 
 class _Flow:

@@ -128,18 +128,18 @@ class GraphSession:
         without = f"{_PROVIDERS[device]} cannot be used here: see `shammah-serve doctor`"
         if _PROVIDERS[device] not in ort.get_available_providers():
             raise ArtifactError(without)
-        options = session_options(ort, threads)
-        source: str | bytes = str(graph)
-        if device == "cpu" and own_kernels and (found := _with_own_kernels(graph, shape.head_dim, options)):
-            source = found
-        self.own_kernels = isinstance(source, bytes)
+        model = _with_own_kernels(graph, shape.head_dim) if device == "cpu" and own_kernels else None
         records = False
         reading()
+        self._session: Any = None if model is None else _opened_with_own_kernels(ort, model, graph, threads)
+        self.own_kernels = self._session is not None
         try:
-            if device == "cpu":
-                self._session: Any = ort.InferenceSession(source, options, providers=[_PROVIDERS[device]])
-            else:
-                self._session, records = gpu.open_session(ort, str(graph), options)
+            if device == "cuda":
+                self._session, records = gpu.open_session(ort, str(graph), session_options(ort, threads))
+            elif self._session is None:
+                self._session = ort.InferenceSession(
+                    str(graph), session_options(ort, threads), providers=[_PROVIDERS[device]], enable_fallback=0
+                )
         except Exception as error:  # onnxruntime's exceptions share no base class
             raise ArtifactError(f"{graph}: ONNX Runtime refuses it: {_first_line(error)}") from error
         if _PROVIDERS[device] not in self._session.get_providers():
@@ -314,21 +314,27 @@ class GraphSession:
         return self._logits[: len(rows) * size].reshape(len(rows), size)
 
 
-def _with_own_kernels(graph: Path, head_dim: int, options: Any) -> bytes | None:
-    """The graph as it uses our own kernels, and options that find them; None where they cannot be used."""
-    library = kernels.library()
-    if library is None:
+def _with_own_kernels(graph: Path, head_dim: int) -> bytes | None:
+    """The graph as it uses our own kernels; None where they cannot be used."""
+    if kernels.library() is None:
         return None
     try:
-        model = kernels.with_own_kernels(graph.read_bytes(), head_dim)
+        return kernels.with_own_kernels(graph.read_bytes(), head_dim)
     except OSError:
         # The session says so in its own words.
         return None
-    if model is not None:
-        options.register_custom_ops_library(str(library))
-        # A model from memory has no folder of its own.
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(graph.parent))
-    return model
+
+
+def _opened_with_own_kernels(ort: Any, model: bytes, graph: Path, threads: int) -> Any:
+    """A session of a graph that uses our own kernels; None where they do not take it, as those of another release may not."""
+    options = session_options(ort, threads)
+    # A model from memory has no folder of its own.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(graph.parent))
+    try:
+        options.register_custom_ops_library(str(kernels.library()))
+        return ort.InferenceSession(model, options, providers=[_PROVIDERS["cpu"]], enable_fallback=0)
+    except Exception:  # noqa: BLE001 - onnxruntime's exceptions share no base class; what else is wrong shows as published
+        return None
 
 
 def session_options(ort: Any, threads: int) -> Any:
