@@ -2,6 +2,8 @@
 
 import ctypes.util
 import platform
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -395,6 +397,20 @@ def test_kernels_can_be_switched_off_and_may_be_missing(tmp_path: Path, monkeypa
     # A library, but not of kernels.
     monkeypatch.setattr(kernels, "LIBRARY", Path(str(ctypes.util.find_library("c"))))
     assert find() is None
+
+
+@needs_kernels
+@pytest.mark.skipif(platform.system() == "Darwin", reason="only ELF files are looked at")
+@pytest.mark.parametrize("left", [0.0, 0.0003, 0.1, 0.5, 0.9, 0.999])
+def test_a_library_that_was_cut_is_none(left: float, tmp_path: Path) -> None:
+    whole = kernels.LIBRARY.read_bytes()
+    for share, found in ((left, "None"), (1.0, "cut.so")):
+        (tmp_path / "cut.so").write_bytes(whole[: int(len(whole) * share)])
+        # In a process of its own, which one that is loaded nevertheless takes down.
+        code = "import pathlib, sys; from shammah_runtime.engine import kernels; kernels.LIBRARY = pathlib.Path(sys.argv[1])"
+        command = [sys.executable, "-c", f"{code}; print(kernels.library())", str(tmp_path / "cut.so")]
+        told = subprocess.run(command, capture_output=True, text=True)
+        assert (told.returncode, Path(told.stdout.strip()).name) == (0, found), told.stderr
 
 
 @pytest.mark.parametrize("wrong", ["library", "graph"])

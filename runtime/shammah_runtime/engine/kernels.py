@@ -41,9 +41,23 @@ def library() -> Path | None:
     if os.environ.get(VARIABLE) == "none":
         return None
     try:
-        return LIBRARY if ctypes.CDLL(str(LIBRARY)).shammah_usable() else None
+        return LIBRARY if _whole(LIBRARY) and ctypes.CDLL(str(LIBRARY)).shammah_usable() else None
     except (OSError, AttributeError):
         return None
+
+
+def _whole(library: Path) -> bool:
+    """Whether no end is missing, without which loading it would kill the process; only of ELF files that is known.
+
+    Linkers put the table of sections last: `Elf64_Ehdr` in https://refspecs.linuxfoundation.org/elf/gabi4+/ch4.eheader.html.
+    """
+    with open(library, "rb") as file:
+        head = file.read(64)
+    if len(head) < 64 or head[:6] != b"\x7fELF\x02\x01":
+        return True
+    (start,), (size, count) = struct.unpack_from("<Q", head, 40), struct.unpack_from("<HH", head, 58)
+    end: int = start + size * count
+    return library.stat().st_size >= end
 
 
 @dataclass(frozen=True)
