@@ -15,7 +15,7 @@ _X86 = (
 _ARM = (("neon", "neon.c", ()), ("dot", "neon.c", ("-march=armv8.2-a+dotprod", "-DSHAMMAH_DOT")))
 # What is compiled for a machine, as platform.machine() has it: objects, their sources and flags.
 OBJECTS = {"x86_64": _X86, "amd64": _X86, "aarch64": _ARM, "arm64": _ARM}
-_ALWAYS = (("operators", "operators.c", ()), ("rooms", "rooms.c", ()))
+_ALWAYS = tuple((name, f"{name}.c", ()) for name in ("operators", "product_operators", "attention_operator", "rooms"))
 # Products and sums are fused where the source says so, and nowhere else, whichever compiler it is.
 FLAGS = ("-O3", "-std=c11", "-ffp-contract=off", "-fPIC", "-fvisibility=hidden")
 

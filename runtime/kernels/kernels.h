@@ -1,4 +1,4 @@
-/* What is computed, whatever the instruction set; operators.c hands it to ONNX Runtime. */
+/* What is computed, whatever the instruction set; the operators hand it to ONNX Runtime. */
 
 #ifndef SHAMMAH_KERNELS_H
 #define SHAMMAH_KERNELS_H

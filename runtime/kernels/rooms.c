@@ -44,9 +44,9 @@ void *room_for(int which, size_t wanted) {
     if (!rooms && !(rooms = take_rooms()))
         return NULL;
     Room *room = &rooms->room[which];
-    if (room->size < wanted) {
+    if (!room->memory || room->size < wanted) {
         free(room->memory);
-        room->size = (wanted + 4095) & ~(size_t)4095;
+        room->size = ((wanted ? wanted : 1) + 4095) & ~(size_t)4095;
         room->memory = aligned_alloc(64, room->size);
         if (!room->memory)
             room->size = 0;

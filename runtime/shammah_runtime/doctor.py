@@ -99,8 +99,8 @@ def _kernels() -> Check:
     if not kernels.LIBRARY.exists():
         told = "ONNX Runtime's, which are slower: Shammah's own were not compiled when it was installed"
         return Check("ok", "kernels", told, "with a C compiler, install Shammah again (Linux or macOS)")
-    wanted = "AVX2 with FMA, or 64-bit ARM"
-    return Check("ok", "kernels", f"ONNX Runtime's: this processor has not what Shammah's own need ({wanted})")
+    told = "ONNX Runtime's, which are slower: Shammah's own are damaged, of another release, or not for this processor"
+    return Check("ok", "kernels", told, "install Shammah again; they need AVX2 with FMA, or 64-bit ARM")
 
 
 def _home(home: Home) -> Check:

@@ -399,6 +399,34 @@ def test_kernels_can_be_switched_off_and_may_be_missing(tmp_path: Path, monkeypa
     assert find() is None
 
 
+def test_kernels_of_other_sources_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = (Path(__file__).parents[2] / "runtime" / "kernels" / "operators.c").read_text()
+    assert f"#define REVISION {kernels.REVISION}\n" in source
+    find = kernels.library.__wrapped__
+    compiled = find()
+    monkeypatch.setattr(kernels, "REVISION", kernels.REVISION + 1)
+    assert find() is None
+    assert find() != compiled or compiled is None
+
+
+@needs_kernels
+@pytest.mark.parametrize("left", ["attention", "product", "none"])
+def test_where_not_all_kernels_are_ours_one_path_is_tried(
+    random_tiny: Tiny, left: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if left == "attention":
+        monkeypatch.setattr(kernels, "_attending", lambda nodes: nodes)
+    elif left == "product":
+        ours = kernels._product
+        monkeypatch.setattr(kernels, "_product", lambda node: node if node.outputs == (b"logits",) else ours(node))
+    monkeypatch.setattr("shammah_runtime.engine.session.has_avx512", lambda: False)
+    session = GraphSession(random_tiny.graph("int8"), random_tiny.shape)
+    # What a trial says, were there one.
+    monkeypatch.setattr(session, "_tried_path", lambda: False)
+    assert session.own_kernels
+    assert session.one_path() is (left == "none")
+
+
 @needs_kernels
 @pytest.mark.skipif(platform.system() == "Darwin", reason="only ELF files are looked at")
 @pytest.mark.parametrize("left", [0.0, 0.0003, 0.1, 0.5, 0.9, 0.999])

@@ -97,7 +97,7 @@ class Embedder:
         options.log_severity_level = 4
         path = self._folder / GRAPH
         try:
-            session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0)
         except Exception as error:  # onnxruntime's exceptions share no base class
             raise ArtifactError(f"{path}: ONNX Runtime refuses it: {_first_line(error)}") from error
         signature = [item.name for item in session.get_inputs()], [item.shape[-1] for item in session.get_outputs()]

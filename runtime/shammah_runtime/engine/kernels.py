@@ -20,8 +20,12 @@ from pathlib import Path
 from shammah_runtime.engine.protobuf import Field, delimited, fields, strings, varint
 
 LIBRARY = Path(__file__).with_name("libshammah_kernels.so")
+# Of the sources, as runtime/kernels/operators.c has it: a library of others is left alone.
+REVISION = 2
 # For tests and benchmarks: `none`, and graphs run as they are; `avx2`, without AVX-512; `neon`, without ARM's dot products.
 VARIABLE = "SHAMMAH_KERNELS"
+# Operators of ONNX Runtime's that ours take the place of.
+REPLACED = (b"MatMulNBits", b"GroupQueryAttention")
 _DOMAIN = b"shammah"
 # Numbers of fields in onnx.proto.
 _GRAPH, _OPSETS = 7, 8  # of ModelProto
@@ -41,7 +45,7 @@ def library() -> Path | None:
     if os.environ.get(VARIABLE) == "none":
         return None
     try:
-        return LIBRARY if _whole(LIBRARY) and ctypes.CDLL(str(LIBRARY)).shammah_usable() else None
+        return LIBRARY if _whole(LIBRARY) and ctypes.CDLL(str(LIBRARY)).shammah_usable() == REVISION else None
     except (OSError, AttributeError):
         return None
 

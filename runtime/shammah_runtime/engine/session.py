@@ -133,6 +133,8 @@ class GraphSession:
         reading()
         self._session: Any = None if model is None else _opened_with_own_kernels(ort, model, graph, threads)
         self.own_kernels = self._session is not None
+        # Sought in the bytes: a name that only looks like it costs a trial, no more.
+        self._theirs = model is None or not self.own_kernels or any(operator in model for operator in kernels.REPLACED)
         try:
             if device == "cuda":
                 self._session, records = gpu.open_session(ort, str(graph), session_options(ort, threads))
@@ -266,11 +268,11 @@ class GraphSession:
         """Whether several tokens in one pass give, to the last bit, the logits that they give one by one; found out once.
 
         Our own kernels are made so, and where the processor has AVX-512 ONNX Runtime's are too, for all precisions
-        (docs/decisions/0005-one-kernel-path.md). On others those are other ones, so that it is tried there. On a GPU products
-        of one row and of several are not the same, whatever a trial says. Raises what `feed` raises.
+        (docs/decisions/0005-one-kernel-path.md). On other processors those are other ones, so that it is tried there. On a GPU
+        products of one row and of several are not the same, whatever a trial says. Raises what `feed` raises.
         """
         if self._one_path is None:
-            known = self.own_kernels or has_avx512()
+            known = not self._theirs or has_avx512()
             self._one_path = self.gpu is None and (known or self._tried_path())
         return self._one_path
 
