@@ -94,6 +94,19 @@ def test_few_pairs_are_left_alone(prefer: Run) -> None:
     assert prefer(watched=())[1] is None
 
 
+def test_no_question_is_on_both_sides(prefer: Run) -> None:
+    """A question of which several answers were rejected is trained on or held out, not both."""
+    answers = [exchanges()[at].response for at in (40, 56, 72)]
+    several = tuple(Pair(example, answer) for example in EXAMPLES[:8] for answer in answers if answer != example.target)
+    assert len(several) >= LEAST_PAIRS
+    _, outcome = prefer(several)
+    assert outcome is not None
+    # Two of the eight questions.
+    assert (outcome.pairs, outcome.heldout_pairs) == (18, 6)
+    one = tuple(Pair(EXAMPLES[0], f"It takes {n} days.") for n in range(LEAST_PAIRS))
+    assert prefer(one)[1] is None
+
+
 def test_it_is_a_part_of_the_finetuning(loaded: Any, encoder: Encoder) -> None:
     """Through the quantizer as well, and with the optimizer of the fine-tuning gone."""
     done = finetune(
@@ -135,3 +148,13 @@ def test_pairs_come_from_corrections_and_bad_ratings(tmp_path: Path) -> None:
     assert found == {("Better 0", "Answer 0"), ("Another answer 1", "Answer 1")}
     # What is not trained on, as it is held out, makes no pair.
     assert pairs(rows, [example for example in train if example.query in ("Question 2?", "Question 3?")]) == ()
+
+
+def test_an_answer_that_was_rejected_again_and_again_is_one_pair(tmp_path: Path) -> None:
+    log = ExchangeLog(Home(tmp_path / "home").create())
+    for answer in ("Ten days.", "ten days.", "Ten days.", "A week."):
+        exchange = Exchange("How long is the pass valid?", answer, "neural")
+        log.append(exchange)
+        log.rate(Feedback(exchange.id, "bad"))
+    taught = replace(EXAMPLES[0], query="How long is the pass valid?", target="Thirty days.")
+    assert [pair.rejected for pair in pairs(log.rejected(), (taught,))] == ["Ten days.", "A week."]

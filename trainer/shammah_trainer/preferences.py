@@ -69,15 +69,15 @@ def pairs(rejected: Sequence[dict[str, Any]], train: Sequence[Example]) -> tuple
     """Pair each rejected answer with the one that is trained on for the same question; without one it says nothing.
 
     `rejected`: rows of id, query, context, answer (see `shammah_data.log.ExchangeLog.rejected`). What is held out is not in
-    `train`, and so never in a pair.
+    `train`, and so never in a pair. An answer that was rejected several times makes one pair.
     """
     taught = {(normalize(example.query), example.context): example for example in train}
-    found = []
+    found: dict[tuple[str, str], Pair] = {}
     for row in rejected:
         chosen = taught.get((normalize(row["query"]), context_of(row)))
         if chosen is not None and normalize(chosen.target) != normalize(row["answer"]):
-            found.append(Pair(chosen, row["answer"]))
-    return tuple(found)
+            found.setdefault((chosen.id, normalize(row["answer"])), Pair(chosen, row["answer"]))
+    return tuple(found.values())
 
 
 def preference_loss(margin_B: torch.Tensor, reference_B: torch.Tensor, beta: float = _BETA) -> torch.Tensor:
@@ -109,15 +109,18 @@ class Preferring:
     def run(
         self, encoder: Encoder, given: Sequence[Pair], watched: Sequence[Encoded], rate: float, seed: int
     ) -> Outcome | None:
-        """Train on four fifths of the pairs, and keep that if the other fifth gets better and what is watched no worse.
+        """Train on the pairs of four fifths of the questions; keep that if the others get better and what is watched no worse.
 
         `rate`: the peak learning rate of the fine-tuning. None where there are too few pairs or nothing to watch.
         """
         encoded = [pair for one in given if (pair := _encoded(encoder, one)) is not None]
         rng = random.Random(seed)
         rng.shuffle(encoded)
-        heldout, train = encoded[::_HELDOUT_EVERY], [pair for n, pair in enumerate(encoded) if n % _HELDOUT_EVERY]
-        if len(encoded) < LEAST_PAIRS or not watched:
+        # By question: what was learned of one pair would be found again in the next one of the same question.
+        held = set(list(dict.fromkeys(chosen.prompt for chosen, _ in encoded))[::_HELDOUT_EVERY])
+        heldout = [pair for pair in encoded if pair[0].prompt in held]
+        train = [pair for pair in encoded if pair[0].prompt not in held]
+        if len(encoded) < LEAST_PAIRS or not train or not watched:
             return None
         kept = [parameter.detach().clone() for parameter in self._trained]
         loss, right = self._loss(watched), self._right(heldout)
