@@ -20,7 +20,7 @@ from shammah_trainer.dataset import Example
 from shammah_trainer.finetune import finetune, load_model
 from shammah_trainer.loop import Progress, Recipe, Trained
 
-EXAMPLES = [Example(str(n), one.query, one.response) for n, one in enumerate(exchanges()[:40])]
+EXAMPLES = [Example(str(n), one.query, one.response, group=n // 8) for n, one in enumerate(exchanges()[:40])]
 STEPS = 20
 
 

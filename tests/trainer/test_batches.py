@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,18 +68,21 @@ def test_the_weight_goes_along(encoder: Encoder) -> None:
 
 
 def test_a_share_of_the_single_turns_gets_another_exchange_before_it(encoder: Encoder, tokenizer: ChatTokenizer) -> None:
-    other = Example("b", "Tell me about the badge", "Reception hands out cards at 8.")
+    other = Example("b", "Tell me about the badge", "Reception hands out cards at 8.", group=1)
     examples = [SHORT, other]
     bare = [encoder.encode(example) for example in examples]
     assert encoder.epoch(examples, 0.0, random.Random(0)) == bare
-    for item, example in zip(encoder.epoch(examples, 1.0, random.Random(0)), examples, strict=True):
-        before = [
-            tokenizer.prompt(example.query, (Message("user", said.query), Message("assistant", said.target)))
-            for said in examples
-        ]
-        assert list(item.prompt) in before
+    for item, example, said in zip(encoder.epoch(examples, 1.0, random.Random(0)), examples, (other, SHORT), strict=True):
+        before = (Message("user", said.query), Message("assistant", said.target))
+        assert list(item.prompt) == tokenizer.prompt(example.query, before)
     some = encoder.epoch(examples * 100, 0.25, random.Random(0))
     assert 30 <= sum(item not in bare for item in some) <= 70
+
+
+def test_no_exchange_stands_before_one_of_its_own_group(encoder: Encoder) -> None:
+    """The answer would stand in the context, to be copied."""
+    again = replace(SHORT, id="b", query="Who can tell about the scanner?")
+    assert encoder.epoch([SHORT, again], 1.0, random.Random(0)) == [encoder.encode(SHORT), encoder.encode(again)]
 
 
 def test_a_context_of_its_own_is_left_alone(encoder: Encoder) -> None:

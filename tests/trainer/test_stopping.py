@@ -72,7 +72,14 @@ CONTRARY = [Example(f"c{n}", one.query, exchanges()[(n + 48) % 96].response) for
 
 
 def trained(loaded: Any, encoder: Encoder, folder: Path | None, watched: list[Example], **more: Any) -> Trained:
-    changed = replace(recipe(), epochs=more.pop("epochs", 4.0), batch_size=8, opening=0)
+    plain = recipe()
+    changed = replace(
+        plain,
+        epochs=more.pop("epochs", 4.0),
+        batch_size=8,
+        opening=0,
+        learning_rate=more.pop("learning_rate", plain.learning_rate),
+    )
     kept = Checkpoints(folder, "key", 1e9) if folder else None
     return finetune(
         copy.deepcopy(loaded), encoder, EXAMPLES[:32], changed, 2, ignore, heldout=watched, checkpoints=kept, mixed="no", **more
@@ -94,7 +101,7 @@ def test_it_stops_where_the_heldout_loss_has_risen_and_keeps_the_best_weights(
 
     really = Checkpoints._write
     monkeypatch.setattr(Checkpoints, "_write", write)
-    done = trained(loaded, encoder, None if disk == "none" else tmp_path, CONTRARY, epochs=16.0)
+    done = trained(loaded, encoder, None if disk == "none" else tmp_path, CONTRARY, epochs=16.0, learning_rate=3e-3)
     assert bool(list(tmp_path.glob("best*"))) == (disk == "room")
     assert done.stopped == "held-out loss"
     assert done.step < done.steps < 64

@@ -17,6 +17,8 @@ from shammah_trainer.openings import Openings
 from shammah_trainer.rewording import reworded
 
 IGNORED = -100
+# So often an unrelated exchange is looked for.
+_DRAWS = 8
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,7 @@ class Encoder:
         encoded = []
         for example in balanced(examples, rng, balance):
             context = None
-            if not example.context and rng.random() < context_share:
-                other = rng.choice(examples)
+            if not example.context and rng.random() < context_share and (other := _unrelated(example, examples, rng)):
                 context = (Message("user", other.query), Message("assistant", other.target))
             query = reworded(example.query, rng) if rng.random() < reworded_share else example.query
             item = self.encode(replace(example, query=query), context)
@@ -102,6 +103,12 @@ class Encoder:
                 item = replace(item, response=openings.of(example.target, item.response))
             encoded.append(item)
         return encoded
+
+
+def _unrelated(example: Example, examples: Sequence[Example], rng: random.Random) -> Example | None:
+    """One of another group, whose answer is another; None where so few are drawn that hardly any is."""
+    drawn = (rng.choice(examples) for _ in range(_DRAWS))
+    return next((other for other in drawn if other.group != example.group), None)
 
 
 def chunks(encoded: Sequence[Encoded], size: int, rng: random.Random | None = None) -> Iterator[list[Encoded]]:
