@@ -1,7 +1,8 @@
 import io
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from shammah_data.errors import TrainingError
 from shammah_data.settings import TrainSettings
 from shammah_trainer.base import Base
 from shammah_trainer.batches import Encoder
+from shammah_trainer.budget import Sizes
+from shammah_trainer.checkpoints import FOLDER, Checkpoints
 from shammah_trainer.fakequant import keep_rounded
 from shammah_trainer.finetune import finetune, load_model
 from shammah_trainer.progress import Reporter
@@ -103,6 +106,32 @@ def test_what_was_learned_is_kept_beside_what_was_rounded(night: Callable[..., A
     keep_rounded(learned, "int4")
     assert all(torch.equal(tensor, merged[name]) for name, tensor in learned.state_dict().items())
     assert (folder / "learned" / "tokenizer.json").exists()
+
+
+@pytest.mark.parametrize("enough", [True, False])
+def test_what_an_interrupted_run_left_counts_as_room(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, enough: bool
+) -> None:
+    """Where there is room all the same it goes on; where there is not it begins anew, as it says."""
+    runs = tmp_path / "runs"
+    for name in ("a", "b"):
+        (runs / name).mkdir(parents=True)
+    quiet = Reporter(io.StringIO())
+    order, _ = prepare(task, runs / "a", SETTINGS, 1, False, quiet)
+    left = Checkpoints(runs / "a" / FOLDER, order.key, manner=asdict(order.manner))
+    left.save({"step": 5, "weights": {"one": torch.zeros(order.state_bytes // 4)}})
+    sizes = Sizes.of(task.start, None)
+    # Two states and the best weights twice, beside what any run writes.
+    needed = (12 + 2 * 12 + 2 * 4) * sizes.parameters
+    free = needed - order.state_bytes if enough else needed - 2 * order.state_bytes
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    said = io.StringIO()
+    order, figures = prepare(task, runs / "b", SETTINGS, 1, False, Reporter(said))
+    assert order.checkpoints == enough
+    assert ("resumed" in figures) == enough
+    assert ("going on after its step 5" in said.getvalue()) == enough
+    assert ("will begin anew" in said.getvalue()) != enough
+    assert (runs / "b" / FOLDER / "state.pt").exists() == enough
 
 
 def test_max_minutes_ends_it(night: Callable[..., Any]) -> None:

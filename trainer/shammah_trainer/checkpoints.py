@@ -152,6 +152,11 @@ def remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def size(folder: Path) -> int:
+    """The bytes of a checkpoint; 0 where there is none."""
+    return sum(path.stat().st_size for path in folder.glob("*") if path.is_file())
+
+
 def sweep(runs: Path, keep: Path | None) -> None:
     """Delete every checkpoint below `runs` but that of the run `keep`."""
     for run in runs.iterdir():

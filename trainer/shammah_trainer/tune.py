@@ -22,7 +22,7 @@ from shammah_runtime.engine.memory import available
 from shammah_trainer.base import Base
 from shammah_trainer.batches import Encoder
 from shammah_trainer.budget import Sizes, Work, checkpoint_bytes, plan_disk, plan_memory
-from shammah_trainer.checkpoints import FOLDER, Checkpoints, adopt, read, remove
+from shammah_trainer.checkpoints import FOLDER, Checkpoints, adopt, read, remove, size
 from shammah_trainer.dataset import Example
 from shammah_trainer.finetune import finetune, load_model, mean_loss, mixed_precision
 from shammah_trainer.loop import Mixed, Recipe
@@ -123,7 +123,11 @@ def prepare(
         found = None
     sizes = Sizes.of(task.start, train.lora_rank if train.method == "lora" else None)
     mixed = mixed_precision()
-    keeps = plan_disk(sizes, shutil.disk_usage(run).free)
+    # What an interrupted run left lies where the next state goes.
+    keeps = plan_disk(sizes, shutil.disk_usage(run).free + size(run / FOLDER))
+    if not keeps:
+        remove(run / FOLDER)
+        found = None
     work = Work(max(lengths, default=0), recipe.tokens_at_once, mixed == "bf16", recipe.through is not None, not keeps)
     room = available() if memory is None else memory
     plan = plan_memory(sizes, work, room)
