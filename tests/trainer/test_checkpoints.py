@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from fakes.training import STEPS, train
+from fakes.training import EXAMPLES, STEPS, recipe, train
 from shammah_trainer.base import Base
+from shammah_trainer.batches import Encoder
 from shammah_trainer.checkpoints import FOLDER, Checkpoints, adopt, read, sweep
+from shammah_trainer.finetune import finetune, load_model
+from shammah_trainer.loop import Progress
 
 PEFT_WARNS = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
@@ -88,6 +91,29 @@ def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_no_state(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "state.pt").write_bytes(content)
     assert read(tmp_path) is None
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux tells what is mapped")
+def test_a_state_that_was_taken_up_leaves_the_disk_with_the_next_one(base: Base, encoder: Encoder, tmp_path: Path) -> None:
+    """Mapped, it would take its place on the disk until the run ends: of the default base 1.6 GB."""
+
+    def tuned(report: Callable[[Progress], None]) -> None:
+        kept = Checkpoints(tmp_path, "key", 0.0, share=1.0)
+        finetune(load_model(base.folder), encoder, EXAMPLES[:29], recipe(), 2, report, checkpoints=kept, mixed="no")
+
+    def stop(progress: Progress) -> None:
+        if progress.step == 5:
+            raise KeyboardInterrupt
+
+    def look(progress: Progress) -> None:
+        mapped.append("state.pt" in Path("/proc/self/maps").read_text(encoding="utf-8"))
+
+    mapped: list[bool] = []
+    with pytest.raises(KeyboardInterrupt):
+        tuned(stop)
+    tuned(look)
+    assert len(mapped) < STEPS
+    assert not mapped[-1]
 
 
 @pytest.fixture

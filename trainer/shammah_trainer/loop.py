@@ -4,6 +4,7 @@ What is minimised is given to it: a module that makes a loss of a batch. Every p
 """
 
 import contextlib
+import copy
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -308,7 +309,8 @@ class Loop:
         if state is None:
             return None
         self._put(state.pop("weights"))
-        self._optimizer.load_state_dict(state.pop("optimizer"))
+        # A copy: what is mapped keeps the file on the disk when the next state has taken its place.
+        self._optimizer.load_state_dict(copy.deepcopy(state.pop("optimizer")))
         torch.set_rng_state(state.pop("torch_rng"))
         known = {item.name for item in fields(_Standing)} - {"best"}
         self._now = _Standing(**{name: state[name] for name in known}, best=Best(**state["best"]))
