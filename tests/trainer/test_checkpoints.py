@@ -93,6 +93,13 @@ def test_what_cannot_be_read_is_no_state(tmp_path: Path, content: bytes) -> None
     assert read(tmp_path) is None
 
 
+def test_a_state_with_a_damaged_name_is_none(tmp_path: Path) -> None:
+    Checkpoints(tmp_path, "key").save({"step": 3})
+    state = tmp_path / "state.pt"
+    state.write_bytes(state.read_bytes().replace(b"step", b"st\xffp", 1))
+    assert read(tmp_path) is None
+
+
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux tells what is mapped")
 def test_a_state_that_was_taken_up_leaves_the_disk_with_the_next_one(base: Base, encoder: Encoder, tmp_path: Path) -> None:
     """Mapped, it would take its place on the disk until the run ends: of the default base 1.6 GB."""

@@ -129,7 +129,7 @@ def read(folder: Path) -> dict[str, Any] | None:
 
     try:
         found = torch.load(folder / _STATE, map_location="cpu", weights_only=True, mmap=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError):
         return None
     return found if isinstance(found, dict) and "key" in found else None
 
