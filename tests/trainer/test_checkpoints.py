@@ -219,6 +219,17 @@ def test_the_newest_checkpoint_is_adopted(runs: Callable[..., Path]) -> None:
     assert not (folder / "2" / FOLDER).exists()
 
 
+def test_what_is_of_no_use_any_more_makes_room(runs: Callable[..., Path]) -> None:
+    """Before the room on the disk is looked at: a state that was half written is as large as a whole one."""
+    folder = runs("1", "2", "3")
+    (folder / "3" / FOLDER / "state.pt").rename(folder / "3" / FOLDER / ".state.pt.half")
+    (folder / "2" / FOLDER / ".state.pt.half").write_bytes(b"half")
+    assert adopt(folder, folder / "9") == "2"
+    assert [path.name for path in (folder / "9" / FOLDER).iterdir()] == ["state.pt"]
+    assert not (folder / "1" / FOLDER).exists()
+    assert not (folder / "3" / FOLDER).exists()
+
+
 def test_without_a_checkpoint_nothing_is_adopted(runs: Callable[..., Path]) -> None:
     folder = runs()
     assert adopt(folder, folder / "9") is None

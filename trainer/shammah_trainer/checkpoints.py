@@ -137,14 +137,20 @@ def read(folder: Path) -> dict[str, Any] | None:
 def adopt(runs: Path, run: Path) -> str | None:
     """Move the newest checkpoint of an earlier run into this one; returns the earlier run's name.
 
-    A rename: killed before or after it, exactly one of the two holds the checkpoint.
+    A rename: killed before or after it, exactly one of the two holds the checkpoint. Older ones, and states that were half
+    written, are of no use any more and make room.
     """
+    adopted = None
     for earlier in sorted((path for path in runs.iterdir() if path != run), reverse=True):
         if (earlier / FOLDER / _STATE).is_file():
             remove(run / FOLDER)
             (earlier / FOLDER).rename(run / FOLDER)
-            return earlier.name
-    return None
+            adopted = earlier.name
+            break
+    sweep(runs, run)
+    for half in (run / FOLDER).glob(".*"):
+        half.unlink()
+    return adopted
 
 
 def remove(folder: Path) -> None:
