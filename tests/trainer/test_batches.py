@@ -165,6 +165,13 @@ def test_a_share_of_the_queries_is_reworded(encoder: Encoder) -> None:
     assert {item.response for item in epoch} == {plain.response if plain else ()}
 
 
+def test_a_query_that_reworded_does_not_fit_is_trained_on_as_it_is(tokenizer: ChatTokenizer, base: Base) -> None:
+    """In an epoch without any example there would be no loss to tell."""
+    tight = Encoder(tokenizer, base.stop_ids, len(ids_of(Encoder(tokenizer, base.stop_ids, 128).encode(SHORT))))
+    for seed in range(20):
+        assert len(tight.epoch([SHORT], 0.0, random.Random(seed), reworded_share=1.0)) == 1
+
+
 def test_an_epoch_cuts_what_was_shown_before(encoder: Encoder) -> None:
     whole = encoder.encode(SHORT)
     assert whole is not None

@@ -96,7 +96,8 @@ class Encoder:
             if not example.context and rng.random() < context_share and (other := _unrelated(example, examples, rng)):
                 context = (Message("user", other.query), Message("assistant", other.target))
             query = reworded(example.query, rng) if rng.random() < reworded_share else example.query
-            item = self.encode(replace(example, query=query), context)
+            # A courtesy more may be what no longer fits.
+            item = self.encode(replace(example, query=query), context) or self.encode(example, context)
             if item is None:
                 continue
             if openings is not None:
