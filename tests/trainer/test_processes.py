@@ -11,9 +11,11 @@ from filelock import FileLock
 
 from fakes.tiny import Night, Said, TinyHome, script
 from fakes.training import train
+from shammah_data.errors import TrainingError
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_trainer.base import Base
+from shammah_trainer.following import follow
 from shammah_trainer.processes import Processes
 
 LAUNCH = (
@@ -88,6 +90,21 @@ def test_a_process_by_itself_leads_and_shares_with_nobody() -> None:
     alone.share("something")
     alone.dismiss()
     assert not Processes({"RANK": "1", "WORLD_SIZE": "2"}).leads
+
+
+def test_what_only_another_process_lacks_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first process waits for it, and is ended without a word."""
+
+    def lacking(*_: object, **__: object) -> None:
+        raise TrainingError("/bases/one: cannot be loaded")
+
+    processes = Processes({"RANK": "1", "WORLD_SIZE": "2"})
+    monkeypatch.setattr(processes, "receive", lambda: "an order")
+    monkeypatch.setattr("shammah_trainer.tune.tune", lacking)
+    with pytest.raises(SystemExit) as ending:
+        follow(processes)
+    assert ending.value.code == TrainingError.exit_code
+    assert capsys.readouterr().err == "shammah-train, process 1: /bases/one: cannot be loaded\n"
 
 
 def test_importing_torch_is_put_off(tmp_path: Path) -> None:

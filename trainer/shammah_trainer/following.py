@@ -1,9 +1,10 @@
-"""A process of a run that does not lead: it trains beside the others, and writes and says nothing."""
+"""A process of a run that does not lead: it trains beside the others, writes nothing, and says only why it cannot."""
 
 import io
 import sys
 
 from shammah_data.errors import ShammahError
+from shammah_data.text import printable
 from shammah_trainer.processes import Processes
 from shammah_trainer.progress import Reporter
 
@@ -17,7 +18,8 @@ def follow(processes: Processes) -> None:
 
             tune(order, Reporter(io.StringIO()), leads=False)
     except ShammahError as error:
-        # All fail alike, and the first one tells why.
+        # Mostly all fail alike, but what only this machine lacks nobody else can tell.
+        print(f"shammah-train, process {processes.rank}: {printable(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
     finally:
         processes.leave()
