@@ -61,6 +61,11 @@ def test_measuring_costs_little_beside_the_training() -> None:
     assert sample([], 2000.0, 0) == []
 
 
+def test_a_loss_that_is_no_number_is_never_the_best() -> None:
+    assert Best().after(8, 1.0).after(16, math.nan) == Best(8, 1.0, 1)
+    assert Best().after(8, math.nan).step == 0
+
+
 @pytest.fixture(scope="module")
 def loaded(base: Base) -> Any:
     """The tiny model, not to be changed."""

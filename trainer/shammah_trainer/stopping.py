@@ -32,7 +32,8 @@ class Best:
 
     def after(self, step: int, loss: float) -> "Best":
         """With one more measurement: its step is kept unless its loss is clearly above the least."""
-        if loss > self.least * (1 + _TOLERANCE):
+        # No number is no good one.
+        if not loss <= self.least * (1 + _TOLERANCE):
             return replace(self, worse=self.worse + 1)
         return Best(step, min(loss, self.least))
 
