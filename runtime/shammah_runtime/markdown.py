@@ -11,7 +11,7 @@ from wcwidth import wcswidth
 
 STRONG, EMPHASIS, CODE, FAINT = "1", "3", "36", "2"
 # What may open a block: until it is known, the line is held back.
-_UNDECIDED = re.compile(r"\s{0,3}(?:#{1,6}|[-*_+](?:\s?[-*_]?)*|>|\d{1,9}[.)]?|`{1,}[^\s`]*|~{1,}[^\s~]*)?\s{0,3}\Z")
+_UNDECIDED = re.compile(r"\s{0,3}(?:#{1,6}|[-*_+][-*_\s]*|>|\d{1,9}[.)]?|`{1,}[^\s`]*|~{1,}[^\s~]*)?\s{0,3}\Z")
 _FENCE = re.compile(r"(\s{0,3})(`{3,}|~{3,})([^`]*)\Z")
 _HEADING = re.compile(r"\s{0,3}#{1,6}\s+")
 _RULE = re.compile(r"\s{0,3}(?:(?:-\s*){3,}|(?:\*\s*){3,}|(?:_\s*){3,})\Z")

@@ -107,3 +107,8 @@ def test_words_come_as_they_end() -> None:
 
 def test_remarks_break_between_words() -> None:
     assert wrapped("  a long remark, longer than the line", 17) == "  a long remark,\nlonger than the\nline"
+
+
+def test_a_line_of_dashes_that_goes_on_is_known_at_once() -> None:
+    # Matched in as many ways as there are to divide the line, it would take years.
+    assert shown("- " * 60 + "cut here", 200, 1) == "\u2022 " + "- " * 59 + "cut here"
