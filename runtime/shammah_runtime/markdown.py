@@ -174,7 +174,8 @@ class Markdown:
         if text[0] == "_" and self._last.isalnum():
             return 1
         for pattern in (_CODE_SPAN, _LINK, _STRONG, _EMPHASIS):
-            if found := pattern.match(text):
+            # One more, which may say that a span does not end here.
+            if (found := pattern.match(text[: _LONGEST_SPAN + 1])) and found.end() <= _LONGEST_SPAN:
                 return found.end()
         return 1 if text[0] in "*_" and len(text) > 1 and text[1].isspace() else 0
 

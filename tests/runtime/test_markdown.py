@@ -112,3 +112,8 @@ def test_remarks_break_between_words() -> None:
 def test_a_line_of_dashes_that_goes_on_is_known_at_once() -> None:
     # Matched in as many ways as there are to divide the line, it would take years.
     assert shown("- " * 60 + "cut here", 200, 1) == "\u2022 " + "- " * 59 + "cut here"
+
+
+@pytest.mark.parametrize("text", ["a " + "*" * 4000, "a " + "_*" * 2000, "**a " * 1000, "[a](" + "b" * 4000 + ")"])
+def test_no_span_is_longer_or_deeper_than_one_that_streams(text: str) -> None:
+    assert letters(shown(text)) == letters(shown(text, 80, 7))
