@@ -3,6 +3,7 @@
 import difflib
 import json
 import os
+import stat
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -246,8 +247,12 @@ class Commands:
     def _load(self, rest: str) -> None:
         path = _path("/load", rest)
         try:
-            if path.stat().st_size > LARGEST_LOAD:
-                raise InputError(f"{path} has more than {LARGEST_LOAD // 10**6} MB: it is no saved conversation")
+            found = path.stat()
+            if not stat.S_ISREG(found.st_mode):
+                # A device or a pipe may never end.
+                raise InputError("it is no file")
+            if found.st_size > LARGEST_LOAD:
+                raise InputError(f"it has more than {LARGEST_LOAD // 10**6} MB: it is no saved conversation")
             said = sessions.read(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise InputError(f"{path}: {error.strerror}") from error
@@ -308,7 +313,12 @@ def _exchanges(count: int) -> str:
 def _path(command: str, rest: str) -> Path:
     if not rest:
         raise InputError(f"{command} needs a file: {command} talk.json")
-    return Path(rest).expanduser()
+    if "\0" in rest:
+        raise InputError(f"{command}: a file's name holds no NUL")
+    try:
+        return Path(rest).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{rest}: there is no such user") from error
 
 
 def _files(word: str) -> list[str]:
@@ -316,7 +326,7 @@ def _files(word: str) -> list[str]:
     folder, _, begun = word.rpartition("/")
     try:
         entries = sorted(os.scandir(Path(f"{folder}/" if folder or word.startswith("/") else ".").expanduser()), key=_name)
-    except OSError:
+    except (OSError, RuntimeError, ValueError):
         return []
     shown = [one for one in entries if one.name.startswith(begun) and (begun or not one.name.startswith("."))]
     return [f"{word[: len(word) - len(begun)]}{one.name}{'/' if one.is_dir() else ''}" for one in shown]

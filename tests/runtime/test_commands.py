@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -228,6 +229,22 @@ def test_a_conversation_is_saved_and_loaded(make_appliance: Make, home: Home, cl
     assert [line for line in shown if line.startswith(f"error: {home.log}")]
 
 
+def test_what_names_no_file_ends_no_session(make_appliance: Make, tmp_path: Path) -> None:
+    folder = str(tmp_path)
+    for command in ("/save", "/load"):
+        shown = run(make_appliance(OFFLINE), "hello", f"{command} ~no-such-user/x", f"{command} a\0b", f"{command} {folder}")
+        assert "error: ~no-such-user/x: there is no such user" in shown
+        assert f"error: {command}: a file's name holds no NUL" in shown
+        assert f"error: {folder}" in shown[-2]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no such files")
+def test_what_may_never_end_is_not_loaded(make_appliance: Make, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    shown = run(make_appliance(OFFLINE), f"/load {tmp_path}/pipe", "/load /dev/zero")
+    assert shown[:2] == [f"error: {tmp_path}/pipe: it is no file", "error: /dev/zero: it is no file"]
+
+
 def test_what_is_not_logged_cannot_be_saved(make_appliance: Make, tmp_path: Path) -> None:
     shown = run(make_appliance(Options(offline=True, no_log=True, watch=False)), "hello", f"/save {tmp_path}/x")
     assert shown[-2] == "error: nothing of this session is logged, so that there is nothing to save"
@@ -283,6 +300,8 @@ def test_completion(make_appliance: Make, tmp_path: Path, monkeypatch: pytest.Mo
         "/load ": ["talks/"],
         f"/save {folder}/.h": [f"{folder}/.hidden"],
         "/save /no/such/folder/x": [],
+        "/save ~no-such-user/x": [],
+        "/save a\0b/x": [],
         "hello /s": [],
         "/fix te": [],
     }.items():
