@@ -15,6 +15,7 @@ from shammah_data.errors import InputError
 from shammah_data.exchange import WEIGHTS, Attempt, Rating
 from shammah_data.savings import savings, savings_lines
 from shammah_data.settings import ServeSettings
+from shammah_data.text import printable
 from shammah_runtime.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -328,7 +329,9 @@ def _files(word: str) -> list[str]:
         entries = sorted(os.scandir(Path(f"{folder}/" if folder or word.startswith("/") else ".").expanduser()), key=_name)
     except (OSError, RuntimeError, ValueError):
         return []
-    shown = [one for one in entries if one.name.startswith(begun) and (begun or not one.name.startswith("."))]
+    # A name that could drive the terminal is not put on it.
+    safe = [one for one in entries if printable(one.name) == one.name]
+    shown = [one for one in safe if one.name.startswith(begun) and (begun or not one.name.startswith("."))]
     return [f"{word[: len(word) - len(begun)]}{one.name}{'/' if one.is_dir() else ''}" for one in shown]
 
 

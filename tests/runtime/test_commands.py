@@ -290,6 +290,8 @@ def test_completion(make_appliance: Make, tmp_path: Path, monkeypatch: pytest.Mo
     folder = tmp_path / "folder"
     (folder / "talks").mkdir(parents=True)
     (folder / ".hidden").touch()
+    # It could drive the terminal: ESC, and what stands for ESC [ (ECMA-48, 5.3).
+    (folder / "tall\x1b]0;x\x07\x9b31m").touch()
     monkeypatch.chdir(folder)
     for text, known in {
         "/s": ["/set", "/stats", "/status", "/save"],
