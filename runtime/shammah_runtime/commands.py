@@ -290,11 +290,11 @@ def refused(line: str) -> str | None:
 
 def _meant(line: str, name: str) -> bool:
     """Whether a line that begins with no command was meant as one: alone, or much like one. A path is none."""
-    return (
-        name.startswith("/")
-        and name[1:].isalpha()
-        and (line == name or bool(difflib.get_close_matches(name, [one.name for one in COMMANDS], 1, _LIKE)))
-    )
+    if not name.startswith("/") or "/" in name[1:]:
+        return False
+    # "/private: ..." is much like one too.
+    alone = line == name and name[1:].isalpha()
+    return alone or bool(difflib.get_close_matches(name, [one.name for one in COMMANDS], 1, _LIKE))
 
 
 def names(text: str) -> list[str]:

@@ -129,6 +129,7 @@ def test_an_unknown_command_is_not_a_question(make_appliance: Make, home: Home) 
     ("line", "told"),
     [
         ("/privat my salary is 100", "unknown command /privat; /help lists the commands"),
+        ("/private: my salary is 100", "unknown command /private:; /help lists the commands"),
         ("/fxi It opens at ten.", "unknown command /fxi; /help lists the commands"),
         ("/quit now", "/quit takes no text: nothing was done, and nothing was sent"),
         ("/private what is my salary", "/private takes no text: nothing was done, and nothing was sent"),
