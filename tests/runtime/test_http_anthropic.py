@@ -129,6 +129,9 @@ def test_errors_have_their_shape(tiny: Tiny, home: Home, serving: Serving, clien
     for extra in ({"tools": [{"name": "x"}]}, {"tool_choice": {"type": "any"}}, {"mcp_servers": [{"name": "x"}]}):
         with pytest.raises(anthropic.BadRequestError, match=f"{next(iter(extra))}: not supported"):
             asking.messages.create(model="x", max_tokens=9, messages=ASKED, extra_body=extra)
+    image: Any = {"type": "image", "source": {"type": "url", "url": "http://x"}}
+    with pytest.raises(anthropic.BadRequestError, match=r"messages\.0\.content\.0\.type: Input should be 'text'"):
+        asking.messages.create(model="x", max_tokens=9, messages=[{"role": "user", "content": [image]}])
     with pytest.raises(anthropic.AuthenticationError):
         asking.with_options(api_key="wrong").messages.create(model="x", max_tokens=9, messages=ASKED)
 

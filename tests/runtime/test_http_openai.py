@@ -330,7 +330,10 @@ def test_a_teacher_that_is_left_alone_for_a_while_is_worth_another_try(
         ({"messages": [*ASKED, {"role": "assistant", "content": "Nine"}]}, "the last message must be the user's"),
         ({"messages": [{"role": "system", "content": "x"}]}, "the last message must be the user's"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, "messages.0"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
+            "messages.0.content.0.type: Input should be 'text'",
+        ),
         ({"messages": [{"role": "user", "content": "x" * 100_001}]}, "100001 characters"),
         ({"n": 2}, "n: Input should be less than or equal to 1"),
         ({"temperature": -1}, "temperature"),

@@ -233,8 +233,11 @@ def _unusable(error: InputError | ValidationError) -> Problem:
     if isinstance(error, InputError):
         name = str(error).partition(":")[0]
         return Problem(400, "invalid_request", str(error), param=name if name.isidentifier() else None)
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    # Where a field may be one of several things, the one that was meant is the one that was read furthest.
+    field = found[0]["loc"][:-1] or found[0]["loc"]
+    first = max((one for one in found if one["loc"][: len(field)] == field), key=lambda one: len(one["loc"]))
+    where = ".".join(str(part) for part in first["loc"] if "[" not in str(part))
     told = f"{where}: {first['msg']}" if where else str(first["msg"])
     return Problem(400, "invalid_request", printable(told), param=printable(where) or None)
 
