@@ -129,6 +129,9 @@ def test_errors_have_their_shape(tiny: Tiny, home: Home, serving: Serving, clien
     for extra in ({"tools": [{"name": "x"}]}, {"tool_choice": {"type": "any"}}, {"mcp_servers": [{"name": "x"}]}):
         with pytest.raises(anthropic.BadRequestError, match=f"{next(iter(extra))}: not supported"):
             asking.messages.create(model="x", max_tokens=9, messages=ASKED, extra_body=extra)
+    shape: Any = {"format": {"type": "json_schema", "schema": {"type": "object"}}}
+    with pytest.raises(anthropic.BadRequestError, match=r"output_config\.format: not supported"):
+        asking.messages.create(model="x", max_tokens=9, messages=ASKED, output_config=shape)
     image: Any = {"type": "image", "source": {"type": "url", "url": "http://x"}}
     with pytest.raises(anthropic.BadRequestError, match=r"messages\.0\.content\.0\.type: Input should be 'text'"):
         asking.messages.create(model="x", max_tokens=9, messages=[{"role": "user", "content": [image]}])

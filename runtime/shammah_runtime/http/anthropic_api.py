@@ -72,6 +72,9 @@ def read(body: bytes, limits: asking.Limits) -> tuple[MessagesRequest, asking.Wa
     for name in UNSUPPORTED:
         if (request.model_extra or {}).get(name):
             raise InputError(f"{name}: not supported")
+    config = (request.model_extra or {}).get("output_config")
+    if isinstance(config, dict) and config.get("format"):
+        raise InputError("output_config.format: not supported")
     turns = [asking.Turn(message.role, _text(message.content)) for message in request.messages]
     systems = [] if request.system is None else [_text(request.system)]
     drawn = request.drawn(temperature=request.temperature, top_p=request.top_p, stop=request.stop_sequences)
