@@ -95,7 +95,10 @@ def test_curl_and_two_signals(tiny: Tiny, home: Home, serve: Callable[..., Serve
     assert again.process.returncode == 0
 
 
-def test_a_signal_ends_what_hangs_and_keeps_what_came(home: Home, claude: FakeClaude, serve: Callable[..., Served]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_what_hangs_and_keeps_what_came(
+    home: Home, claude: FakeClaude, serve: Callable[..., Served], number: int
+) -> None:
     home.settings.write_text("[http]\ngrace_seconds = 0.1\n", encoding="utf-8")
     claude.fault = "stall"
     served = serve(SHAMMAH_HTTP_TOKEN=TOKEN)
@@ -109,7 +112,7 @@ def test_a_signal_ends_what_hangs_and_keeps_what_came(home: Home, claude: FakeCl
     )
     assert curl.stdout is not None
     assert curl.stdout.readline().startswith("data: ")
-    assert STOPPED.fullmatch(served.end(signal.SIGTERM))
+    assert STOPPED.fullmatch(served.end(number))
     assert "the server is ending" in curl.communicate()[0]
     (row,) = ExchangeLog(home).recent()
     assert not row["complete"]

@@ -38,7 +38,7 @@ def serve(appliance: Appliance, settings: HttpSettings, public: bool, no_log: bo
         token, told = read_token(appliance.home)
         server = make(appliance, settings, token, public, no_log, say)
         # For the time before uvicorn takes the signals, and for when it raises one again after it has ended cleanly.
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, *_hang_up()):
             signal.signal(number, lambda *_: setattr(server, "should_exit", True))
         host, port = where.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
@@ -53,6 +53,12 @@ def serve(appliance: Appliance, settings: HttpSettings, public: bool, no_log: bo
     finally:
         where.close()
     say("stopped")
+
+
+def _hang_up() -> list[signal.Signals]:
+    """The signal of a window that is closed, unless nohup has it passed over; Windows has none."""
+    number = getattr(signal, "SIGHUP", None)
+    return [] if number is None or signal.getsignal(number) is signal.SIG_IGN else [number]
 
 
 class Graceful(uvicorn.Server):
