@@ -141,6 +141,40 @@ def test_a_server_that_is_gone_is_told(visit: Callable[..., Any]) -> None:
     assert place(page, "question 3?").get_by_role("button", pressed=True).count() == 0
 
 
+def test_what_is_being_written_survives_a_rating(visit: Callable[..., Any], home: Home) -> None:
+    page = visit()
+    here = place(page, "question 3?")
+    here.locator("summary", has_text="Fix").click()
+    here.get_by_label("What it should have said").fill("At nine.")
+    here.get_by_role("button", name="bad").click()
+    here.get_by_role("button", name="bad", pressed=True).wait_for()
+    assert here.get_by_label("What it should have said").input_value() == "At nine."
+    here.get_by_role("button", name="Save").click()
+    here.get_by_text("It should have been:").wait_for()
+    assert not here.get_by_label("What it should have said").is_visible()
+    assert rated(home, "question 3?") == ("bad", 1.0, "At nine.")
+
+
+def test_of_two_ratings_in_a_row_the_last_is_shown(visit: Callable[..., Any], home: Home) -> None:
+    page = visit()
+    asked: list[Any] = []
+    page.route("**/rating", lambda route: asked.append(route))
+    for rating in ("good", "bad"):
+        with page.expect_request("**/rating"):
+            place(page, "question 3?").get_by_role("button", name=rating, exact=True).click()
+    for n, rating in enumerate(("good", "bad")):
+        asked[n].continue_()
+        place(page, "question 3?").get_by_role("button", name=rating, pressed=True).wait_for()
+    assert rated(home, "question 3?") == ("bad", 1.0, None)
+
+
+def test_an_answer_of_somebody_else_is_told(visit: Callable[..., Any]) -> None:
+    page = visit()
+    page.route("**/rating", lambda route: route.fulfill(status=200, body="<p>Log in to the proxy</p>"))
+    place(page, "question 3?").get_by_role("button", name="bad").click()
+    page.get_by_role("status").get_by_text("That did not work").wait_for()
+
+
 def test_fixing_by_keyboard(visit: Callable[..., Any], home: Home) -> None:
     page = visit()
     here = place(page, "question 5?")

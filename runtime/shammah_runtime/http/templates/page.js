@@ -29,13 +29,25 @@ document.addEventListener("submit", async (event) => {
     return;
   }
   const made = new DOMParser().parseFromString(await answer.text(), "text/html");
-  if (!answer.ok) {
+  const fresh = made.querySelector("article.exchange");
+  if (!answer.ok || !fresh) {
     tell(made.querySelector("[role=alert]")?.textContent ?? "That did not work; nothing was noted.", true);
     return;
   }
-  const fresh = document.adoptNode(made.querySelector("article.exchange"));
-  place.replaceWith(fresh);
+  // Not `place`: another rating may have come back meanwhile.
+  const stale = document.getElementById(place.id);
+  document.adoptNode(fresh);
+  if (form.matches(".rate")) keep(stale, fresh);
+  stale.replaceWith(fresh);
   // Where the keyboard was, it stays.
   (fresh.querySelector(`.rate [value="${CSS.escape(button.value)}"]`) ?? fresh.querySelector("summary")).focus();
   tell(fresh.querySelector(".noted").textContent, false);
 });
+
+// A rating takes nothing away: what was open stays open, and what is being written stays.
+function keep(stale, fresh) {
+  const both = (what) => [...stale.querySelectorAll(what)].map((one, n) => [one, fresh.querySelectorAll(what)[n]]);
+  for (const [was, is] of both("details")) is.open = was.open;
+  for (const [was, is] of both(".fix textarea")) is.value = was.value;
+  for (const [was, is] of both(".fix [type=checkbox]")) is.checked = was.checked;
+}
