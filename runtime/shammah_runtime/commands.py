@@ -317,9 +317,13 @@ def _path(command: str, rest: str) -> Path:
     if "\0" in rest:
         raise InputError(f"{command}: a file's name holds no NUL")
     try:
-        return Path(rest).expanduser()
+        path = Path(rest).expanduser()
+        os.fsencode(path)
     except RuntimeError as error:
         raise InputError(f"{rest}: there is no such user") from error
+    except UnicodeEncodeError as error:
+        raise InputError(f"{rest}: this locale has no such letters for a file's name") from error
+    return path
 
 
 def _files(word: str) -> list[str]:

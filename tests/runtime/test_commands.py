@@ -232,7 +232,10 @@ def test_a_conversation_is_saved_and_loaded(make_appliance: Make, home: Home, cl
 def test_what_names_no_file_ends_no_session(make_appliance: Make, tmp_path: Path) -> None:
     folder = str(tmp_path)
     for command in ("/save", "/load"):
-        shown = run(make_appliance(OFFLINE), "hello", f"{command} ~no-such-user/x", f"{command} a\0b", f"{command} {folder}")
+        # Of a letter and half of one, which no locale has.
+        files = ("~no-such-user/x", "a\0b", "caf\u00e9\ud800", folder)
+        shown = run(make_appliance(OFFLINE), "hello", *(f"{command} {file}" for file in files))
+        assert [line for line in shown if "this locale has no such letters" in line]
         assert "error: ~no-such-user/x: there is no such user" in shown
         assert f"error: {command}: a file's name holds no NUL" in shown
         assert f"error: {folder}" in shown[-2]
