@@ -17,6 +17,7 @@ from shammah_data.judge import holds
 from shammah_data.measures import mismeasured
 from shammah_data.opposites import CLASSES, UNITS
 from shammah_data.sense import Sense, sense, stem
+from shammah_data.written import alike
 
 Kind = Literal["number", "formula", "unit", "negation", "name", "opposite", "direction", "owner", "question", "slot"]
 
@@ -44,7 +45,7 @@ class Conflict:
 
 def conflict(query: str, other: str) -> Conflict | None:
     """The first contradiction between two queries, or None; the same kind whichever comes first."""
-    a, b = sense(query), sense(other)
+    a, b = map(sense, alike(query, other))
     if a.lower == b.lower:
         return None
     for rule in (_numbers, _formulas, _units, _negation, _names, _opposites, _direction, _owners, _questions, _slot):

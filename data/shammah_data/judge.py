@@ -13,12 +13,13 @@ from functools import lru_cache
 from shammah_data.denial import denied, unheard
 from shammah_data.measures import mismeasured
 from shammah_data.words import NUMERALS, STOP, negates, plain_text, stem
+from shammah_data.written import alike, written
 
 _QUOTED = re.compile(r"`([^`\n]+)`|\"([^\"\n]{1,80})\"")
 _PATHLIKE = re.compile(r"(?<![\w/.-])(?:~?/[\w.-]+(?:/[\w.-]+)*/?|/?[\w-]+(?:/[\w.-]+)+|[\w-]+\.[a-z][a-z0-9]{0,7}(?![\w]))")
 _OPTION = re.compile(r"(?<![\w-])--?[A-Za-z][\w-]*")
 _IDENTIFIER = re.compile(r"(?<![^\W\d])(?:[A-Za-z]+(?:[_-][A-Za-z0-9]+)*_[A-Za-z0-9_]+|[a-z]+[A-Z]\w*|[A-Z]{2,}[\w]*)\b")
-_NUMBER = re.compile(r"(?<![\w.])[-+]?\d[\d,]*(?:\.\d+)*%?|(?<=[A-Za-z])\d+(?:\.\d+)*")
+_NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:,\d+)*(?:\.\d+)*%?|(?<=[A-Za-z])\d+(?:\.\d+)*")
 _NAME = re.compile(r"(?<=[\w,;:] )[^\W\d_]{2,}(?:-\w+)*")
 _LIST_MARK = re.compile(r"^[ \t]*(\d{1,2})[.)][ \t]+(?=\S)", re.MULTILINE)
 _WORD = re.compile(r"[^\W\d_]+", re.UNICODE)
@@ -67,13 +68,12 @@ def normalize(text: str) -> str:
 def facts(text: str) -> Facts:
     """Take the facts out of a text; remembered for the texts met last.
 
-    Numbers: digits with their sign, thousands separators dropped; number words up to twenty, and tens, count. Names: quoted
+    Numbers: digits with their sign, as `written`; number words up to twenty, and tens, count. Names: quoted
     strings, paths and files, options, identifiers, and capitalized words inside a sentence, all in lower case.
     """
     # The marks of a numbered list count its points; they state nothing.
     numbered = {"1", "2"} <= set(_LIST_MARK.findall(text))
-    lines = (_LIST_MARK.sub("", text) if numbered else text).splitlines()
-    plain = "\n".join(map(plain_text, lines))  # a capital at the beginning of a line makes no name
+    plain = written(_LIST_MARK.sub("", text) if numbered else text)  # line by line: a capital at a beginning makes no name
     names: set[str] = set()
     for match in _QUOTED.finditer(plain):
         names.add(next(part for part in match.groups() if part))
@@ -84,7 +84,7 @@ def facts(text: str) -> Facts:
     names = {name.lower().strip().rstrip(".,;:!?… ") for name in names}
     # A part of "example.com" is no name of its own.
     names = {name for name in names if not any(other.startswith(f"{name}.") for other in names)}
-    numbers = Counter(match.group().replace(",", "").lstrip("+") for match in _NUMBER.finditer(plain))
+    numbers = Counter(match.group().lstrip("+") for match in _NUMBER.finditer(plain))
     lower = plain.lower()
     words = set(re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)?", lower))
     said = _WORD.findall(_COUNTING.sub(" ", lower))
@@ -107,6 +107,7 @@ def judge(reference: str, answer: str) -> Verdict:
         return Verdict(False, "the answer is empty")
     if normalize(reference) == normalize(answer):
         return Verdict(True, "the same text")
+    reference, answer = alike(reference, answer)
     wanted, given = facts(reference), facts(answer)
     text, wanted_text = normalize(answer), normalize(reference)
     if missing := _unsaid(wanted, wanted_text, given, text):

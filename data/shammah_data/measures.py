@@ -1,4 +1,4 @@
-"""Numbers of a text with the units that stand right beside them: "$50", "20 minutes", "5 p.m.". Knows no other text.
+"""Numbers of a text with the units that stand right beside them: "$50", "20 minutes", "5 pm". Knows no other text.
 
 The units are those of `opposites`, and the halves of a day; of another number nothing is known.
 """
@@ -8,15 +8,15 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from shammah_data.opposites import UNITS
-from shammah_data.words import NUMERALS, plain_text
+from shammah_data.words import NUMERALS
+from shammah_data.written import written
 
 Measures = Mapping[str, frozenset[str]]
 
-_HALF = re.compile(rf"(?i)(?<![\w.:])(\d[\d:.]{{0,9}}|{'|'.join(NUMERALS)})\s?([ap])(?:\.\s?m\b\.?|m\b)")
 _NONE: frozenset[str] = frozenset()
 _MEASURED = re.compile(
-    r"(?:([$€£¥]|\b(?:usd|eur|gbp|jpy))\s?)?(?<![\w.])"
-    rf"(\d[\d,]*(?:[.:]\d+)*|\b(?:{'|'.join(NUMERALS)})\b)"
+    r"(?:([$€£¥]|\b(?:usd|eur|gbp|jpy))\s?)?-?(?<![\w.])"
+    rf"(\d+(?:[.,:]\d+)*|\b(?:{'|'.join(NUMERALS)})\b)"
     r"(?:[\s-]?([a-zµ°]+|[%$€£¥])(?![^\W_]))?"
 )
 # Too short, or with other meanings, where no number stands before them.
@@ -29,19 +29,13 @@ _BESIDE = {unit: frozenset((kind,)) for unit, kind in UNITS.items()} | {
 }
 
 
-def clocked(text: str) -> str:
-    """The text with each "5pm", "5 P.M." written as "5 pm"."""
-    return _HALF.sub(lambda found: f"{found[1]} {found[2].lower()}m", text)
-
-
 @lru_cache(maxsize=8192)
 def measures(text: str) -> Measures:
     """The units beside each number of a text; a number without any is left out. Remembered for the texts met last."""
     found: dict[str, set[str]] = {}
-    for before, number, behind in _MEASURED.findall(clocked(plain_text(text)).lower()):
+    for before, number, behind in _MEASURED.findall(written(text).lower()):
         if units := _BESIDE.get(before, _NONE) | _BESIDE.get(behind, _NONE):
-            value = NUMERALS.get(number) or number.replace(",", "").removesuffix(":00")
-            found.setdefault(value, set()).update(units)
+            found.setdefault(NUMERALS.get(number, number), set()).update(units)
     return {number: frozenset(units) for number, units in found.items()}
 
 

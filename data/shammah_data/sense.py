@@ -12,9 +12,9 @@ from functools import lru_cache
 from shammah_data.foreign import denies_abroad, is_denial
 from shammah_data.formulas import Formula, formulas
 from shammah_data.judge import facts, normalize
-from shammah_data.measures import clocked
 from shammah_data.opposites import CLASSES, FAILURES, ORDINALS, PHRASES, REQUESTS, SILENT, UNITS
 from shammah_data.words import NUMERALS, negates
+from shammah_data.written import written
 
 Pairs = frozenset[tuple[str, str, str]]
 
@@ -78,7 +78,7 @@ class Sense:
 @lru_cache(maxsize=4096)
 def sense(query: str) -> Sense:
     """Take a query apart; kept for the queries that were met last."""
-    query = clocked(query)
+    query = written(query)
     lower = normalize(query)
     found = facts(query)
     words = tuple(_TOKEN.findall(_ELECTRONIC.sub("e", _LACK.sub(r"\1", lower))))
