@@ -5,19 +5,23 @@ Only what stands within one formula has an order: a sentence may name its number
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 _OPERATORS = r"[-−–+*/^%×÷<>=!]"
 _OPERAND = r"(?<![\w'])(?:\d+(?:[.,]\d+){0,9}[a-z]{0,3}|[a-z])(?![\w'])"
 # A word is a variable beside a comparison only: "covid-19" is no formula.
 _FORMULA = re.compile(
-    rf"(?<![\w'-])[a-z_]\w*\s?(?:[<>=!]?=|==|[<>])\s?{_OPERAND}|{_OPERAND}(?:\s?(?:{_OPERATORS}\s?){{1,3}}{_OPERAND})+"
+    rf"(?<![\w'-])[a-z_]\w* ?(?:[<>=!]?=|==|[<>]) ?{_OPERAND}|{_OPERAND}(?: ?(?:{_OPERATORS} ?){{1,3}}{_OPERAND})+"
 )
 _BETWEEN = re.compile(rf"({_OPERATORS}+)")
 _WRITTEN = {"−": "-", "–": "-", "×": "*", "÷": "/", "**": "^", "==": "="}
-_SPOKEN = {"plus": "+", "minus": "-", "times": "*", "divided by": "/", "to the power of": "^"}
+_SIGNS = str.maketrans({"≤": "<=", "≥": ">=", "≠": "!="})
+_SPOKEN = {"plus": "+", "minus": "-", "times": "*", "multiplied by": "*", "divided by": "/", "to the power of": "^"}
+_COMPARED = {"over": ">", "under": "<"}
 _SPOKEN_BETWEEN = re.compile(rf"(?<=\d) ({'|'.join(_SPOKEN)}) (?=\d)")
-# Equal from either side.
-_EITHER_WAY = ({"+"}, {"*"}, {"="}, {"!="})
+_SPOKEN_BEFORE = re.compile(rf"(?<=[a-z] )({'|'.join(_COMPARED)})(?= \d)")
+# Equal from either side, as the two sides of an equation are.
+_EITHER_WAY = ({"+"}, {"*"}, {"!="})
 _MIRRORED = {">": "<", ">=": "<="}
 _DATE = re.compile(r"(\d{1,4})([-/])(\d{1,4})\2(\d{1,4})")
 _YEAR_DIGITS = 4
@@ -31,16 +35,26 @@ class Formula:
     said: tuple[str, ...]
 
 
+def spelled(text: str) -> str:
+    """A text with signs for operators that are told in words: "7 plus 3"."""
+    return _SPOKEN_BETWEEN.sub(lambda found: _SPOKEN[found[1]], text.translate(_SIGNS))
+
+
+def compared(lower: str) -> str:
+    """A text with "over 5" and "under 5" as comparisons; in a question they are opposites, and its guards know more of those."""
+    return _SPOKEN_BEFORE.sub(lambda found: _COMPARED[found[1]], lower)
+
+
+@lru_cache(maxsize=8192)
 def formulas(lower: str) -> frozenset[Formula]:
-    """The formulas of a text in lower case."""
-    written = _SPOKEN_BETWEEN.sub(lambda found: _SPOKEN[found[1]], lower)
-    return frozenset(found for match in _FORMULA.finditer(written) if (found := _formula(match.group())) is not None)
+    """The formulas of a text in lower case, none longer than a line; remembered for the texts met last."""
+    return frozenset(found for match in _FORMULA.finditer(spelled(lower)) if (found := _formula(match.group())) is not None)
 
 
 def otherwise(mine: frozenset[Formula], theirs: frozenset[Formula]) -> str | None:
-    """A formula of one text that the other has with another order or other operators."""
+    """A formula of one text in place of which the other has one with another order or other operators."""
     for one in sorted(mine - theirs, key=lambda formula: formula.said):
-        if any(one.about == other.about for other in theirs):
+        if any(one.about == other.about for other in theirs - mine):
             return " ".join(one.said)
     return None
 
@@ -55,8 +69,15 @@ def _formula(text: str) -> Formula | None:
     operands, operators = terms[::2], terms[1::2]
     if not any(operand[0].isdigit() for operand in operands) and max(map(len, operands)) > 1:
         return None
-    if set(operators) in _EITHER_WAY:
-        return Formula(tuple(sorted(operands)), (*sorted(operands), operators[0]))
+    if operators.count("=") == 1:
+        at = terms.index("=")
+        left, right = sorted((_ordered(terms[:at]), _ordered(terms[at + 1 :])))
+        return Formula(tuple(sorted(operands)), (*left, "=", *right))
     if len(operands) == 2 and operators[0] in _MIRRORED:
         return Formula(tuple(sorted(operands)), (operands[1], _MIRRORED[operators[0]], operands[0]))
-    return Formula(tuple(sorted(operands)), terms)
+    return Formula(tuple(sorted(operands)), _ordered(terms))
+
+
+def _ordered(terms: tuple[str, ...]) -> tuple[str, ...]:
+    """Terms in their order, where it counts."""
+    return (*sorted(terms[::2]), *terms[1::2]) if set(terms[1::2]) in _EITHER_WAY else terms

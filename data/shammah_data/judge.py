@@ -1,8 +1,9 @@
 """One judge of correctness: the facts of the reference must be in the answer, not only similar words.
 
 Facts are what cannot be paraphrased: numbers, names, commands, options, paths, quoted strings, negation. An answer is
-right when it holds every fact of the reference, adds no other number, gives none another unit, denies nothing that the
-reference says nor the other way round, and shares enough of the remaining content words. Knows text, not models.
+right when it holds every fact of the reference, adds no other number, gives none another unit or another's place, denies
+nothing that the reference says nor the other way round, and shares enough of the remaining content words. Knows text, not
+models.
 """
 
 import re
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from shammah_data.denial import denied, unheard
-from shammah_data.measures import mismeasured
+from shammah_data.values import misvalued
 from shammah_data.words import NUMERALS, STOP, negates, plain_text, stem
 from shammah_data.written import alike, written
 
@@ -29,6 +30,7 @@ _NUMERAL = "|".join(NUMERALS)
 _COUNTING = re.compile(rf"\ball (?:{_NUMERAL})\b|\b(?:{_NUMERAL}) (?:[a-z]+ )?(?:{'|'.join(_COUNTED.split())})\b")
 _TWO = ("both", "either", "twice", "double", "pair")
 _ABBREVIATIONS = frozenset(("e.g", "i.e", "etc"))
+_IN_WORD, _IN_NAME, _GOES_ON = re.compile(r"[^\W\d]|-"), re.compile(r"[\w-]"), re.compile(r"[\w-]|[./]\w")
 WORD_SHARE = 0.5
 # Where so many numbers and names agree, fewer words need do.
 _MANY_FACTS, _LESS_SHARE = 3, 0.35
@@ -116,8 +118,8 @@ def judge(reference: str, answer: str) -> Verdict:
         return Verdict(False, f"other number {extra[0]}")
     if missing_names := sorted(name for name in wanted.names - given.names if not holds(text, name)):
         return Verdict(False, f"missing name {missing_names[0]}")
-    if (other_unit := mismeasured(reference, answer)) is not None:
-        return Verdict(False, f"other unit than {other_unit}")
+    if (otherwise := misvalued(reference, answer)) is not None:
+        return Verdict(False, otherwise)
     if denied(reference, answer) or unheard(reference, answer):
         return Verdict(False, "one of the two is negated")
     if wanted.words:
@@ -165,7 +167,13 @@ def _unsaid(wanted: Facts, source: str, given: Facts, text: str) -> list[str]:
 def holds(text: str, name: str) -> bool:
     """Whether a text, normalized, names something as a whole, in the plural or not."""
     # Whole names only: -v is not in --verbose, /etc not in /etc/hosts, shammah not in shammah-log; 10mb holds mb.
-    before = r"(?<![^\W\d])(?<!-)" if name[0].isalpha() else r"(?<![\w-])"
-    plural = "s?" if name.isalpha() and len(name) > 2 else ""
-    stem = name[:-1] if plural and name.endswith("s") else name
-    return re.search(before + re.escape(stem) + plural + r"(?![\w-]|[./]\w)", text) is not None
+    before = _IN_WORD if name[0].isalpha() else _IN_NAME
+    plural = name.isalpha() and len(name) > 2
+    whole = name[:-1] if plural and name.endswith("s") else name
+    at = text.find(whole)
+    while at >= 0:
+        end = at + len(whole) + (plural and text.startswith("s", at + len(whole)))
+        if not (at and before.match(text, at - 1)) and not _GOES_ON.match(text, end):
+            return True
+        at = text.find(whole, at + 1)
+    return False

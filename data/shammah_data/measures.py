@@ -29,6 +29,11 @@ _BESIDE = {unit: frozenset((kind,)) for unit, kind in UNITS.items()} | {
 }
 
 
+def is_unit(word: str) -> bool:
+    """Whether a word, in lower case, is a unit beside a number."""
+    return word in _BESIDE
+
+
 @lru_cache(maxsize=8192)
 def measures(text: str) -> Measures:
     """The units beside each number of a text; a number without any is left out. Remembered for the texts met last."""

@@ -13,13 +13,12 @@ from shammah_data.foreign import denies_abroad, is_denial
 from shammah_data.formulas import Formula, formulas
 from shammah_data.judge import facts, normalize
 from shammah_data.opposites import CLASSES, FAILURES, ORDINALS, PHRASES, REQUESTS, SILENT, UNITS
-from shammah_data.words import NUMERALS, negates
+from shammah_data.words import NUMERALS, SPACELESS, negates
 from shammah_data.written import written
 
 Pairs = frozenset[tuple[str, str, str]]
 
-# A character of a script without spaces is a word of its own.
-_TOKEN = re.compile(r"[぀-ヿ㐀-鿿가-힯]|[^\W_]+(?:'[^\W\d_]+)?|[-+*/%=<>$€£¥]")
+_TOKEN = re.compile(rf"{SPACELESS}|[^\W_]+(?:'[^\W\d_]+)?|[-+*/%=<>$€£¥]")
 _UNIT = re.compile(r"(?:(?<=\d)|(?<=\d\s)|\b)([a-zµ°]+|[%$€£¥])(?![^\W_])|([$€£¥])(?=\s?\d)")
 # What is a word with its signs: languages and notes. A lone "a" is an article.
 _SIGNED = re.compile(r"(?<![\w'-])(c\+\+(?!\+)|[b-hj]#?(?![\w'+#]))")

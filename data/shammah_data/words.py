@@ -8,6 +8,8 @@ _NEGATIONS = frozenset(
         "hasnt hadnt couldnt wouldnt shouldnt wont"
     ).split()
 )
+# A character of a script without spaces is a word of its own.
+SPACELESS = "[぀-ヿ㐀-鿿가-힯]"
 STOP = frozenset(
     (
         "a an the is are was were be been am do does did to of in on at for from by with and or it its this that "

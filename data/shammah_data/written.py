@@ -7,8 +7,11 @@ import re
 from functools import lru_cache
 
 from shammah_data.opposites import UNITS
-from shammah_data.words import NUMERALS, plain_text
+from shammah_data.words import NUMERALS, SPACELESS, plain_text
 
+_DIGIT = re.compile(r"\d")
+# A script without spaces has none before its numbers either.
+_GLUED = re.compile(rf"(?<={SPACELESS})(?=\d)")
 _HALF = re.compile(rf"(?i)(?<![\w.:])(\d[\d:.]{{0,9}}|{'|'.join(NUMERALS)})\s?([ap])(?:\.\s?m\b\.?|m\b)")
 _CLOCK = re.compile(r"(?<![\w.:])(\d{1,2}):([0-5]\d)(?![\d:]|\.\d)")
 # Hours that only a clock of 24 has.
@@ -17,7 +20,7 @@ _MINUS = re.compile(r"(?<![\w.)])-([$€£¥])(?=\d)")
 _PERCENT = re.compile(r"(?i)(?<=\d) ?(?:%|(?:percent|per cent|prozent|pour cent|por ciento)\b)")
 _THOUSANDS = re.compile(r"(?<![\w.,])\d{1,3}(?:,\d{2,3})*,\d{3}(?!\d|,\d)")
 _DECIMAL = re.compile(
-    r"(?:([$€£¥=≈×*/+<>]|\b[a-z]+) ?)?(?<![\w.,])(-?\d+)\.(\d*?)0+(?!\w*\d|[.,]\d)(?:(?= ?([%$€£¥]|[a-zµ°]+\b)))?",
+    r"(?:([$€£¥=≈×*/+<>]|\b[a-z]+) ?)?(?<![\w.,])(-?\d+)\.(\d{0,12}?)0{1,12}(?!\w*\d|[.,]\d)(?:(?= ?([%$€£¥]|[a-zµ°]+\b)))?",
     re.IGNORECASE,
 )
 # What comes before a quantity and hardly before a version.
@@ -32,8 +35,9 @@ _SHORT_UNITS = frozenset(("m", "h", "min"))
 def written(text: str) -> str:
     """The text, line by line NFKC with single spaces, with its numbers written one way; remembered for the texts met last."""
     plain = "\n".join(map(plain_text, text.splitlines())).strip()
-    if not any(map(str.isdigit, plain)):
+    if _DIGIT.search(plain) is None:
         return _halves(plain)
+    plain = _GLUED.sub(" ", plain)
     plain = _CLOCK.sub(lambda found: str(int(found[1])) + (f":{found[2]}" if found[2] != "00" else ""), plain)
     plain = _PERCENT.sub("%", _MINUS.sub(r"\1-", plain.replace("−", "-")))
     plain = _THOUSANDS.sub(lambda found: found[0].replace(",", ""), _halves(plain))

@@ -16,6 +16,7 @@ from shammah_data.written import alike, written
         ("$1.50, USD 1.50, 1.50 kg, = 1.0", "$1.5, USD 1.5, 1.5 kg, = 1"),
         ("Node 4.20, 4.20 and 1.2.30", "Node 4.20, 4.20 and 1.2.30"),
         ("the stable one is 4.20", "the stable one is 4.20"),
+        ("从9点到10点", "从 9点到 10点"),
         ("a  line\n−5 and -$5", "a line\n-5 and $-5"),
     ],
 )
