@@ -9,8 +9,9 @@ import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from shammah_data.foreign import REFUSALS, affirmed, meant
 from shammah_data.opposites import FAILURES
-from shammah_data.words import STOP, negates, plain_text, stem
+from shammah_data.words import SPACELESS, STOP, negates, plain_text, stem
 
 # Negations that deny nothing.
 _IDIOM = re.compile(
@@ -25,10 +26,11 @@ _SYMPATHY = re.compile(
 _INVERTED = re.compile(r"\s*should (?:it|you|the|that|this|your|there|they)\b")
 _CONDITION = "if|unless|once|when|whenever|until|whether|as long as|as soon as"
 _CLAUSE = re.compile(
-    rf"([.;:,!?\n()]+|\s-\s|\b(?:but|and|or|so|then|because|since|although|though|while|whereas|{_CONDITION})\b)"
+    rf"([.。;:,!?\n()]+|\s-\s|\b(?:but|and|or|so|then|because|since|although|though|while|whereas|{_CONDITION})\b)"
 )
 _CONDITIONAL = re.compile(_CONDITION)
-_WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
+_WORD = re.compile(rf"{SPACELESS}|[^\W\d_]+(?:'[^\W\d_]+)?")
+_ELIDED = re.compile(r"\b(?:[cdjlmnst]|qu)'(?=\w)")
 # Of the content words of the shorter of two clauses, so many in common make them clauses about the same thing; of those of both
 # (Jaccard), the same clause.
 _SAME_THING, _SAME_CLAUSE = 0.5, 0.75
@@ -45,12 +47,16 @@ _ARTICLES = frozenset(("a", "an", "the", "my", "your", "our", "their"))
 # Things that are named together are named in so few words.
 _FEW = 4
 # What says no in a word of its own, as a failure does.
-_REFUSALS = FAILURES | frozenset(
-    (
-        "avoid avoids avoided avoiding stop stops stopped stopping cease ceases prevent prevents prevented refuse refuses "
-        "declines rejects differ differs differed different mismatch mismatched unlike free dead instead closed except lack "
-        "lacks misses missed miss same stay stays stayed unaffected unchanged"
-    ).split()
+_REFUSALS = (
+    FAILURES
+    | REFUSALS
+    | frozenset(
+        (
+            "avoid avoids avoided avoiding stop stops stopped stopping cease ceases prevent prevents prevented refuse refuses "
+            "declines rejects differ differs differed different mismatch mismatched unlike free dead instead closed except lack "
+            "lacks misses missed miss same stay stays stayed unaffected unchanged"
+        ).split()
+    )
 )
 
 
@@ -76,22 +82,25 @@ def unheard(one: str, other: str) -> bool:
     )
 
 
+@lru_cache(maxsize=8192)
 def negated(text: str) -> bool:
     """Whether a text has a negation anywhere."""
-    return any(map(negates, _words(text)))
+    said = meant(plain_text(text).lower())
+    return affirmed(said) != said or any(map(negates, _words(said)))
 
 
 @dataclass(frozen=True)
 class _Clause:
     """`words`: stems of what it is about; `refusals`: those of them that say no without a negation.
 
-    `under`: "if" or another word that makes it a condition, "?" for a question, "" for what is stated.
+    `abroad`: denied in another language, whose stop words are not known and make clauses look alike. `under`: "if" or another word that makes it a condition, "?" for a question, "" for what is stated.
     """
 
     negated: bool
     words: frozenset[str]
     refusals: frozenset[str]
     under: str
+    abroad: bool = False
 
 
 def _denies(a: str, b: str, loosely: bool) -> bool:
@@ -103,7 +112,7 @@ def _denies(a: str, b: str, loosely: bool) -> bool:
             return True  # a bare "no" denies whatever was asked
         if any(_agrees(clause, other) for other in _clauses(b)):
             continue
-        if any(_answers(clause, other, loosely) for other in affirmed):
+        if any(_answers(clause, other, loosely and not clause.abroad) for other in affirmed):
             return True
     return False
 
@@ -130,7 +139,7 @@ def _answers(denial: _Clause, other: _Clause, loosely: bool) -> bool:
 
 @lru_cache(maxsize=65536)
 def _clauses(text: str) -> tuple[_Clause, ...]:
-    plain = _SYMPATHY.sub(" ", _IDIOM.sub(" ", "\n".join(map(plain_text, text.splitlines())).lower()))
+    plain = _SYMPATHY.sub(" ", _IDIOM.sub(" ", meant("\n".join(map(plain_text, text.splitlines())).lower())))
     parts = ["", *_joined(_CLAUSE.split(plain)), ""]
     found: list[_Clause] = []
     for before, part, after in zip(parts[:-1:2], parts[1::2], parts[2::2], strict=True):
@@ -177,11 +186,13 @@ def _together(left: str, between: str, right: str) -> bool:
 
 
 def _clause(text: str, under: str) -> _Clause:
-    said = _words(text)
+    affirmation = affirmed(text)
+    said = _words(_ELIDED.sub(" ", affirmation))
     content = {word for word in said if word not in STOP and not negates(word)}
     refusing = frozenset(stem(word) for word in content if word in _REFUSALS)
-    return _Clause(any(map(negates, said)), frozenset(map(stem, content)), refusing, under)
+    here, abroad = any(map(negates, said)), affirmation != text
+    return _Clause(here or abroad, frozenset(map(stem, content)), refusing, under, abroad and not here)
 
 
-def _words(text: str) -> list[str]:
-    return _WORD.findall(plain_text(text).lower())
+def _words(lower: str) -> list[str]:
+    return _WORD.findall(lower)
