@@ -53,8 +53,8 @@ _REFUSALS = (
     | frozenset(
         (
             "avoid avoids avoided avoiding stop stops stopped stopping cease ceases prevent prevents prevented refuse refuses "
-            "declines rejects differ differs differed different mismatch mismatched unlike free dead instead closed except lack "
-            "lacks misses missed miss same stay stays stayed unaffected unchanged"
+            "declines rejects differ differs differed different mismatch mismatched unlike free dead instead closed except "
+            "lack lacks misses missed miss same stay stays stayed unaffected unchanged"
         ).split()
     )
 )
@@ -93,7 +93,8 @@ def negated(text: str) -> bool:
 class _Clause:
     """`words`: stems of what it is about; `refusals`: those of them that say no without a negation.
 
-    `abroad`: denied in another language, whose stop words are not known and make clauses look alike. `under`: "if" or another word that makes it a condition, "?" for a question, "" for what is stated.
+    `under`: "if" or another word that makes it a condition, "?" for a question, "" for what is stated. `abroad`: denied in
+    another language, whose stop words are not known and make clauses look alike.
     """
 
     negated: bool

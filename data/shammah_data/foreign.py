@@ -9,15 +9,17 @@ _GERMAN = frozenset("nicht kein keine keinen keinem keiner keines".split())
 # What says no in a word of its own: "geschlossen" is "nicht geöffnet".
 REFUSALS = frozenset(
     (
-        "geschlossen schließt schließen fehlt fehlen falsch verboten abgelehnt unmöglich ungültig fermé fermée fermés ferme ferment "
-        "refusé refusée interdit interdite impossible manque cerrado cerrada cierra cierran prohibido rechazado imposible falta"
+        "geschlossen schließt schließen fehlt fehlen falsch verboten abgelehnt unmöglich ungültig fermé fermée fermés ferme "
+        "ferment refusé refusée interdit interdite impossible manque cerrado cerrada cierra cierran prohibido rechazado "
+        "imposible falta"
     ).split()
 )
 # What denies nothing, in questions and in answers: "no problem", "do not hesitate", "not only", "is it or not", the tags of a
 # question; in Chinese also words that have the sign.
 _MANNER = re.compile(
     r"\bkeine? (?:problem|sorgen?|ursache)\b|\bzögern sie nicht\b|\boder nicht\b|\bnicht (?:nur|zögern|zuletzt|wahr)\b"
-    r"|\bn'hésite[rz]? pas\b|\bne (?:vous |t')inquiète[zr]? pas\b|\bne (?:vous |t')inquiétez pas\b|\bpas de (?:problème|souci)\b"
+    r"|\bn'hésite[rz]? pas\b|\bne (?:vous |t')inquiète[zr]? pas\b|\bne (?:vous |t')inquiétez pas\b"
+    r"|\bpas de (?:problème|souci)\b"
     r"|\bno (?:hay (?:de qué|problema)|(?:te|se) preocupe[ns]?|dude[ns]? en|s[oó]lo|solamente)\b"
     r"|(\w)[不没沒]\1|有[没沒]有|[不没沒][同過过錯错管論论仅僅但如久断斷]|不[客少止妨]|不用(?:担心|擔心|谢|謝)|不好意思"
     r"|[没沒](?:问题|問題|关系|關係)|差不多|[对對]不起|不得不|来不及|來不及"

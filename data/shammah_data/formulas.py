@@ -41,7 +41,7 @@ def spelled(text: str) -> str:
 
 
 def compared(lower: str) -> str:
-    """A text with "over 5" and "under 5" as comparisons; in a question they are opposites, and its guards know more of those."""
+    """A text with "over 5" and "under 5" as comparisons; in questions they are opposites, and the guards know more of those."""
     return _SPOKEN_BEFORE.sub(lambda found: _COMPARED[found[1]], lower)
 
 

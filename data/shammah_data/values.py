@@ -40,8 +40,8 @@ _TELL_NOTHING = STOP | {_OPEN}
 class Places:
     """What stands by the numbers of a text.
 
-    `beside`: words of the clause, and two words right before or behind a number, with the numbers that they stand by. `form`: all
-    words, the numbers left open. `numbers`: in their order, those of one enumeration or sum sorted.
+    `beside`: words of the clause, and two words right before or behind a number, with the numbers that they stand by. `form`:
+    all words, the numbers left open. `numbers`: in their order, those of one enumeration or sum sorted.
     """
 
     beside: Mapping[str, Set[str]]

@@ -117,8 +117,8 @@ def classes(
     for n, text in enumerate(texts):
         join(by_text.setdefault(normalize(text), n), n)
     pairs = _candidates(texts, queries)
-    for (a, b), alike in zip(pairs, asked_alike(pairs), strict=True):
-        if not alike:
+    for (a, b), one_question in zip(pairs, asked_alike(pairs), strict=True):
+        if not one_question:
             continue
         related.join(a, b)
         if same.root(a) != same.root(b):
