@@ -6,10 +6,11 @@ the order of their numbers. Knows texts `written` alike, no facts.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice, pairwise, takewhile
+from itertools import chain, islice, pairwise, takewhile
 
 from shammah_data.formulas import compared, formulas, otherwise, spelled
 from shammah_data.measures import is_unit, mismeasured
@@ -33,7 +34,6 @@ _LABELLED = re.compile(r"(?<!\w)[B-HJ-Z](?!['\w])")
 # So far from a number a word still says what it is; of the two words right beside it, commas and the like may stand between.
 _REACH, _NEAR = 8, 5
 _OPEN = "0"
-_TELL_NOTHING = STOP | {_OPEN}
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def places(text: str) -> Places:
                 elif word not in STOP and not negates(word):
                     beside.setdefault(stem(word), set()).update(things[k])
             two = list(islice(_sentence(near), 2))
-            if len(two) == 2 and not _TELL_NOTHING.issuperset(two):
+            if len(two) == 2 and _OPEN not in two and not STOP.issuperset(two):
                 beside.setdefault(side + " ".join(two), set()).update(runs[k])
     once = {id(run): run for run in runs}
     return Places(beside, tuple(form), tuple(tuple(sorted(run)) for run in once.values()))
@@ -126,4 +126,6 @@ def _moved(one: Places, other: Places) -> str | None:
             came |= there - here
             if len(here) == 1:
                 kept |= here & there
-    return min((left & came) - kept, default=None)
+    # A number that is told twice may be told of either thing first.
+    repeated = {number for each in (one, other) for number, times in Counter(chain(*each.numbers)).items() if times > 1}
+    return min((left & came) - kept - repeated, default=None)

@@ -82,6 +82,8 @@ from shammah_data.judge import facts, judge, normalize, same_facts
             "Here: the day it was sent is day 1. It takes 5 to 10 days to reach you.",
             "It reaches you 5 to 10 days after day 1, which it was sent.",
         ),
+        ("1 mile is 1.6 km, 1 km is 0.62 miles.", "0.62 miles is 1 km, 1.6 km is 1 mile."),
+        ("The GDP was 5 in 2019 and 7 in 2020.", "In 2020 the GDP was 7, in 2019 it was 5."),
         ("Compute 15 - 27 for that.", "For that compute 15 minus 27."),
         ("- Take 9 keys.\n- 5 doors are open.", "Take 9 keys. 5 doors are open."),
         ("1 | Utopia | 10/09/2020\n2 | Bloods | 12/06/2018", "2 | Bloods | 12/06/2018\n1 | Utopia | 10/09/2020"),
