@@ -189,13 +189,14 @@ def _train(
     torch.set_num_threads(given.threads)
     reporter = Reporter()
     base = make_base(given.base, Home.find().bases, reporter.say)
-    logged = {
-        normalize(event["query"]): Example(
-            str(event["n"]), event["query"], answers[event["cluster_id"]]["answer"] if event["cluster_id"] else event["answer"]
-        )
-        for event in stream
-        if event["answer"]
-    }
+    groups: dict[str, int] = {}
+    logged = {}
+    for event in stream:
+        if event["answer"]:
+            cluster = event["cluster_id"]
+            target = answers[cluster]["answer"] if cluster else event["answer"]
+            group = groups.setdefault(cluster or event["query"], len(groups))
+            logged[normalize(event["query"])] = Example(str(event["n"]), event["query"], target, group=group)
     examples = tuple(logged.values())
     examples += replayed(Dataset(examples, (), (), 0))
     train = TrainSettings(epochs=given.epochs, seed=given.seed)
