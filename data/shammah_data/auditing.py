@@ -134,6 +134,14 @@ def evidence(answers: Sequence[Judged], target_precision: float) -> list[float]:
     return found
 
 
+def suspicions(answers: Sequence[Judged], target_precision: float) -> list[bool]:
+    """Whether the evidence against a version is enough, after each of its audited answers, oldest first.
+
+    Of a version that keeps its promise it ever is with probability at most one in twenty.
+    """
+    return [capital >= 1.0 / _FALSE_ALARMS for capital in evidence(answers, target_precision)]
+
+
 @dataclass(frozen=True)
 class Slip:
     """A version that no longer keeps its promise: the least confidence to accept from now on (above 1: none), and why."""
@@ -148,7 +156,7 @@ def slipped(answers: Sequence[Judged], target_precision: float, threshold: float
     A version that keeps its promise is suspected in at most one of twenty histories, however long it serves and however often
     one looks (see `evidence`); nothing is lost by it but local answers. `threshold` is the one that these passed.
     """
-    if not answers or evidence(answers, target_precision)[-1] < 1.0 / _FALSE_ALARMS:
+    if not any(suspicions(answers, target_precision)[-1:]):
         return None
     newest = answers[-_NEWEST:]
     raised = _borne_out(newest, target_precision)

@@ -7,9 +7,9 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
+from shammah_data.auditing import Judged, suspicions
 from shammah_data.log import ExchangeLog
 from shammah_data.rollout import Plan, decide, named
-from shammah_data.sequential import LEAST_REFERENCE, WORSE_ERROR, Audit, standing
 from shammah_data.settings import Settings, TrainSettings
 from shammah_data.store import ModelStore
 from shammah_data.targets import percent
@@ -21,6 +21,8 @@ _NO_RECIPE = frozenset(
     "min_examples new_examples max_age_days local_share_drop candidate_share trial_days threads keep_versions nice max_minutes "
     "checkpoint_seconds".split()
 )
+# All of them: bets made anew on a window would be a test for each of its places.
+_EVERY_AUDIT = 1_000_000
 
 
 def plan_of(settings: Settings) -> Plan:
@@ -76,7 +78,7 @@ def state_of(store: ModelStore, log: ExchangeLog, settings: Settings, trial: str
         new=new,
         last=last,
         local=log.local_share(WATCHED_ANSWERS),
-        slipped=_slipped(store, log, settings.target_precision),
+        slipped=_slipped(store, log, settings.target_precision, last.finished if last else None),
         recipe=recipe_of(settings.train),
         gone=gone,
         stale=versions_that_saw(store, log.read(tombstones)),
@@ -86,16 +88,18 @@ def state_of(store: ModelStore, log: ExchangeLog, settings: Settings, trial: str
     )
 
 
-def _slipped(store: ModelStore, log: ExchangeLog, target: float) -> str | None:
-    """What audits say of the champion where they are evidence enough that its precision is below the target."""
+def _slipped(store: ModelStore, log: ExchangeLog, target: float, since: datetime | None) -> str | None:
+    """What audits say of the champion where, since the last run, they were evidence enough that it is below the target."""
     champion = store.pointer().champion
     if champion is None:
         return None
     # What it would have given to a rival's query is no answer of its own.
-    given = [each for each in log.outcomes([champion], WATCHED_AUDITS) if each.given]
-    audits = [Audit(not each.agrees, each.probability) for each in given]
-    found = standing(audits, max(1.0 - target, LEAST_REFERENCE))
-    if found.worse < 1.0 / WORSE_ERROR:
+    given = [each for each in log.outcomes([champion], _EVERY_AUDIT) if each.given]
+    found = suspicions([Judged(None, each.agrees, each.probability) for each in given], target)
+    recent = [suspected for suspected, each in zip(found, given, strict=True) if since is None or each.audited_at > since]
+    # The last one of those before is what stands where none came since.
+    if not any(recent or found[-1:]):
         return None
-    wrong = f"{found.wrong} of the newest {found.audited} audited answers of {champion} were wrong"
+    newest = given[-WATCHED_AUDITS:]
+    wrong = f"{sum(not each.agrees for each in newest)} of the newest {len(newest)} audited answers of {champion} were wrong"
     return f"the precision fell below {percent(target)}: {wrong}"

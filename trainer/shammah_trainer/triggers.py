@@ -8,7 +8,7 @@ from shammah_data.settings import TrainSettings
 
 # The newest answers of a session, and as many before them, show whether the local share falls.
 WATCHED_ANSWERS = 200
-# Audits of the version that serves: the newest so many.
+# Audits of the version that serves of which is told: the newest so many.
 WATCHED_AUDITS = 100
 _FEWEST_ANSWERS = 50
 
