@@ -25,13 +25,20 @@ def together(a: str, b: str) -> bool:
     return found.root(0) == found.root(1)
 
 
+def plain(query: str) -> str:
+    """Normalized, a word that is a number in groups of three digits without its commas."""
+    words = normalize(query).split(" ")
+    return " ".join(word.replace(",", "") if re.fullmatch(r"[1-9]\d?\d?(,\d\d\d)+", word) else word for word in words)
+
+
 def reference(a: str, b: str) -> bool:
     """The definition: the same numbers, and a Jaccard overlap of character trigrams of at least LEAST_OVERLAP."""
+    a, b = plain(a), plain(b)
     if sorted(re.findall(r"\d+", a)) != sorted(re.findall(r"\d+", b)):
         return False
     grams = []
     for text in (a, b):
-        padded = "  " + re.sub(r"[^\w+*/%=<>-]+", " ", normalize(text)).strip() + " "
+        padded = "  " + re.sub(r"[^\w+*/%=<>-]+", " ", text).strip() + " "
         grams.append({padded[at : at + 3] for at in range(len(padded) - 2)})
     return len(grams[0] & grams[1]) / len(grams[0] | grams[1]) >= LEAST_OVERLAP
 
@@ -66,6 +73,43 @@ def test_other_numbers_and_other_words_part(a: str, b: str) -> None:
     assert not together(a, b)
 
 
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ("1,000", "1000"),
+        ("$1,000,000", "$1000000"),
+        ("1,234,567.50", "1234567.50"),
+        ("12,000km", "12000km"),
+        ("１，０００", "1000"),
+    ],
+)
+def test_commas_of_thousands_part_no_numbers(a: str, b: str) -> None:
+    assert together(f"how do I pay {a} into the account of my landlord", f"how do I pay {b} into the account of my landlord?")
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ("1,5", "15"),
+        ("3,14", "314"),
+        ("1,2,3", "123"),
+        ("1,000,5", "10005"),
+        ("1,2,000", "12000"),
+        ("0,125", "0125"),
+        ("1,0000", "10000"),
+        ("1,000", "1,001"),
+    ],
+)
+def test_other_commas_stay(a: str, b: str) -> None:
+    assert not together(
+        f"how do I pay {a} into the account of my landlord", f"how do I pay {b} into the account of my landlord"
+    )
+
+
+def test_a_list_keeps_its_numbers_whatever_their_order() -> None:
+    assert together("what is the sum of the numbers 1,2,3 and so on", "what is the sum of the numbers 3,2,1 and so on")
+
+
 def test_it_is_transitive() -> None:
     chain = [LONG, f"{LONG} at home", f"{LONG} at home and abroad", f"{LONG} at home and abroad or at sea"]
     assert not together(chain[0], chain[-1])
@@ -97,7 +141,27 @@ def test_a_partition_does_not_depend_on_the_order_of_joins(pairs: list[tuple[int
 
 
 WORDS = st.sampled_from(
-    ["reset", "password", "mail", "account", "router", "the", "my", "of", "a", "how", "do", "I", "7", "42", "-", "+"]
+    [
+        "reset",
+        "password",
+        "mail",
+        "account",
+        "router",
+        "the",
+        "my",
+        "of",
+        "a",
+        "how",
+        "do",
+        "I",
+        "7",
+        "42",
+        "1,042",
+        "1042",
+        "4,2",
+        "-",
+        "+",
+    ]
 )
 QUERIES = st.lists(st.lists(WORDS, min_size=1, max_size=8).map(" ".join), max_size=12)
 

@@ -1,7 +1,8 @@
 """Near-duplicate queries: which ones a split must never part. Knows text, not exchanges.
 
 Two queries are near-duplicates when they hold the same numbers and their character trigrams overlap by at least
-`LEAST_OVERLAP` (Jaccard). Numbers are compared apart: "15 + 27" and "15 + 28" look alike and ask different things.
+`LEAST_OVERLAP` (Jaccard). Numbers are compared apart: "15 + 27" and "15 + 28" look alike and ask different things;
+"1,000" is 1000.
 """
 
 import re
@@ -13,6 +14,8 @@ import numpy as np
 from shammah_data.judge import normalize
 
 LEAST_OVERLAP = 0.7
+# Not the commas of "1,2,3", "3,14" and "1,000,5".
+_THOUSANDS = re.compile(r"(?<![\w.,])[1-9]\d{0,2}(?:,\d{3})+(?!,?\d)")
 _BUCKETS = 4096
 _CHUNK = 1024
 
@@ -39,8 +42,9 @@ class Partition:
 def near_duplicates(queries: Sequence[str]) -> Partition:
     """Partition queries so that near-duplicates share a set (transitively)."""
     partition = Partition(len(queries))
-    numbers = [tuple(sorted(re.findall(r"\d+", query))) for query in queries]
-    trigrams = [_trigrams(query) for query in queries]
+    plain = [_plain(query) for query in queries]
+    numbers = [tuple(sorted(re.findall(r"\d+", text))) for text in plain]
+    trigrams = [_trigrams(text) for text in plain]
     for a, b in overlapping(trigrams, LEAST_OVERLAP):
         if numbers[a] == numbers[b]:
             partition.join(a, b)
@@ -55,8 +59,13 @@ def overlapping(sets: Sequence[frozenset[str]], least: float) -> Iterator[tuple[
             yield a, b
 
 
-def _trigrams(query: str) -> frozenset[str]:
-    words = re.sub(r"[^\w+*/%=<>-]+", " ", normalize(query)).strip()
+def _plain(query: str) -> str:
+    """Normalized, numbers without the commas of their thousands."""
+    return _THOUSANDS.sub(lambda number: number.group().replace(",", ""), normalize(query))
+
+
+def _trigrams(plain: str) -> frozenset[str]:
+    words = re.sub(r"[^\w+*/%=<>-]+", " ", plain).strip()
     padded = f"  {words} "
     return frozenset(padded[at : at + 3] for at in range(len(padded) - 2))
 
