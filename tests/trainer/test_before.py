@@ -3,7 +3,7 @@
 import random
 from datetime import datetime, timedelta
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -27,7 +27,7 @@ def test_trials_are_decided_for_the_target_in_force() -> None:
 
 def slipped(audits: list[Audited], target: float = 0.0, last_run: datetime | None = None) -> str | None:
     """What calls for a run of these audits of the champion, oldest first."""
-    run = {"id": "r", "status": "refused", "started": last_run, "finished": last_run, "figures": {}}
+    run: dict[str, Any] = {"id": "r", "status": "refused", "started": last_run, "finished": last_run, "figures": {}}
     log = SimpleNamespace(
         learnable_count=lambda: 0,
         news=lambda _: 0,
