@@ -7,7 +7,7 @@ from shammah_data.session import Session, fetch, literal
 # The first reason that holds is the one that counts. What none holds of is learnable (see the view of that name).
 _REASON = r"""
     CASE WHEN NOT trainable THEN 'not trainable'
-         WHEN correction IS NOT NULL THEN NULL
+         WHEN correction IS NOT NULL AND NOT withdrawn THEN NULL
          WHEN NOT regexp_matches(answer, '\S') THEN 'unanswered or failed'
          WHEN NOT complete THEN 'partial'
          WHEN rating = 'bad' THEN 'rated bad, no correction'

@@ -281,6 +281,7 @@ def snapshot(session: Session, path: Path) -> tuple[str, int, datetime]:
 # not become a right one.
 EXPORTED = (
     "SELECT * REPLACE (id::VARCHAR AS id, CAST(context AS JSON) AS context, trainable AND (rating IS DISTINCT FROM 'bad' "
-    "OR correction IS NOT NULL) AS trainable), coalesce(correction, answer) AS response "
+    "OR (correction IS NOT NULL AND NOT withdrawn)) AS trainable), "
+    "CASE WHEN withdrawn THEN answer ELSE coalesce(correction, answer) END AS response "
     "FROM rated ORDER BY created_at, turn, id"
 )

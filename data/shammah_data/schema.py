@@ -112,6 +112,26 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (exchange_id, version)
     );
     """,
+    r"""
+    -- The last word on an exchange wins, that on its correction too: one that was called bad since is withdrawn.
+    DROP VIEW learnable;
+    DROP VIEW rated;
+    CREATE VIEW rated AS
+        SELECT e.*, f.rating, coalesce(f.weight, 1.0) AS weight, f.correction, coalesce(f.withdrawn, false) AS withdrawn
+        FROM exchanges e LEFT JOIN (
+            SELECT exchange_id, arg_max(rating, created_at) AS rating, arg_max(weight, created_at) AS weight,
+                   arg_max(correction, created_at) FILTER (correction IS NOT NULL) AS correction,
+                   count(correction) > 0 AND arg_max(rating = 'bad' AND correction IS NULL, created_at) AS withdrawn
+            FROM feedback GROUP BY exchange_id
+        ) f ON f.exchange_id = e.id;
+    CREATE VIEW learnable AS
+        SELECT *, coalesce(correction, answer) AS target FROM rated
+        WHERE trainable AND (
+            (correction IS NOT NULL AND NOT withdrawn)
+            OR (complete AND regexp_matches(answer, '\S') AND rating IS DISTINCT FROM 'bad'
+                AND (tier IN ('teacher', 'import') OR rating = 'good'))
+        );
+    """,
 )
 
 # In the order in which a copy of the log can be filled.

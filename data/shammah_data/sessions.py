@@ -61,11 +61,12 @@ def whole(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def turns(rows: list[dict[str, Any]]) -> list[Message]:
     """The turns of these exchanges, with what they should have been where that was said."""
-    return [
-        message
-        for row in rows
-        for message in (Message("user", row["query"]), Message("assistant", row["correction"] or row["answer"]))
-    ]
+    return [message for row in rows for message in (Message("user", row["query"]), Message("assistant", _in_force(row)))]
+
+
+def _in_force(row: dict[str, Any]) -> str:
+    """What an exchange says: its correction, where there is one that was not called bad since."""
+    return str(row["answer"] if row["withdrawn"] else row["correction"] or row["answer"])
 
 
 def written(messages: list[Message]) -> str:

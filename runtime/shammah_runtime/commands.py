@@ -131,6 +131,8 @@ class Commands:
         if correction is not None:
             self._corrected = exchange.id
             told = "noted: this is what it will learn"
+        elif exchange.id == self._corrected and rating == "bad":
+            told = "noted: your correction is wrong too, never trained on; /fix TEXT tells the right answer"
         elif exchange.id == self._corrected:
             told = "noted: your correction is still what it will learn"
         elif rating == "bad":

@@ -161,8 +161,9 @@ class Conversation:
         exchange, reply = self.last
         self.desk.rate(exchange, reply, rating, correction, weight, self.private, self.corrected)
         self.corrected = self.corrected or correction is not None
-        if correction is not None and self._last_is_a_turn and self._turns:
-            self._turns[-1] = replace(self._turns[-1], answer=correction)
+        if (correction is not None or rating == "bad") and self._last_is_a_turn and self._turns:
+            # What was called bad too is no earlier turn; what was said is.
+            self._turns[-1] = replace(self._turns[-1], answer=correction or reply.proposal.text)
         return exchange
 
 

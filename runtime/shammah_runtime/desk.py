@@ -124,6 +124,9 @@ class Desk:
                 self._index.add(self._known(about, correction, CORRECTED, feedback.created_at))
         elif rating == "bad":
             self._index.forget_answer(exchange.query, exchange.answer)
+            # It may have been corrected before: then the correction is what is wrong.
+            for about_id in filter(None, (exchange.id, repeated)):
+                self._index.withdraw(about_id)
 
     def _audit_probability(self, query: Query, reply: Reply) -> float:
         """With which probability an answer is put to the teacher as well.

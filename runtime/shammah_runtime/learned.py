@@ -136,6 +136,14 @@ class LearnedIndex:
             lost = self._settle()
         self._tell(lost, [])
 
+    def withdraw(self, exchange_id: str) -> None:
+        """Repeat an exchange no more, whatever a version brings along; one that is said anew is added again."""
+        with self._lock:
+            if self._logged is not None:
+                self._logged.discard(exchange_id)
+            lost = [exchange_id] if self._remove(exchange_id) else []
+        self._tell(lost, [])
+
     def remove(self, exchange_id: str) -> None:
         """Forget an exchange, for good; one that is not known is no error."""
         with self._lock:

@@ -135,7 +135,8 @@ def _rated(row: dict[str, Any]) -> str:
     if row["rating"] is None:
         return "not rated"
     weight = "" if row["weight"] == 1.0 else f", it counts {row['weight']:g} times"
-    fixed = "" if row["correction"] is None else f"; it should have been: {one_line(row['correction'], _LONGEST)}"
+    said = "; called bad too: " if row["withdrawn"] else "; it should have been: "
+    fixed = "" if row["correction"] is None else f"{said}{one_line(row['correction'], _LONGEST)}"
     return f"{row['rating']}{weight}{fixed}"
 
 

@@ -108,14 +108,17 @@ def test_an_export_comes_back_as_it_was(home: Home, run: Run, tmp_path: Path, mo
     bad, fixed = put(home, "Q3", "A3"), put(home, "Q4", "A4")
     run("rate", bad, "bad")
     run("fix", fixed, "B4")
+    withdrawn = put(home, "Q5", "A5", "teacher")
+    run("fix", withdrawn, "B5")
+    run("rate", withdrawn, "bad")
     out = tmp_path / "log.jsonl"
-    assert run("export", out).stdout == f"4 exchanges in {out}\n"
+    assert run("export", out).stdout == f"5 exchanges in {out}\n"
     assert out.stat().st_mode & 0o777 == 0o600
-    assert run("import", out).stdout == "log.jsonl: 0 new, 4 already there, 0 unusable\n"
+    assert run("import", out).stdout == "log.jsonl: 0 new, 5 already there, 0 unusable\n"
 
     before = {row["id"]: row for row in ExchangeLog(home).recent()}
     monkeypatch.setenv("SHAMMAH_HOME", str(tmp_path / "other"))
-    assert run("import", out).stdout == "log.jsonl: 4 new, 0 already there, 0 unusable\n"
+    assert run("import", out).stdout == "log.jsonl: 5 new, 0 already there, 0 unusable\n"
     other = ExchangeLog(Home(tmp_path / "other"))
     for row in other.recent():
         same = ("query", "context", "tier", "created_at", "session", "turn", "complete")

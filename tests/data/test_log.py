@@ -13,6 +13,7 @@ import duckdb
 import pytest
 
 from fakes.processes import Holder, killed
+from shammah_data import schema
 from shammah_data.errors import LogError
 from shammah_data.exchange import Attempt, Exchange, Feedback, Message, RunRecord, Tier
 from shammah_data.forget import forget
@@ -149,6 +150,10 @@ def test_what_may_be_learned_unasked(log: ExchangeLog, exchange: Exchange, learn
         (asked(), [("good", None), ("bad", None)], None),
         (asked(), [("bad", "Older."), ("bad", "Newer.")], "Newer."),
         (asked(), [("bad", "This."), ("good", None)], "This."),
+        (asked(), [("bad", "This."), ("bad", None)], None),
+        (asked(tier="neural"), [("bad", "This."), ("good", None), ("bad", None)], None),
+        (asked(), [("bad", "Older."), ("bad", None), ("bad", "Newer.")], "Newer."),
+        (asked(), [("bad", "This."), ("bad", None), ("good", None)], "This."),
     ],
 )
 def test_what_ratings_change(
@@ -439,6 +444,30 @@ def test_a_newer_schema_is_refused_in_one_line(log: ExchangeLog, home: Home) -> 
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("version", range(1, schema.VERSION))
+def test_a_log_of_any_earlier_schema_opens_and_means_the_same(log: ExchangeLog, home: Home, version: int) -> None:
+    home.create()
+    fixed, withdrawn = str(uuid.uuid4()), str(uuid.uuid4())
+    with duckdb.connect(str(home.log)) as connection:
+        connection.execute("CREATE TABLE schema_version (version INTEGER PRIMARY KEY, applied_at TIMESTAMP NOT NULL)")
+        for number, migration in enumerate(schema.MIGRATIONS[:version], 1):
+            connection.execute(migration)
+            connection.execute("INSERT INTO schema_version VALUES (?, now()::TIMESTAMP)", [number])
+        for identity in (fixed, withdrawn):
+            connection.execute(
+                "INSERT INTO exchanges (id, created_at, logged_at, session, turn, query, context, answer, tier, source, "
+                "complete, trainable) SELECT ?, now(), now(), 's', 0, 'q', '[]', 'a', 'teacher', 'serve', true, true",
+                [identity],
+            )
+            connection.execute("INSERT INTO feedback VALUES (uuid(), ?, TIMESTAMP '2026-01-02', 'bad', 1, 'b')", [identity])
+        connection.execute("INSERT INTO feedback VALUES (uuid(), ?, TIMESTAMP '2026-01-03', 'bad', 1, NULL)", [withdrawn])
+    for _ in range(2):
+        assert [(str(row["id"]), row["target"]) for row in log.learnable()] == [(fixed, "b")]
+        assert {str(row["id"]): row["withdrawn"] for row in log.recent()} == {fixed: False, withdrawn: True}
+        assert log.file is not None
+        log.file.rewrite(1.0)
+
+
 # -- snapshots -----------------------------------------------------------------------------------------------------------
 
 
@@ -471,7 +500,7 @@ def test_what_was_corrected_now_is_newer_than_what_was_asked_since(log: Exchange
     log.add_many([older, newer, newest])
     log.rate(Feedback(newer.id, "bad", correction="B.", created_at=START + timedelta(5)))
     log.rate(Feedback(older.id, "bad", correction="A.", created_at=START + timedelta(6)))
-    log.rate(Feedback(newer.id, "bad", created_at=START + timedelta(7)))
+    log.rate(Feedback(newer.id, "good", created_at=START + timedelta(7)))
     log.snapshot(tmp_path / "s.parquet")
     for rows in (log.learnable(), read_snapshot(tmp_path / "s.parquet")):
         assert [row["target"] for row in rows] == ["That.", "B.", "A."]

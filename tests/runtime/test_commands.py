@@ -70,7 +70,15 @@ def test_what_was_forgotten_cannot_be_rated(make_appliance: Make, home: Home, cl
     assert "Bring nothing." not in str(appliance.index.nearest(TAUGHT))
 
 
-@pytest.mark.parametrize("command", ["/good", "/bad", "/critical"])
+def test_a_correction_that_is_called_bad_is_told_to_be_learned_no_more(
+    make_appliance: Make, home: Home, claude: FakeClaude
+) -> None:
+    told = run(make_appliance(), TAUGHT, "/fix Bring nothing.", "/bad")
+    assert told[3] == "noted: your correction is wrong too, never trained on; /fix TEXT tells the right answer"
+    assert ExchangeLog(home).learnable() == []
+
+
+@pytest.mark.parametrize("command", ["/good", "/critical"])
 def test_a_rating_after_a_correction_says_what_stays_in_force(
     make_appliance: Make, home: Home, claude: FakeClaude, command: str
 ) -> None:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from fakes.claude import GENERIC_ANSWER, FakeClaude
 from fakes.versions import TAUGHT, TAUGHT_ANSWER, Tiny
 from shammah_data.errors import InputError
 from shammah_data.exchange import Exchange, Feedback
+from shammah_data.exclusions import left_out_of
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_runtime.appliance import Appliance, Options
@@ -156,6 +158,33 @@ def test_a_correction_that_was_called_bad_when_it_was_given_is_not_given_again(
     appliance.conversation.rate("bad")
     for each in (appliance, make_appliance(context_turns=0)):
         assert ask(each, TAUGHT).text != "Bring nothing."
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_correction_that_is_called_bad_itself_is_neither_given_nor_trained_on(
+    make_appliance: Make, home: Home, claude: FakeClaude, elsewhere: bool
+) -> None:
+    appliance = make_appliance()
+    ask(appliance, TAUGHT)
+    appliance.conversation.rate("bad", "Bring nothing.")
+    assert [row["target"] for row in ExchangeLog(home).learnable()] == ["Bring nothing."]
+    if elsewhere:
+        (row,) = rows(home)
+        ExchangeLog(home).rate(Feedback(str(row["id"]), "bad"))
+        appliance = make_appliance()
+    else:
+        appliance.conversation.rate("bad")
+        assert appliance.index.all() == []
+    assert ExchangeLog(home).learnable() == []
+    assert left_out(home) == {"rated bad, no correction": 1}
+    assert tier_of(ask(appliance, TAUGHT)) == "teacher"
+    assert "Bring nothing." not in str(claude.requests[-1].body)
+    # The question is answered anew, and what is said of that is a word of its own.
+    assert [row["target"] for row in ExchangeLog(home).learnable()] == [TAUGHT_ANSWER]
+
+
+def left_out(home: Home) -> dict[str, int]:
+    return ExchangeLog(home).read(lambda session: left_out_of(session, datetime(2100, 1, 1)))
 
 
 def test_a_bad_teachers_answer_is_no_target(make_appliance: Make, home: Home, claude: FakeClaude) -> None:
