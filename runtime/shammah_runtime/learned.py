@@ -100,6 +100,9 @@ class LearnedIndex:
                 return
             lost = [one for one in replaced if self._remove(one)]
             self._insert(known)
+            if self._logged is not None:
+                # A version that is made from the log later brings it along.
+                self._logged.add(known.id)
         self._tell(lost, [known])
 
     def seed(self, rows: Iterable[Known]) -> None:

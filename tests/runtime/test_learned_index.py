@@ -46,6 +46,28 @@ def test_another_log_adds_to_what_a_version_brings(log_first: bool) -> None:
     assert held(index) == {"a", "b", "c"}
 
 
+def test_what_was_asked_since_the_log_was_read_stays_when_a_version_brings_it_along() -> None:
+    index = LearnedIndex()
+    index.add(B)
+    index.logged(["b"])
+    index.add(C)
+    index.seed([A, B, C])
+    assert held(index) == {"b", "c"}
+
+
+def test_what_was_withdrawn_is_not_brought_back_but_said_anew_it_is() -> None:
+    index = LearnedIndex()
+    for known in (A, B):
+        index.add(known)
+    index.logged(["a", "b"])
+    index.withdraw("a")
+    index.withdraw("unknown")
+    index.seed([A, B])
+    assert held(index) == {"b"}
+    index.add(A)
+    assert held(index) == {"a", "b"}
+
+
 def test_what_was_forgotten_is_not_brought_back() -> None:
     index = LearnedIndex()
     index.remove("a")
