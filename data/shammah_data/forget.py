@@ -18,6 +18,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from shammah_data import copies, embeddings, queries, rows
+from shammah_data.announced import announce
 from shammah_data.database import FileDatabase
 from shammah_data.durable import PRIVATE_FILE, atomic_write, fsync_folder, sha256
 from shammah_data.errors import ArtifactError, LogError
@@ -28,7 +29,7 @@ from shammah_data.queries import Selection
 from shammah_data.session import LocalSession, LogTakenError, Session, fetch, literal, transaction
 from shammah_data.spool import Spool
 from shammah_data.store import ModelStore
-from shammah_data.tombstones import announce, tombstones, versions_that_saw
+from shammah_data.tombstones import tombstones, versions_that_saw
 from shammah_data.unlearn import unlearn
 
 Pair = tuple[str, str]

@@ -56,6 +56,11 @@ class Home:
         return self.root / "tombstones.jsonl"
 
     @property
+    def ratings(self) -> Path:
+        """The ids of ratings, for a running session to notice."""
+        return self.root / "ratings.jsonl"
+
+    @property
     def forgetting(self) -> Path:
         """What is being forgotten, until the last copy of it is gone."""
         return self.root / "forgetting.json"

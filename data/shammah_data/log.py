@@ -4,6 +4,7 @@ Writes that find the database taken go to an fsynced spool of JSON lines, draine
 that exactly once.
 """
 
+import contextlib
 import json
 import os
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from shammah_data import queries, rows
+from shammah_data.announced import announce
 from shammah_data.database import Database, FileDatabase
 from shammah_data.errors import InputError, LogError
 from shammah_data.exchange import IMPORTED, Audited, Exchange, Feedback, Message, Rival, RunRecord
@@ -51,6 +53,7 @@ class ExchangeLog:
         self._clock = clock
         self._spool = Spool(home.spool)
         self._taken_until = clock()
+        self._rated_here: set[str] = set()
         self._remote = bool(settings.log)
         self._database: Database = FileDatabase(home.log, clock)
         if settings.log:
@@ -92,10 +95,24 @@ class ExchangeLog:
         return self.write([feedback])
 
     def write(self, records: Sequence[Exchange | Feedback]) -> bool:
-        """The same for several at once, in one transaction."""
-        return self._write(
-            [self._record(one) if isinstance(one, Exchange) else rows.feedback_record(one, self.clean) for one in records]
-        )
+        """The same for several at once, in one transaction. Other processes of this home are told of ratings."""
+        rated = [one.id for one in records if isinstance(one, Feedback)]
+        self._rated_here.update(rated)
+        try:
+            return self._write(
+                [self._record(one) if isinstance(one, Exchange) else rows.feedback_record(one, self.clean) for one in records]
+            )
+        finally:
+            if rated:
+                # They learn of it when they begin anew.
+                with contextlib.suppress(OSError):
+                    announce(self._home.ratings, rated)
+
+    def rated_here(self, feedback_id: str) -> bool:
+        """Whether this object wrote a rating; says so once."""
+        here = feedback_id in self._rated_here
+        self._rated_here.discard(feedback_id)
+        return here
 
     def audit(self, *audited: Audited) -> bool:
         """Make what an audit found durable before returning, in one transaction; False when it went to the spool.

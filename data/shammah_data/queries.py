@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -68,7 +68,7 @@ class Selection:
     def _parts(self) -> list[str]:
         parts = []
         if self.ids:
-            parts.append(f"id IN ({', '.join(f'{literal(one)}::UUID' for one in self.ids)})")
+            parts.append(_one_of(self.ids))
         if self.since is not None:
             parts.append(f"created_at >= {literal(rows.utc(self.since))}::TIMESTAMP")
         if self.before is not None:
@@ -78,6 +78,11 @@ class Selection:
         if self.teacher_model is not None:
             parts.append(f"teacher_model = {literal(self.teacher_model)}")
         return parts
+
+
+def _one_of(ids: Iterable[str]) -> str:
+    """The condition that an id is one of these."""
+    return f"id IN ({', '.join(f'{literal(one)}::UUID' for one in ids)})"
 
 
 def holds(word: str) -> str:
@@ -143,6 +148,24 @@ def learnable(session: Session) -> list[dict[str, Any]]:
     """
     columns = "id, created_at, said_at, query, context, target, weight, rating, source"
     return fetch(session, f"SELECT {columns} FROM {_SAID} ORDER BY said_at, turn, id")
+
+
+def rated_by(session: Session, feedback_ids: Sequence[str]) -> list[dict[str, Any]]:
+    """The exchanges that these ratings are about as `rated` has them now, each with the `feedback_ids` of them among these.
+
+    `target` and `said_at` are those of `learnable`, None where it may not be learned from. What is not in the log is left out.
+    """
+    about: dict[str, list[str]] = {}
+    for row in fetch(session, f"SELECT id, exchange_id FROM feedback WHERE {_one_of(feedback_ids)}"):
+        about.setdefault(str(row["exchange_id"]), []).append(str(row["id"]))
+    if not about:
+        return []
+    # By ids that it knows beforehand DuckDB finds them in a quarter of the time of a join of the views.
+    said = fetch(session, f"SELECT id, target, said_at FROM {_SAID} WHERE {_one_of(about)}")
+    nothing = {"target": None, "said_at": None}
+    said_of = {row["id"]: row for row in said}
+    found = fetch(session, f"SELECT * FROM rated WHERE {_one_of(about)}")
+    return [{**row, **said_of.get(row["id"], nothing), "feedback_ids": about[str(row["id"])]} for row in found]
 
 
 def judged_answers(session: Session) -> list[dict[str, Any]]:

@@ -1,12 +1,9 @@
 """What was forgotten: ids that are never stored again, that a running session drops, and that mark versions. Knows no text."""
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
-from shammah_data.durable import append_line
 from shammah_data.errors import ArtifactError
 from shammah_data.manifest import Manifest
 from shammah_data.session import Session, fetch
@@ -49,37 +46,3 @@ def versions_that_saw(store: ModelStore, forgotten: Sequence[Tombstone]) -> list
             pass  # what cannot be told must not be kept
         found.append(name)
     return found
-
-
-def announce(path: Path, ids: Iterable[str]) -> None:
-    """Tell running sessions of this home what is forgotten. Raises OSError."""
-    append_line(path, b"\n".join(json.dumps({"id": one}).encode() for one in ids))
-
-
-class Announced:
-    """Reads what was announced since the last look; a look at an unchanged file costs microseconds."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._read = 0
-
-    def fresh(self) -> list[str]:
-        """Ids that were not there at the last call."""
-        try:
-            if self._path.stat().st_size <= self._read:
-                return []
-            with self._path.open("rb") as file:
-                file.seek(self._read)
-                lines = file.read()
-        except OSError:
-            return []
-        # A line that is still being written is read at the next look.
-        whole = lines[: lines.rfind(b"\n") + 1]
-        self._read += len(whole)
-        found = []
-        for line in whole.splitlines():
-            try:
-                found.append(str(json.loads(line)["id"]))
-            except (ValueError, TypeError, KeyError):
-                continue
-        return found

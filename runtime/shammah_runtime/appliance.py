@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from shammah_data import sessions
+from shammah_data.announced import Announced
 from shammah_data.auditing import AuditRate
 from shammah_data.errors import ArtifactError, InputError, LogError
 from shammah_data.guard import Guard
@@ -17,7 +18,6 @@ from shammah_data.settings import AuditSection, Provider, Settings, WantedPrecis
 from shammah_data.store import ModelStore
 from shammah_data.targets import held_to
 from shammah_data.text import one_line
-from shammah_data.tombstones import Announced
 from shammah_runtime.audits import Auditor, Promise
 from shammah_runtime.cascade import Cascade
 from shammah_runtime.conversation import Conversation, fill
@@ -26,6 +26,7 @@ from shammah_runtime.engine import memory
 from shammah_runtime.engine.backing import Backing, backing
 from shammah_runtime.engine.choice import Wanted
 from shammah_runtime.engine.decoding import Decoding
+from shammah_runtime.heeding import Heeding
 from shammah_runtime.hiring import make_teacher
 from shammah_runtime.learned import LearnedIndex, LearnedTier
 from shammah_runtime.loading import LOADING, WhenLoaded, until
@@ -89,6 +90,7 @@ class Appliance:
         session = str(uuid.uuid4())
         self.models = ModelKeeper(self.store, self.wanted, session=session)
         self.index = LearnedIndex()
+        self.heeding = Heeding(self.log, self.index)
         self.context_turns = serve.context_turns
         self.retrieval = Retrieval(self.index)
         self._warn = warn
@@ -303,10 +305,12 @@ class Appliance:
                 if self.auditor is not None and self._watch:
                     self.auditor.start()
         # Whoever holds the log lets go of it some time; until then one answers without what was learned from it.
-        while taken and self._watch and not self._closed.wait(_RETRY_SECONDS):
+        while self._watch and not self._closed.wait(_RETRY_SECONDS):
             try:
-                fill(self.index, self.log)
-                taken = False
+                if taken:
+                    fill(self.index, self.log)
+                    taken = False
+                self.heeding.look()
             except LogTakenError:
                 continue
             except LogError as error:

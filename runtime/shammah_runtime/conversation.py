@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from shammah_data import queries
+from shammah_data.announced import Announced
 from shammah_data.errors import InputError
 from shammah_data.exchange import Exchange, Message, Rating
 from shammah_data.log import ExchangeLog, context_of
-from shammah_data.tombstones import Announced, tombstones
+from shammah_data.tombstones import tombstones
 from shammah_runtime.cascade import Cascade, Reply
 from shammah_runtime.desk import Desk, Keeper, asked, encodable
 from shammah_runtime.learned import LearnedIndex, repeatable

@@ -9,11 +9,11 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
+from shammah_data.announced import Announced
 from shammah_data.errors import InputError, LogError
 from shammah_data.exchange import Exchange, Feedback, Rating
 from shammah_data.settings import LONGEST_QUERY
 from shammah_data.standing import CORRECTED, GIVEN
-from shammah_data.tombstones import Announced
 from shammah_runtime.cascade import Cascade, Reply
 from shammah_runtime.learned import Known, LearnedIndex
 from shammah_runtime.proposal import OnText, Query

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from fakes.contents import files_in, said_in
+from shammah_data.announced import Announced
 from shammah_data.cli import app
 from shammah_data.copies import backup, export, restore
 from shammah_data.durable import private_folder
@@ -23,7 +24,7 @@ from shammah_data.manifest import Manifest
 from shammah_data.queries import Selection
 from shammah_data.spool import Spool
 from shammah_data.store import ModelStore
-from shammah_data.tombstones import Announced, tombstones, versions_that_saw
+from shammah_data.tombstones import tombstones, versions_that_saw
 from shammah_data.verify import verify
 
 QUERY, ANSWER, BETTER = "Where does Zebulon live?", "At 17 Quagmire Lane.", "At 18 Xylophone Road."

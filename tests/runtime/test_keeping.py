@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from fakes.claude import FakeClaude
 from fakes.processes import Holder
 from fakes.versions import TAUGHT, TAUGHT_ANSWER
 from shammah_data.errors import InputError
-from shammah_data.exchange import Exchange
+from shammah_data.exchange import Exchange, Feedback
 from shammah_data.forget import forget
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
@@ -201,6 +202,91 @@ def test_what_is_forgotten_elsewhere_is_neither_rated_nor_asked_again(
         with pytest.raises(InputError, match="the last one was forgotten"):
             use()
     assert log.stats().feedback == 0
+
+
+# -- what another process rated ------------------------------------------------------------------------------------------
+
+
+def boss(log: ExchangeLog, answer: str = "Ann.") -> Exchange:
+    exchange = Exchange("Who is the boss?", answer, "teacher")
+    log.append(exchange)
+    return exchange
+
+
+def test_what_is_corrected_elsewhere_is_given_from_then_on(make_appliance: Make, home: Home, warnings: list[str]) -> None:
+    log = ExchangeLog(home)
+    exchange = boss(log)
+    appliance = make_appliance(OFFLINE)
+    assert ask(appliance, "Who is the boss?").text == "Ann."
+    log.rate(Feedback(exchange.id, "bad", correction="Zoe."))
+    appliance.heeding.look()
+    assert ask(appliance, "Who is the boss?").text == "Zoe."
+    log.rate(Feedback(exchange.id, "bad"))
+    appliance.heeding.look()
+    assert ask(appliance, "Who is the boss?").error is not None
+    log.rate(Feedback(exchange.id, "good"))
+    appliance.heeding.look()
+    assert ask(appliance, "Who is the boss?").text == "Zoe."
+    assert warnings == []
+
+
+def test_what_is_rated_elsewhere_while_a_session_is_open_is_taken_in_by_itself(make_appliance: Make, home: Home) -> None:
+    log = ExchangeLog(home)
+    exchange = boss(log)
+    appliance = make_appliance(Options(offline=True))
+    assert ask(appliance, "Who is the boss?").text == "Ann."
+    log.rate(Feedback(exchange.id, "bad", correction="Zoe."))
+    deadline = time.monotonic() + 20.0
+    while ask(appliance, "Who is the boss?").text != "Zoe.":
+        assert time.monotonic() < deadline
+
+
+def test_a_local_answer_that_is_called_bad_elsewhere_is_not_given_to_that_question(make_appliance: Make, home: Home) -> None:
+    log = ExchangeLog(home)
+    boss(log)
+    appliance = make_appliance(OFFLINE)
+    assert ask(appliance, "Who is the boss?").text == "Ann."
+    log.rate(Feedback(str(log.recent(1)[0]["id"]), "bad"))
+    appliance.heeding.look()
+    assert appliance.index.refused("Who is the boss?", "Ann.")
+    again = make_appliance(OFFLINE)
+    ask(again, "thanks")
+    assert appliance.index.record("Ann.", "v0001") == again.index.record("Ann.", "v0001")
+
+
+def test_what_is_corrected_while_the_log_is_taken_is_taken_in_later(make_appliance: Make, home: Home) -> None:
+    log = ExchangeLog(home, wait=0.0)
+    exchange = boss(log)
+    appliance = make_appliance(OFFLINE)
+    assert ask(appliance, "Who is the boss?").text == "Ann."
+    holder = Holder(home.log)
+    assert not log.rate(Feedback(exchange.id, "bad", correction="Zoe."))
+    appliance.heeding.look()
+    assert ask(appliance, "Who is the boss?").text == "Ann."
+    holder.let_go()
+    appliance.heeding.look()
+    assert ask(appliance, "Who is the boss?").text == "Zoe."
+
+
+def test_a_rating_of_its_own_counts_once(make_appliance: Make, home: Home) -> None:
+    boss(ExchangeLog(home))
+    appliance = make_appliance(OFFLINE)
+    ask(appliance, "Who is the boss?")
+    appliance.conversation.rate("good")
+    before = appliance.index.record("Ann.", "v0001")
+    appliance.heeding.look()
+    assert appliance.index.record("Ann.", "v0001") == before
+
+
+def test_what_was_rated_and_forgotten_since_is_waited_for_no_more(make_appliance: Make, home: Home) -> None:
+    log = ExchangeLog(home)
+    exchange = boss(log)
+    appliance = make_appliance(OFFLINE)
+    log.rate(Feedback(exchange.id, "bad", correction="Zoe."))
+    forget(log, home, Selection(ids=(exchange.id,)))
+    appliance.heeding.look()
+    home.log.write_bytes(b"not read again")
+    appliance.heeding.look()
 
 
 @pytest.fixture(autouse=True)
