@@ -17,6 +17,8 @@ from shammah_data.session import Session, fetch, literal, write_file
 _ID_PREFIX = re.compile(r"[0-9a-f-]+")
 # Of exchanges: what somebody asked here, and not a file or an audit.
 ASKED_HERE = f"source <> 'audit' AND tier <> 'import' AND NOT starts_with(source, '{IMPORTED}')"
+# Who answered here: what came from a file counts as that, whoever answered it where it was asked, an audit too.
+WHO = f"CASE WHEN starts_with(source, '{IMPORTED}') THEN 'import' ELSE tier END"
 # A snapshot never changes: not even its owner writes to it.
 _READ_ONLY = 0o400
 
@@ -257,7 +259,7 @@ def stats(session: Session, since: datetime | None, spooled: int) -> Stats:
     """Counts; `waiting` are the learnable exchanges logged after `since` (the last training)."""
     tiers = fetch(
         session,
-        "SELECT CASE WHEN trim(answer) = '' THEN 'unanswered' ELSE tier END AS who, count(*) AS n, "
+        f"SELECT CASE WHEN trim(answer) = '' THEN 'unanswered' ELSE {WHO} END AS who, count(*) AS n, "
         "median(latency_ms) AS ms, coalesce(sum(cost_usd), 0) AS usd FROM exchanges WHERE source <> 'audit' "
         "GROUP BY who ORDER BY n DESC, who",
     )

@@ -162,6 +162,7 @@ def test_a_line_of_a_file_cannot_hide_that_it_came_from_one(home: Home, run: Run
     assert (found.answered, found.local) == (0, 0)
     counted = log.read(lambda session: served(session, datetime.now(UTC), [], []))
     assert (counted.asked, counted.imported) == (0, 3)
+    assert {who: n for who, (n, *_) in log.stats().per_tier.items()} == {"import": 3}
     # Else the teacher would be asked, and paid, for what another machine answered.
     assert log.read(lambda session: waiting(session, datetime(2020, 1, 1, tzinfo=UTC))) == []
     assert json.loads(run("forget", "--source", "import:hostile.jsonl", "--yes", "--json").stdout)["exchanges"] == 3

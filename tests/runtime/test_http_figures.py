@@ -55,7 +55,7 @@ def counted(home: Home) -> dict[Sample, float]:
             return [str(row[0]) for row in log.execute(sql).fetchall()]
 
         for tier in values("SELECT DISTINCT tier FROM exchanges"):
-            of = f"FROM exchanges WHERE tier = '{tier}' AND source <> 'audit'"
+            of = f"FROM exchanges WHERE if(source LIKE 'import:%', 'import', tier) = '{tier}' AND source <> 'audit'"
             for answered, condition in (("true", "<>"), ("false", "=")):
                 if number := count(f"SELECT count(*) {of} AND trim(answer) {condition} ''"):
                     found["shammah_exchanges", (("answered", answered), ("tier", tier))] = number
@@ -118,7 +118,7 @@ def filled(home: Home) -> ExchangeLog:
     audit = replace(
         asked[2], id=str(uuid.uuid4()), query="l", source="audit", attempts=(Attempt("teacher", "accepted", "audit"),)
     )
-    past = Exchange("p", "a", "import")
+    past = [Exchange("p", "a", "import"), Exchange("audit there", "a", "teacher", source="import:log.jsonl")]
     local = Exchange(
         "l",
         "a",
@@ -129,7 +129,7 @@ def filled(home: Home) -> ExchangeLog:
         attempts=(Attempt("neural", "accepted", "sure"),),
     )
     lost = Exchange("secret", "a", "teacher")
-    log.add_many([*asked, failed, audit, past, local, lost])
+    log.add_many([*asked, failed, audit, *past, local, lost])
     log.rate(Feedback(local.id, "good"))
     log.rate(Feedback(asked[0].id, "bad"))
     log.rate(Feedback(asked[1].id, "bad", correction="b"))
@@ -150,6 +150,7 @@ def test_every_figure_of_the_log_equals_a_direct_count(filled: ExchangeLog, home
     assert wanted["shammah_exchanges", (("answered", "true"), ("tier", "teacher"))] == stats.per_tier["teacher"][0] == 20
     assert wanted["shammah_answer_seconds_count", (("tier", "teacher"),)] == 20
     assert wanted["shammah_attempts", (("outcome", "accepted"), ("tier", "teacher"))] == 20
+    assert wanted["shammah_exchanges", (("answered", "true"), ("tier", "import"))] == stats.per_tier["import"][0] == 2
     assert wanted["shammah_cost_usd", (("purpose", "answer"),)] == stats.per_tier["teacher"][2] == 5.0
     assert wanted["shammah_cost_usd", (("purpose", "audit"),)] == stats.audits_usd == 0.25
     assert wanted["shammah_forgotten", ()] == 1

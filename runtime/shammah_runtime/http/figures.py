@@ -19,7 +19,7 @@ from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Met
 
 from shammah_data.errors import LogError
 from shammah_data.log import ExchangeLog
-from shammah_data.queries import GIVEN
+from shammah_data.queries import GIVEN, WHO
 from shammah_data.session import Session, fetch
 from shammah_data.text import printable
 from shammah_runtime.turns import BUSY
@@ -37,7 +37,7 @@ _GAUGES: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
         "shammah_exchanges",
         "Exchanges in the log, by who answered and whether anybody did; without what audits asked.",
         ("tier", "answered"),
-        "SELECT tier, CASE WHEN trim(answer) = '' THEN 'false' ELSE 'true' END AS answered, count(*) "
+        f"SELECT {WHO} AS who, CASE WHEN trim(answer) = '' THEN 'false' ELSE 'true' END AS answered, count(*) "
         f"FROM exchanges WHERE {_ASKED} GROUP BY ALL",
     ),
     (
