@@ -15,6 +15,19 @@ def changed(**figures: Any) -> Figures:
     return replace(GOOD, **figures)
 
 
+def test_where_no_heldout_answer_fits_it_refuses_in_plain_words() -> None:
+    found = checks(
+        Figures(math.nan, math.nan, Matching(0, 0.0, 1.0), ["mean KL 3 nats is above 0.1"], math.nan, fitting=0, against=None)
+    )
+    assert [check.reason for check in found if check.reason] == [
+        "parity: mean KL 3 nats is above 0.1",
+        "no held-out answer fits into max_length tokens behind its question: raise train.max_length in config.toml",
+    ]
+    assert "nan" not in " ".join(check.told for check in found).split()
+    against = replace(beside(counted(40)), loss_before=math.nan, loss_after=math.nan, loss_torch=math.nan, fitting=0)
+    assert failed(against) == ["held-out loss"]
+
+
 def counted(same: int, gained: int = 0, lost: int = 0, neither: int = 0) -> Paired:
     """Right both times, only now, only before, never."""
     now = [True] * same + [True] * gained + [False] * lost + [False] * neither

@@ -7,7 +7,7 @@ a version must be better at the same questions, and must not have forgotten what
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from shammah_data.binomial import lower_bound
 from shammah_trainer.compare import LossDifference, Paired
@@ -28,6 +28,7 @@ CHANCE = 0.2
 LEAST_GROUP = 20
 # With fewer questions than this that the champion was not trained on, the two cannot be compared.
 LEAST_COMPARED = 8
+_NONE_FITS = "no held-out answer fits into max_length tokens behind its question: raise train.max_length in config.toml"
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ class Figures:
     """What the gate looks at; losses are mean negative log-likelihoods per response token, in nats.
 
     `loss_torch`: of the trained weights before they were quantized, `loss_after`: of the graph. `outside`: (answered, asked)
-    of the unanswerable questions.
+    of the unanswerable questions. `fitting`: held-out answers whose loss was measured, None where it is not known; without one
+    the losses are no numbers.
     """
 
     loss_before: float
@@ -63,6 +65,7 @@ class Figures:
     leaks: Sequence[str] = ()
     outside: tuple[int, int] = (0, 0)
     against: Against | None = None
+    fitting: int | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,10 @@ class Check:
 
 def checks(figures: Figures) -> list[Check]:
     """Everything that was looked at, in the order in which it matters."""
+    if figures.fitting == 0:
+        # What rests on their likelihood would be refused for a number that is none.
+        parity = _quantized(replace(figures, loss_torch=None))
+        return [_split(figures), parity, Check("held-out loss", _NONE_FITS, _NONE_FITS), _outside(figures)]
     found = [_split(figures), _quantized(figures), _loss(figures), _matching(figures), _outside(figures)]
     if figures.against is not None:
         found += _beside(figures.against)

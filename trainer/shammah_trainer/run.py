@@ -296,6 +296,7 @@ class _Run:
                 leaks(dataset, self._earlier),
                 (local(outside)[0], outside["asked"]),
                 beside.against,
+                sum(loss is not None for loss in found.losses),
             )
         )
         # A version is as old as this look: what is forgotten from now on, it knows.

@@ -5,6 +5,7 @@ Knows which settings make which recipe, and where weights go; the log, the graph
 
 import hashlib
 import json
+import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -166,7 +167,10 @@ def tune(order: Order, reporter: Reporter, leads: bool) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     if leads:
         figures["loss_before"] = mean_loss(load_model(task.base.folder), encoder, task.heldout, pad, manner.mixed)
-        reporter.say(f"held-out loss before: {figures['loss_before']:.3f} nats per token")
+        if math.isnan(figures["loss_before"]):
+            reporter.say("no held-out answer fits into train.max_length tokens: the gate will refuse the version")
+        else:
+            reporter.say(f"held-out loss before: {figures['loss_before']:.3f} nats per token")
     checkpoints = Checkpoints(
         order.run / FOLDER, order.key, train.checkpoint_seconds, order.state_bytes, manner=asdict(manner), say=reporter.say
     )
