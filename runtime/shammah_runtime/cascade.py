@@ -206,7 +206,8 @@ class Cascade:
             arrived.append(piece)
             cleaned.push(piece)
 
-        messages = [*self.routing.may_leave(query.context), Message("user", query.text)]
+        # The tiers before took their time.
+        messages = [*self.routing.may_leave(query.current.context), Message("user", query.text)]
         model = self._teacher.settings.model
         try:
             answer = self._teacher.ask(messages, show, Asking(query.system, query.most_tokens, query.stop))

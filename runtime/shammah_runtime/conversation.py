@@ -78,10 +78,7 @@ class Conversation:
         stopped before anything was shown.
         """
         text = asked(text)
-        self._drop_forgotten()
-        turns = self._turns[-self._context_turns :] if self._context_turns else []
-        kept = tuple(message for turn in turns for message in turn.messages)
-        query = Query(text, kept, self.session, asked=which, stop=stop, cut=cut)
+        query = Query(text, self._earlier(), self.session, asked=which, stop=stop, cut=cut, earlier=self._earlier)
         exchange, reply = self.desk.answer(query, on_text, self.session, self._count, self.private)
         self._count += 1
         self.last, self.corrected = (exchange, reply), False
@@ -90,6 +87,12 @@ class Conversation:
             self._turns.append(_Turn(text, reply.proposal.text, exchange.id))
             self._drop_old_turns()
         return reply
+
+    def _earlier(self) -> tuple[Message, ...]:
+        """What was said before, but what is forgotten by now."""
+        self._drop_forgotten()
+        turns = self._turns[-self._context_turns :] if self._context_turns else []
+        return tuple(message for turn in turns for message in turn.messages)
 
     def _drop_old_turns(self) -> None:
         """A session that goes on for weeks holds no more than what a query may see."""

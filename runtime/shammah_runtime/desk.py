@@ -82,9 +82,10 @@ class Desk:
         query = query if query.session else replace(query, session=session)
         reply = self._cascade.answer(query, on_text)
         audited = 0.0 if private else self._audit_probability(query, reply)
-        exchange = replace(reply.exchange(query, session, turn, audited), **given)  # type: ignore[arg-type]
-        if query.system:
-            # What was said under other orders is no answer to the question alone.
+        current = query.current
+        exchange = replace(reply.exchange(current, session, turn, audited), **given)  # type: ignore[arg-type]
+        if query.system or current.context != query.context:
+            # What was said under other orders, or after what is forgotten by now, is no answer to the question alone.
             exchange = replace(exchange, trainable=False)
         self._keep(lambda log: log.append(exchange), private)
         if audited and self._auditor is not None:

@@ -2,7 +2,7 @@
 
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from shammah_data.exchange import Attempt, Message, Tier
@@ -54,6 +54,8 @@ class Query:
     tier's own; its `stop` strings cut what is shown of any answer. `most_tokens`: what an answer may have, whoever gives it,
     where that is less than the settings say.
 
+    `earlier` gives the turns before it as they are by now, of which some may have been forgotten elsewhere since.
+
     `chosen` is the cascade's, too: the version, the same for all tiers. Without it each takes the one that serves.
 
     `cut(notice)` tells that what was shown of an answer ends there; without it nothing is shown before its end. `show` is the
@@ -71,6 +73,12 @@ class Query:
     cut: OnText | None = field(default=None, compare=False)
     show: OnText | None = field(default=None, compare=False)
     chosen: Chosen | None = field(default=None, compare=False)
+    earlier: Callable[[], tuple[Message, ...]] | None = field(default=None, compare=False)
+
+    @property
+    def current(self) -> "Query":
+        """The same after what was not forgotten meanwhile."""
+        return self if self.earlier is None else replace(self, context=self.earlier())
 
     def version(self, models: "Serving") -> "Model | None":
         """The version that answers this query, or None."""

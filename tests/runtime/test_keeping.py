@@ -24,6 +24,7 @@ from shammah_runtime.doctor import examine
 from shammah_runtime.repl import Repl
 from shammah_runtime.starting import Starting
 from shammah_runtime.status import status_lines
+from shammah_runtime.template import TemplateTier
 from shammah_runtime.terminal import Terminal
 
 Make = Callable[..., Appliance]
@@ -202,6 +203,40 @@ def test_what_is_forgotten_elsewhere_is_neither_rated_nor_asked_again(
         with pytest.raises(InputError, match="the last one was forgotten"):
             use()
     assert log.stats().feedback == 0
+
+
+@pytest.mark.parametrize("when", ["before Claude is asked", "while Claude answers"])
+def test_what_is_forgotten_elsewhere_while_a_question_is_under_way_is_quoted_as_little_as_can_be(
+    make_appliance: Make, home: Home, claude: FakeClaude, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    log, appliance = ExchangeLog(home), make_appliance()
+    for text in ("Who is ill?", "Who is well?"):
+        ask(appliance, text)
+    gone = str(log.recent()[1]["id"])
+
+    def forgets(told: Any) -> Any:
+        def during(*given: Any) -> Any:
+            forget(log, home, Selection(ids=(gone,)))
+            return told(*given)
+
+        return during
+
+    if when == "while Claude answers":
+        monkeypatch.setattr(claude, "answer", forgets(claude.answer))
+    else:
+        monkeypatch.setattr(TemplateTier, "propose", forgets(TemplateTier.propose))
+    ask(appliance, "Who is away?")
+    sent = [turn["content"] for turn in claude.requests[-1].body["messages"] if turn["content"].startswith("Who")]
+    before = [] if when == "before Claude is asked" else ["Who is ill?"]
+    assert sent == [*before, "Who is well?", "Who is away?"]
+    (row,) = log.recent(1)
+    assert [turn["content"] for turn in json.loads(row["context"]) if turn["role"] == "user"] == ["Who is well?"]
+    # Its answer may say what was forgotten.
+    assert row["query"] == "Who is away?"
+    assert not row["trainable"]
+    monkeypatch.undo()
+    ask(appliance, "Who is here?")
+    assert log.recent(1)[0]["trainable"]
 
 
 # -- what another process rated ------------------------------------------------------------------------------------------
