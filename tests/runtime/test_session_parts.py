@@ -240,12 +240,14 @@ def test_the_first_query_waits_or_goes_on(patient: bool, ready: list[bool], stop
 
 def test_a_saved_conversation_is_read_as_it_was() -> None:
     rows = [
-        {"complete": True, "answer": "b", "query": "a", "correction": None, "context": "[]"},
-        {"complete": False, "answer": "half", "query": "c", "correction": None, "context": "[]"},
-        {"complete": True, "answer": "e", "query": "d\n\u7d05", "correction": "f", "context": "[]"},
+        {"complete": True, "answer": "b", "query": "a", "withdrawn": False, "correction": None, "context": "[]"},
+        {"complete": False, "answer": "half", "query": "c", "withdrawn": False, "correction": None, "context": "[]"},
+        {"complete": True, "answer": "e", "query": "d\n\u7d05", "withdrawn": False, "correction": "f", "context": "[]"},
+        {"complete": True, "answer": "h", "query": "g", "withdrawn": True, "correction": "i", "context": "[]"},
     ]
     said = turns(whole(rows))
-    assert said == [Message("user", "a"), Message("assistant", "b"), Message("user", "d\n\u7d05"), Message("assistant", "f")]
+    assert [message.content for message in said] == ["a", "b", "d\n\u7d05", "f", "g", "h"]
+    assert [message.role for message in said] == ["user", "assistant"] * 3
     assert read(written(said)) == said
     assert written(said).count("\n") == 1
 
