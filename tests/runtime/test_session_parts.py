@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shammah_data.errors import InputError
-from shammah_data.exchange import Message
 from shammah_data.sessions import read, turns, whole, written
 from shammah_runtime.editor import PASTE_BEGINS, PASTE_ENDS, PasteLimit
 from shammah_runtime.history import MOST, History
