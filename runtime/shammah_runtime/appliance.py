@@ -20,7 +20,7 @@ from shammah_data.targets import held_to
 from shammah_data.text import one_line
 from shammah_runtime.audits import Auditor, Promise
 from shammah_runtime.cascade import Cascade
-from shammah_runtime.conversation import Conversation, fill
+from shammah_runtime.conversation import Conversation, fill, remember
 from shammah_runtime.courtesy import Courteous, Courtesy
 from shammah_runtime.engine import memory
 from shammah_runtime.engine.backing import Backing, backing
@@ -97,6 +97,7 @@ class Appliance:
         self._watch = options.watch
         self._filled = threading.Event()
         self._closed = threading.Event()
+        self._followed: str | None = None
         self._filler = threading.Thread(target=self._fill, name="learned-index", daemon=True)
         self.why_no_audits = ""
         self.guard = Guard(home.models)
@@ -271,6 +272,20 @@ class Appliance:
         match = self.index.nearest(query) if self._filled.is_set() else None
         return [match.known.answer] if match is not None and match.similarity >= _DRAFT_SIMILARITY else []
 
+    def _follow(self) -> None:
+        """With a new version comes what other processes had logged before it was made. Raises LogError."""
+        model = self.models.serving()
+        if model is None or model.manifest.version == self._followed:
+            return
+        version, memory = model.manifest.version, model.memory
+        # Nobody holds on to a version while its index is read.
+        del model
+        if self.log.exists():
+            remember(self.index, self.log)
+        if memory is not None:
+            self._read_index(memory)
+        self._followed = version
+
     def _read_index(self, memory: "Memory") -> None:
         try:
             self.retrieval.attach(memory)
@@ -292,10 +307,12 @@ class Appliance:
         finally:
             self._filled.set()
         # After the model, which it needs, and which has the cores until then.
-        if self._watch and (model := self.models.serving()) is not None and (memory := model.memory) is not None:
+        if self._watch and (model := self.models.serving()) is not None:
+            self._followed, memory = model.manifest.version, model.memory
             # The version itself must not be held on to while its index is read.
             del model
-            self._read_index(memory)
+            if memory is not None:
+                self._read_index(memory)
         if self._teacher is not None and self._teacher.available:
             # After the model: importing the SDK takes more than a second of one core.
             while not self.models.wait(_CLOSING_LOOK_SECONDS) and not self._closed.is_set():
@@ -311,6 +328,7 @@ class Appliance:
                     fill(self.index, self.log)
                     taken = False
                 self.heeding.look()
+                self._follow()
             except LogTakenError:
                 continue
             except LogError as error:

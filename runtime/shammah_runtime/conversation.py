@@ -176,12 +176,17 @@ def fill(index: LearnedIndex, log: ExchangeLog) -> None:
 
     Raises LogError; LogTakenError after a quarter of a second.
     """
-    rows = [row for row in log.learnable(wait=_FILL_WAIT) if not context_of(row)]
-    for known in repeatable(rows):
-        index.add(known)
+    remember(index, log)
     for row in log.read(queries.judged_answers, wait=_FILL_WAIT):
         index.observe(row["query"], row["answer"], row["rating"] == "good", row["model_version"])
     for stone in log.read(tombstones, wait=_FILL_WAIT):
         index.remove(stone.exchange_id)
+
+
+def remember(index: LearnedIndex, log: ExchangeLog) -> None:
+    """Load what may be repeated from the log; again, what other processes have logged meanwhile. Raises as `fill` does."""
+    rows = [row for row in log.learnable(wait=_FILL_WAIT) if not context_of(row)]
+    for known in repeatable(rows):
+        index.add(known)
     if rows:
         index.logged(str(row["id"]) for row in rows)

@@ -133,9 +133,10 @@ class LearnedIndex:
                     self._support.add(identity, known.query, text)
 
     def logged(self, ids: Iterable[str]) -> None:
-        """Learn which exchanges the log holds that may be repeated; see `seed`."""
+        """Learn which exchanges the log holds that may be repeated, besides those that are known to; see `seed`."""
         with self._lock:
-            self._logged = set(ids)
+            # What this process learned while the log was read may not be in it yet.
+            self._logged = (self._logged or set()).union(ids)
             lost = self._settle()
         self._tell(lost, [])
 

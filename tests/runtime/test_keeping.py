@@ -11,7 +11,7 @@ import pytest
 
 from fakes.claude import FakeClaude
 from fakes.processes import Holder
-from fakes.versions import TAUGHT, TAUGHT_ANSWER
+from fakes.versions import ACCEPT_NOTHING, TAUGHT, TAUGHT_ANSWER, Tiny
 from shammah_data.errors import InputError
 from shammah_data.exchange import Exchange, Feedback
 from shammah_data.forget import forget
@@ -322,6 +322,23 @@ def test_what_was_rated_and_forgotten_since_is_waited_for_no_more(make_appliance
     appliance.heeding.look()
     home.log.write_bytes(b"not read again")
     appliance.heeding.look()
+
+
+def test_with_a_new_version_comes_what_other_processes_logged_before(make_appliance: Make, home: Home, tiny: Tiny) -> None:
+    log = ExchangeLog(home)
+    boss(log)
+    # Its model answers nothing.
+    tiny.publish(home, ACCEPT_NOTHING)
+    appliance = make_appliance(Options(offline=True))
+    assert ask(appliance, "Who is the boss?").text == "Ann."
+    log.append(Exchange("Where is the stapler?", "In drawer 3.", "teacher"))
+    assert ask(appliance, "Where is the stapler?").error is not None
+    tiny.publish(home, ACCEPT_NOTHING)
+    deadline = time.monotonic() + 30.0
+    while ask(appliance, "Where is the stapler?").error is not None:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert ask(appliance, "Where is the stapler?").text == "In drawer 3."
 
 
 @pytest.fixture(autouse=True)

@@ -55,6 +55,17 @@ def test_what_was_asked_since_the_log_was_read_stays_when_a_version_brings_it_al
     assert held(index) == {"b", "c"}
 
 
+def test_what_others_logged_stays_when_the_log_is_read_again() -> None:
+    index = LearnedIndex()
+    index.add(B)
+    index.logged(["b"])
+    index.add(C)
+    # Logged by another process; what this one just learned is not in the database yet.
+    index.logged(["a", "b"])
+    index.seed([A, B, C])
+    assert held(index) == {"a", "b", "c"}
+
+
 def test_what_was_withdrawn_is_not_brought_back_but_said_anew_it_is() -> None:
     index = LearnedIndex()
     for known in (A, B):
