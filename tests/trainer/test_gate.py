@@ -119,6 +119,17 @@ def test_the_tolerance_is_two_points_and_more_than_chance() -> None:
         assert (refusals(figures) == []) == passes, (same, lost)
 
 
+@pytest.mark.parametrize(
+    ("lost", "others", "small", "forgot"),
+    [(4, 2, 0, True), (4, 3, 0, False), (4, 2, 4, False), (5, 4, 4, True), (5, 5, 4, False)],
+)
+def test_older_groups_share_what_may_come_of_chance(lost: int, others: int, small: int, forgot: bool) -> None:
+    # Four lost of four that changed are one history of 16: a third of one in five is more than that, a fourth is less.
+    groups = [("“How?”", counted(20 - lost, lost=lost)), *[("“Who?”", counted(16, gained=2, lost=2))] * others]
+    figures = beside(counted(200, gained=9, lost=5), older=counted(small), groups=groups)
+    assert failed(figures) == (["older groups"] if forgot else [])
+
+
 def test_with_too_few_fair_questions_it_is_judged_as_a_first_version() -> None:
     (told,) = [check for check in checks(beside(counted(0, lost=LEAST_COMPARED - 1))) if check.name == "against v0003"]
     assert told.passed
