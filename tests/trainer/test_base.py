@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
-from fakes.tiny import make_tiny_base, make_tokenizer
+from fakes.tiny import Said, TinyHome, make_tiny_base, make_tokenizer
 from shammah_data.errors import ExportError, InputError
 from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_trainer.base import Base, make_base
@@ -72,6 +73,71 @@ def test_the_second_call_reuses_the_first(copy: Path, tmp_path: Path) -> None:
     (copy / "model.safetensors").unlink()
     assert make_base(str(copy), tmp_path / "bases", said.append) == first
     assert "already there" in said[-1]
+
+
+def _another_model(folder: Path) -> None:
+    shutil.copytree(make_tiny_base(folder.parent / "other", seed=1), folder, dirs_exist_ok=True)
+
+
+def test_a_source_that_changed_is_converted_anew_under_its_name(copy: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    first = make_base(str(copy), tmp_path / "bases", said.append)
+    _another_model(copy)
+    second = make_base(str(copy), tmp_path / "bases", said.append)
+    assert (second.name, second.folder) == (first.name, first.folder)
+    assert second.sha256 != first.sha256
+    made = AutoModelForCausalLM.from_pretrained(second.folder, dtype=torch.bfloat16).state_dict()
+    source = AutoModelForCausalLM.from_pretrained(copy).state_dict()
+    assert all(torch.equal(source[name].to(torch.bfloat16), made[name]) for name in source)
+    assert any("made anew" in line for line in said)
+    assert list((tmp_path / "bases").iterdir()) == [second.folder]
+    assert make_base(str(copy), tmp_path / "bases", said.append) == second
+    assert "already there" in said[-1]
+
+
+def test_a_changed_source_that_cannot_be_read_leaves_the_base_as_it_was(copy: Path, tmp_path: Path) -> None:
+    first = make_base(str(copy), tmp_path / "bases", no_words)
+    (copy / "config.json").write_text("{")
+    with pytest.raises(InputError, match="cannot be loaded"):
+        make_base(str(copy), tmp_path / "bases", no_words)
+    assert Base.open(first.folder) == first
+    assert list((tmp_path / "bases").iterdir()) == [first.folder]
+
+
+def test_a_base_that_does_not_say_what_it_was_made_of_is_taken_as_it_is(copy: Path, tmp_path: Path) -> None:
+    first = make_base(str(copy), tmp_path / "bases", no_words)
+    info = json.loads((first.folder / "base.json").read_text())
+    del info["source"]
+    (first.folder / "base.json").write_text(json.dumps(info))
+    _another_model(copy)
+    assert make_base(str(copy), tmp_path / "bases", no_words) == first
+
+
+def test_a_base_that_a_run_may_read_is_not_replaced(
+    copy: Path, make_home: Callable[..., TinyHome], train: Callable[..., Said]
+) -> None:
+    home = make_home()
+    assert train(home, "base", str(copy)).code == 0
+    (made,) = (home.root / "bases").iterdir()
+    first = Base.open(made)
+    _another_model(copy)
+    (home.root / "runs").mkdir()
+    with FileLock(home.root / "runs" / ".lock"):
+        said = train(home, "base", str(copy))
+        assert (said.code, len(said.err.splitlines())) == (2, 1)
+        assert "a run is in progress" in said.err
+        assert Base.open(made) == first
+    assert train(home, "base", str(copy)).code == 0
+    assert Base.open(made).sha256 != first.sha256
+
+
+def test_what_killed_conversions_left_is_removed_and_nothing_else(tiny_folder: Path, tmp_path: Path) -> None:
+    bases = tmp_path / "bases"
+    for name in (".making-abc", ".making-wheel", ".old-abc", "mine"):
+        (bases / name).mkdir(parents=True)
+        (bases / name / "large").write_text("x")
+    made = make_base(str(tiny_folder), bases, no_words)
+    assert {path.name for path in bases.iterdir()} == {"mine", made.name}
 
 
 def test_the_digest_depends_on_the_model_alone(tiny_folder: Path, copy: Path, base: Base, tmp_path: Path) -> None:

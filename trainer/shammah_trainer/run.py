@@ -77,8 +77,7 @@ def train_once(
 
     `force` trains below min_examples and without news. Raises ShammahError when the run cannot go on; its record says so.
     """
-    private_folder(home.runs)
-    lock = FileLock(home.runs / ".lock", timeout=0, mode=PRIVATE_FILE)
+    lock = _lock(home)
     try:
         lock.acquire()
     except Timeout:
@@ -87,6 +86,19 @@ def train_once(
         return _locked(home, settings, reporter, force, stages, processes or Processes())
     finally:
         lock.release()
+
+
+def in_progress(home: Home) -> bool:
+    """Whether a process is in the middle of a run."""
+    try:
+        with _lock(home):
+            return False
+    except Timeout:
+        return True
+
+
+def _lock(home: Home) -> FileLock:
+    return FileLock(private_folder(home.runs) / ".lock", timeout=0, mode=PRIVATE_FILE)
 
 
 def _locked(home: Home, settings: Settings, reporter: Reporter, force: bool, stages: Stages, processes: Processes) -> Result:
