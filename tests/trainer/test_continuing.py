@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from fakes.tiny import Night, Said, TinyHome, other_phrasings
+from shammah_data.exchange import Message
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_data.store import ModelStore
@@ -128,6 +129,17 @@ def test_what_was_trained_on_is_not_held_out() -> None:
     # A whole group of which something was learned is no test of declining.
     assert found.heldout_groups == ()
     assert set(NEW[40:44]) <= set(found.train)
+
+
+def test_what_is_no_longer_held_out_is_not_trained_on_behind_what_is() -> None:
+    context = (Message("user", NEW[0].query), Message("assistant", NEW[0].target))
+    behind = replace(NEW[40], id="behind", context=context)
+    dataset = Dataset(tuple(LEARNED[10:]), (LEARNED[0], *NEW[:9]), (NEW[41], behind), 100)
+    found = without_known(dataset, KNOWN)
+    assert found is not None
+    assert NEW[41] in found.train
+    assert "behind" not in {example.id for example in found.train}
+    assert found.excluded["behind a held-out exchange"] == 1
 
 
 def test_neither_is_its_like() -> None:

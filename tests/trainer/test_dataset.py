@@ -13,6 +13,7 @@ from fakes.tiny import exchanges
 from shammah_data.exchange import Exchange, Feedback
 from shammah_data.exclusions import left_out_of
 from shammah_data.home import Home
+from shammah_data.judge import normalize
 from shammah_data.log import ExchangeLog, read_snapshot
 from shammah_trainer.dataset import (
     MOST_GROUP_EXAMPLES,
@@ -20,8 +21,10 @@ from shammah_trainer.dataset import (
     Dataset,
     Example,
     build_dataset,
+    held_out_turns,
 )
 from shammah_trainer.duplicates import near_duplicates
+from shammah_trainer.leak import leaks
 
 TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]
 # Four wordings of one question that are no near-duplicates of one another.
@@ -172,6 +175,34 @@ def test_turns_that_depend_on_earlier_ones_are_trained_on() -> None:
     assert [example.query for example in build_dataset(mixed, 0).heldout_phrasings] == [topic(3)]
 
 
+def said(query: str, answer: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": query}, {"role": "assistant", "content": answer}]
+
+
+def test_nothing_held_out_stands_in_the_context_of_what_is_trained_on() -> None:
+    asked = log_of(30)
+    then: list[dict[str, Any]] = []
+    for n, one in enumerate(asked):
+        # As a user types it again, and with another wording of the answer than the one logged.
+        before = said(one["query"].upper() + "!", "Well: " + one["target"])
+        then.append(row(f"And {topic(1000 + n)}?", f"Then {topic(2000 + n)}.", context=before))
+        more = [*before, *said(f"And {topic(1000 + n)}?", f"Then {topic(2000 + n)}.")]
+        then.append(row(f"Also {topic(3000 + n)}?", f"Last {topic(4000 + n)}.", context=more))
+    dataset = build_dataset([*asked, *then], 0)
+    assert len(dataset.heldout_phrasings) > 5
+    assert any(example.context for example in dataset.heldout_groups)
+    held = {normalize(example.query) for example in (*dataset.heldout_phrasings, *dataset.heldout_groups)}
+    held |= {normalize(example.target) for example in dataset.heldout_groups}
+    contexts = {example.query: [turn.content for turn in example.context] for example in dataset.train if example.context}
+    assert not any(normalize(turn).rstrip("!") in held for turns in contexts.values() for turn in turns)
+    # What came right after it means nothing by itself; what came later has what was said last.
+    assert sum(len(turns) == 2 for query, turns in contexts.items() if query.startswith("Also")) > 5
+    assert dataset.excluded == {"behind a held-out exchange": dataset.excluded["behind a held-out exchange"]}
+    kept = sum(len(part) for part in parts(dataset).values())
+    assert kept + sum(dataset.excluded.values()) == len(asked) + len(then)
+    assert leaks(dataset) == []
+
+
 def test_few_wordings_are_all_trained_on() -> None:
     assert not build_dataset(log_of(9, wordings=2), 0).heldout_phrasings
     assert len(build_dataset(log_of(9, wordings=3), 0).heldout_phrasings) == 9
@@ -198,16 +229,17 @@ def test_the_heldout_sets_are_capped() -> None:
 
 
 TOKENS = ["reset", "the", "password", "mail", "account", "router", "my", "7", "42", "9", "how", "where", "canteen"]
+BEFORE = [TURNS, said("reset the router", "Answer a."), [*said("where my mail", "Answer b."), *TURNS]]
 ROWS = st.lists(
     st.builds(
-        lambda said, target, dependent, mark: row(" ".join(said) + mark, target, context=TURNS if dependent else ()),
+        lambda asked, target, context, mark: row(" ".join(asked) + mark, target, context=context),
         st.lists(
             st.sampled_from(TOKENS),
             min_size=1,
             max_size=6,
         ),
         st.sampled_from([f"Answer {letter}." for letter in "abcdefghijklmnop"]),
-        st.booleans(),
+        st.one_of(st.just(()), st.sampled_from(BEFORE)),
         st.sampled_from(["", "?", " !"]),
     ),
     max_size=60,
@@ -222,6 +254,7 @@ def test_near_duplicates_never_cross(rows: list[dict[str, Any]], seed: int) -> N
     kept = sum(len(part) for part in parts(dataset).values())
     assert kept + sum(dataset.excluded.values()) == len(rows)
     assert not any(example.context for example in dataset.heldout_phrasings)
+    assert not any(held_out_turns(dataset.train, dataset.heldout_phrasings, dataset.heldout_groups))
 
 
 def test_of_few_phrasings_not_a_third_is_held_out() -> None:

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from fakes.tiny import exchanges
+from shammah_data.exchange import Message
 from shammah_trainer.dataset import Dataset, Example, build_dataset
 from shammah_trainer.leak import leaks
 
@@ -38,6 +39,16 @@ def test_nearly_the_same_words_are_found(clean: Dataset) -> None:
     (reason,) = leaks(split)
     assert "1 of " in reason
     assert "in nearly the same words" in reason
+
+
+def test_held_out_exchanges_in_contexts_that_were_trained_on_are_found(clean: Dataset) -> None:
+    for seen in (clean.heldout_phrasings[0], replace(clean.heldout_groups[0], query="In words that are not held out?")):
+        hello = (Message("user", "Hi"), Message("assistant", "Hello."))
+        context = (*hello, Message("user", f"{seen.query} "), Message("assistant", seen.target))
+        later = Example("a", "And what of the moon?", "It is far.", context, group=902)
+        other = Example("b", "And what of the sun?", "It is hot.", hello, group=903)
+        split = replace(clean, train=(*clean.train, later, other))
+        assert leaks(split) == ["1 of 2 contexts that were trained on hold held-out exchanges"]
 
 
 def test_answers_of_held_out_groups_that_were_trained_on_are_found(clean: Dataset) -> None:

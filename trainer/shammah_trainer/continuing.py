@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import random
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from shammah_data.errors import ArtifactError
 from shammah_data.manifest import Manifest
 from shammah_data.settings import Start
 from shammah_data.store import ModelStore
-from shammah_trainer.dataset import Dataset, Example
+from shammah_trainer.dataset import BEHIND, Dataset, Example, without_held_out
 from shammah_trainer.duplicates import near_duplicates
 
 _LINEAGE = "lineage.json"
@@ -156,7 +157,15 @@ def without_known(dataset: Dataset, known: Mapping[str, str]) -> Dataset | None:
             (phrasings if is_phrasing else whole).append(example)
     if len(phrasings) < _LEAST_HELDOUT * len(dataset.heldout_phrasings) or not (phrasings or whole):
         return None
-    return replace(dataset, train=(*dataset.train, *moved), heldout_phrasings=tuple(phrasings), heldout_groups=tuple(whole))
+    # What was held out may follow what still is.
+    more = without_held_out(moved, phrasings, whole)
+    return replace(
+        dataset,
+        train=(*dataset.train, *more),
+        heldout_phrasings=tuple(phrasings),
+        heldout_groups=tuple(whole),
+        excluded=dataset.excluded + Counter({BEHIND: len(moved) - len(more)}),
+    )
 
 
 def split(train: Sequence[Example], learned: Mapping[str, str]) -> tuple[list[Example], list[Example]]:

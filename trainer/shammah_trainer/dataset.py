@@ -1,7 +1,8 @@
 """From a snapshot of the log to training examples and two held-out sets. Knows exchanges, not tensors.
 
 A group is a set of exchanges that ask for the same thing: the same answer in whatever words, or nearly the same query. Held out
-are other phrasings of trained groups (is it answered right?) and whole groups (is it declined?). Near-duplicates never cross.
+are other phrasings of trained groups (is it answered right?) and whole groups (is it declined?). Near-duplicates never cross,
+and what is held out stands in no context that is trained on.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ from typing import Any
 from shammah_data.exchange import Message
 from shammah_data.judge import normalize
 from shammah_trainer.curate import curate
+from shammah_trainer.duplicates import near_duplicates
 from shammah_trainer.likeness import LEXICAL, Likeness, alone
 
 # Shares of the data that are never trained on, and caps that keep the evaluation short. Phrasings that are held out are found
@@ -35,6 +37,8 @@ _FEWEST_HELDOUT = 10
 _RARE = 2
 _FEW_TIMES = range(2, 6)
 _MOST_NAMED = 50
+# Why an exchange is left out that was said right after a held-out one.
+BEHIND = "behind a held-out exchange"
 
 
 @dataclass(frozen=True)
@@ -116,18 +120,53 @@ def build_dataset(
     for group, twins in members.items():
         for twin, examples in twins.items():
             parts["group" if group in whole else "phrasing" if (group, twin) in phrasings else "train"].extend(examples)
-    lone = alone([example.query for example in parts["train"]], likeness)
-    train = [replace(example, alone=one) for example, one in zip(parts["train"], lone, strict=True)]
+    kept = without_held_out(parts["train"], parts["phrasing"], parts["group"])
+    behind = Counter({BEHIND: len(parts["train"]) - len(kept)})
+    lone = alone([example.query for example in kept], likeness)
+    train = [replace(example, alone=one) for example, one in zip(kept, lone, strict=True)]
     return Dataset(
         tuple(train),
         tuple(parts["phrasing"]),
         tuple(parts["group"]),
         len(members),
-        curated.excluded + Counter(left_out or {}),
+        curated.excluded + behind + Counter(left_out or {}),
         curated.sources,
         curated.outdated,
         curated.reworded,
     )
+
+
+def held_out_turns(train: Sequence[Example], phrasings: Sequence[Example], groups: Sequence[Example]) -> list[int]:
+    """For each exchange to train on, how many turns of its context there are up to the last one that belongs to a held-out one.
+
+    A turn does if it asks nearly what is held out, or gives the answer of a held-out group.
+    """
+    # In the middle of a conversation the same words ask for something else.
+    asked = [example.query for example in (*phrasings, *groups) if not example.context]
+    told = {normalize(text) for example in groups for text in (example.target, example.given) if text}
+    said = sorted({turn.content for example in train for turn in example.context})
+    if not said:
+        return [0] * len(train)
+    twins = near_duplicates([*asked, *said])
+    roots = {twins.root(n) for n in range(len(asked))}
+    seen = {("user", text) for n, text in enumerate(said, len(asked)) if twins.root(n) in roots}
+    seen |= {("assistant", text) for text in said if normalize(text) in told}
+    found = []
+    for example in train:
+        places = [n for n, turn in enumerate(example.context, 1) if (turn.role, turn.content) in seen]
+        found.append(places[-1] if places else 0)
+    return found
+
+
+def without_held_out(train: Sequence[Example], phrasings: Sequence[Example], groups: Sequence[Example]) -> list[Example]:
+    """`train` with each context cut behind the last held-out exchange in it; without those that nothing is left before."""
+    kept = []
+    for example, turns in zip(train, held_out_turns(train, phrasings, groups), strict=True):
+        # Question and answer go together.
+        context = example.context[turns + turns % 2 :]
+        if context or not turns:
+            kept.append(replace(example, context=context) if turns else example)
+    return kept
 
 
 Twins = Mapping[int, Sequence[Example]]

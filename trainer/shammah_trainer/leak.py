@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from shammah_data.judge import normalize
-from shammah_trainer.dataset import Dataset
+from shammah_trainer.dataset import Dataset, held_out_turns
 from shammah_trainer.duplicates import near_duplicates
 
 
@@ -21,6 +21,7 @@ def leaks(dataset: Dataset, earlier: Collection[str] = ()) -> list[str]:
     near = sum(twins.root(n) in known for n in range(len(trained), len(trained) + len(heldout))) - same
     answers = {normalize(example.target) for example in dataset.train}
     told = sum(normalize(example.target) in answers for example in dataset.heldout_groups)
+    behind = sum(map(bool, held_out_turns(dataset.train, dataset.heldout_phrasings, dataset.heldout_groups)))
     reasons = []
     if same:
         reasons.append(f"{same} of {len(heldout)} held-out questions were trained on")
@@ -28,4 +29,7 @@ def leaks(dataset: Dataset, earlier: Collection[str] = ()) -> list[str]:
         reasons.append(f"{near} of {len(heldout)} held-out questions were trained on in nearly the same words")
     if told:
         reasons.append(f"the answers of {told} of {len(dataset.heldout_groups)} exchanges of held-out groups were trained on")
+    if behind:
+        contexts = sum(bool(example.context) for example in dataset.train)
+        reasons.append(f"{behind} of {contexts} contexts that were trained on hold held-out exchanges")
     return reasons
