@@ -4,7 +4,6 @@ Runs of older versions lack figures that newer ones have: whatever is not there,
 """
 
 import json
-import math
 import re
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +20,8 @@ RECORD = "run.json"
 KINDS = ("phrasing", "group", "outside")
 _ID = re.compile(r"\d{8}T\d{6,9}Z")
 _MOST = 100_000
+# Nothing that a run measures is larger; what is would not survive arithmetic.
+_LARGEST = 1e15
 # What a run leaves in its folder as it goes on.
 _STAGES = (
     ("snapshot.parquet", "took its snapshot"),
@@ -126,12 +127,13 @@ class Past:
         """Right answers by group, as the run recorded them: name, asked, right, accepted, older."""
         found = self.at("groups")
         listed = found if isinstance(found, list) else []
-        return [one for one in listed if isinstance(one, dict) and finite(one.get("asked")) and "name" in one]
+        known = [one for one in listed if isinstance(one, dict) and finite(one.get("asked")) and "name" in one]
+        return [one for one in known if finite(one.get("right") or 0) is not None]
 
 
 def finite(value: object) -> float | None:
-    """A number that is one, else None."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    """A number that is one and may have been measured, else None."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
         return None
     return float(value)
 

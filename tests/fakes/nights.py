@@ -18,6 +18,15 @@ from shammah_data.store import ModelStore
 from shammah_runtime.engine.confidence import confidence
 
 HOSTILE = "<script>alert('x')</script> \"' & \u202egnp.exe\u202c \x1b[31mred\x1b[0m \x9b2J </table><img src=x onerror=alert(1)>"
+# Figures that no arithmetic holds, or only just.
+TOO_LARGE: tuple[Any, ...] = (
+    10**400,
+    1e308,
+    [10**400, 1e308],
+    {"phrasing": {"asked": 1e308, "right": 1, "accepted": 1e308, "accepted_right": 10**400}},
+    [{"name": "a", "asked": 1e308, "right": 10**400, "accepted": 1e308}, {"name": "b", "asked": 10**400}],
+    [{"step": n, "loss": 1e308, "heldout_loss": -1e308, "learning_rate": 10**400} for n in (1, 2, 10**400)],
+)
 FIRST = datetime(2026, 10, 1, 3, 20)
 CALIBRATION = Calibration(
     {"mean": 6.0, "least": 0.5, "opening": 0.5, "support": 3.0}, 1.2, 0.73, 0.95, 129, 41, 40, certified=False

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fakes.nights import night
+from fakes.nights import CALIBRATION, TOO_LARGE, night
 from fakes.tiny import Night, Said, TinyHome
 from shammah_data.errors import InputError
 from shammah_data.exchange import RunRecord
@@ -231,7 +231,9 @@ def test_an_older_run_is_shown_without_what_it_lacks(empty: TinyHome, train: Tra
 
 
 @pytest.mark.parametrize(
-    "odd", [None, "x", [], [None, 3], {}, -1, float("nan"), True, {"asked": "x", "right": None, "a": {"b": []}}]
+    "odd",
+    [None, "x", [], [None, 3], {}, -1, float("nan"), True, {"asked": "x", "right": None, "a": {"b": []}}, *TOO_LARGE],
+    ids=lambda odd: repr(odd)[:40],
 )
 def test_odd_figures_are_left_out(empty: TinyHome, odd: Any) -> None:
     night(Home(empty.root), 1, known=60)
@@ -250,6 +252,23 @@ def test_a_damaged_line_does_not_hide_the_others(month: Home) -> None:
     path.write_bytes(b'{"kind": "phrasing"}\nnot json\n[]\n\xff\xfe\n' + path.read_bytes())
     assert heldout_answers(home, last, None) == whole
     assert len(whole) > 100
+
+
+@pytest.mark.parametrize("odd", [1e308, 10**400, -0.1, 1.1, float("inf")], ids=lambda odd: repr(odd)[:40])
+def test_a_confidence_is_a_probability(month: Home, odd: float) -> None:
+    home = month
+    last = past_runs(home, ExchangeLog(home))[0]
+    path = home.runs / last.id / "heldout.jsonl"
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    text = "".join(json.dumps(line | {"confidence": odd}) + "\n" for line in lines)
+    path.write_text(text, encoding="utf-8")
+    assert {one.confidence for one in heldout_answers(home, last, None)} == {None}
+    # With its version at hand it is told by what it was made of, unless that is as odd.
+    assert all(one.confidence is not None for one in heldout_answers(home, last, CALIBRATION))
+    odd_too = {"confidence": odd, "features": dict.fromkeys(CALIBRATION.weights, odd)}
+    text = "".join(json.dumps(line | odd_too) + "\n" for line in lines)
+    path.write_text(text, encoding="utf-8")
+    assert len(heldout_answers(home, last, CALIBRATION)) == len(lines)
 
 
 def test_a_comparison_is_shown_whatever_is_in_it() -> None:

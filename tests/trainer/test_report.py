@@ -13,7 +13,7 @@ import pytest
 
 from fakes.blocked import block
 from fakes.html import Page, contrast
-from fakes.nights import HOSTILE, night
+from fakes.nights import HOSTILE, TOO_LARGE, night
 from fakes.tiny import Night, Said, TinyHome, script
 from shammah_data.errors import LogError
 from shammah_data.exchange import Exchange
@@ -151,7 +151,9 @@ def test_every_class_that_is_drawn_has_a_style(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "odd", [None, "x", [], [None, 3], {}, -1, float("nan"), True, {"asked": "x", "right": None, "a": {"b": []}}]
+    "odd",
+    [None, "x", [], [None, 3], {}, -1, float("nan"), True, {"asked": "x", "right": None, "a": {"b": []}}, *TOO_LARGE],
+    ids=lambda odd: repr(odd)[:40],
 )
 def test_odd_figures_are_left_out(home: Home, odd: Any) -> None:
     night(home, 1, known=60)
@@ -163,6 +165,15 @@ def test_odd_figures_are_left_out(home: Home, odd: Any) -> None:
         assert "v0001 serves" in page.text
         assert "None" not in page.text.replace("None of its", "")
         assert not re.search(r"\bnan\b", page.text)
+
+
+def test_one_loss_is_no_curve(home: Home) -> None:
+    night(home, 1, known=60)
+    known = gather(home, ExchangeLog(home))
+    alone = Past(**{**vars(known.runs[0]), "figures": {"loss_before": 10**400, "loss_after": 1.0}})
+    page = Page(render(type(known)(**{**vars(known), "runs": [alone], "subject": alone}), NOW))
+    assert "v0001 serves" in page.text
+    assert "nats per token" not in page.text
 
 
 def test_a_home_without_runs_says_what_to_do(home: Home) -> None:

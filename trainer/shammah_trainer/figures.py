@@ -28,13 +28,13 @@ class Bars:
 
 
 def loss_curve(run: Past, number: int) -> Figure | None:
-    """The losses of one training: step by step where they were recorded, else by epoch; None where neither was."""
+    """The losses of one training: step by step where they were recorded, else by epoch; None where there is no curve."""
     train, heldout, rates = _stepwise(run)
     unit = "step"
     if not train:
         train, heldout = _by_epoch(run)
         unit = "epoch"
-    if not train and not heldout:
+    if not train and len(heldout) < 2:
         return None
     marked = unit == "epoch"
     series = []

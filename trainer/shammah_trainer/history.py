@@ -115,10 +115,10 @@ def heldout_answers(home: Home, run: Past, calibration: Calibration | None) -> l
 
 def _sure(raw: Mapping[str, Any], calibration: Calibration | None) -> float | None:
     recorded = finite(raw.get("confidence"))
-    if recorded is not None or calibration is None:
+    if recorded is not None and 0.0 <= recorded <= 1.0:
         return recorded
     features = raw.get("features")
     known = features if isinstance(features, dict) else {}
-    if not all(isinstance(known.get(name), int | float) for name in calibration.weights):
+    if calibration is None or any(finite(known.get(name)) is None for name in calibration.weights):
         return None
     return finite(confidence(calibration, known))
