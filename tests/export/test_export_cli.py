@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -218,10 +219,38 @@ def test_a_heldout_file_that_cannot_be_used_is_one_line(run: Run, save_model: Sa
     assert not (tmp_path / "out").exists()
     path.write_text('{"query": "a", "response": "' + "b " * 300 + '"}\n')
     assert "no line of the held-out file fits a context of 256" in one_line(run(tiny_base, tmp_path / "out", *arguments))
+    assert not (tmp_path / "out").exists()
     path.unlink()
     assert "cannot be read" in one_line(run(tiny_base, tmp_path / "out2", *arguments))
     path.write_text('{"query": "a", "response": "b"}\n')
     assert "not a base folder" in one_line(run(save_model(), tmp_path / "out2", *arguments))
+
+
+def test_everyday_exchanges_that_do_not_fit_are_not_called_a_file(run: Run, tiny_base: Path, tmp_path: Path) -> None:
+    told = one_line(run(tiny_base, tmp_path / "out", "--precision", "fp32", "--context", 1))
+    assert "no everyday exchange fits a context of 1 " in told
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{}", b'{"version": "1.0", "model": 5}'])
+@pytest.mark.parametrize("is_base", [True, False])
+def test_a_tokenizer_that_cannot_be_read_is_told_before_anything_is_written(
+    run: Run, tiny_base: Path, tmp_path: Path, content: bytes | None, is_base: bool
+) -> None:
+    model = Path(shutil.copytree(tiny_base, tmp_path / "model"))
+    (model / "tokenizer.json").unlink()
+    if content is not None:
+        (model / "tokenizer.json").write_bytes(content)
+    if not is_base:
+        (model / "base.json").unlink()
+    result = run(model, tmp_path / "out", "--precision", "fp32")
+    if content is None and not is_base:
+        assert result[0] == 0
+        return
+    assert "tokenizer.json: not a tokenizer: " in one_line(result)
+    assert not (tmp_path / "out").exists()
+    # What is not compared needs none.
+    assert run(model, tmp_path / "out", "--precision", "fp32", "--no-parity")[0] == 0
 
 
 def test_mistakes_are_one_line(run: Run, save_model: Save, tmp_path: Path) -> None:

@@ -69,6 +69,8 @@ def export(
 
     from shammah_export.export import export_model
 
+    # A tokenizer that cannot be read is told of before anything is written.
+    prompts, firsts = _prompts(folder, lines, context) if parity else ([], None)
     report = export_model(folder, out, precision, context=context)
     _tell("precision", report.precision)
     _tell("size", f"{report.bytes / 1e6:.1f} MB")
@@ -86,7 +88,7 @@ def export(
         _tell("parity", f"not measured: {precision} runs on CUDA only, and {error}")
         return
     _tell("measured on", session.device)
-    reasons = _compare(folder, out, report, lines, threads, session.device)
+    reasons = _compare(folder, out, report, prompts, firsts, threads, session.device)
     _use(session, folder, lines)
     if reasons and not force:
         raise ExportError(f"{'; '.join(reasons)}; the files are in {out}, add --force to accept them")
@@ -96,17 +98,21 @@ def _tell(label: str, value: str) -> None:
     typer.echo(f"{label:<26}{value}")
 
 
-def _compare(folder: Path, out: Path, report: "ExportReport", rows: "list[Row]", threads: int, device: "Device") -> list[str]:
+def _compare(
+    folder: Path,
+    out: Path,
+    report: "ExportReport",
+    prompts: list[list[int]],
+    firsts: list[int] | None,
+    threads: int,
+    device: "Device",
+) -> list[str]:
     """Print how far the graph is from torch; the reasons why that is too far."""
     from transformers.utils import logging
 
     from shammah_export.parity import above_ratio_limit, measure_parity, within_limits
-    from shammah_trainer.base import BASE_INFO
-    from shammah_trainer.measure import everyday_rows
 
     logging.disable_progress_bar()
-    compared = rows or (everyday_rows(_EVERYDAY) if (folder / BASE_INFO).exists() else [])
-    prompts, firsts = _encoded(folder, compared, report.shape.context) if compared else (_prompts(folder, report), None)
     measured = measure_parity(folder, out, prompts, report.precision, answers_from=firsts, threads=threads, device=device)
     _tell("reference", f"{measured.reference}, {measured.positions} positions")
     _tell("largest logit difference", f"{measured.max_abs_difference:.3g}")
@@ -141,7 +147,38 @@ def _use(session: "GraphSession", folder: Path, rows: "list[Row]") -> None:
     _tell("decode speed", f"{taken:.2f} ms a token, {1000 / taken:.0f} tokens a second {by}")
 
 
-def _encoded(folder: Path, rows: "list[Row]", context: int) -> tuple[list[list[int]], list[int]]:
+def _prompts(folder: Path, rows: "list[Row]", context: int | None) -> tuple[list[list[int]], list[int] | None]:
+    """Token ids to compare a model by, which fit its context, and where each response begins, where there are any.
+
+    Raises InputError for exchanges without a chat format, ArtifactError and ExportError for what else cannot be read.
+    """
+    from shammah_export.checkpoint import read_json
+    from shammah_export.export import CONFIG_NAME
+    from shammah_export.shape import ModelShape
+    from shammah_trainer.base import BASE_INFO
+    from shammah_trainer.measure import everyday_rows
+
+    shape = ModelShape.from_config(read_json(folder / CONFIG_NAME), context=context)
+    if rows:
+        return _encoded(folder, rows, shape.context, "line of the held-out file")
+    if (folder / BASE_INFO).exists():
+        return _encoded(folder, everyday_rows(_EVERYDAY), shape.context, "everyday exchange")
+    path = folder / "tokenizer.json"
+    if path.exists():
+        from tokenizers import Tokenizer
+
+        try:
+            tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # tokenizers raises bare Exception for any unreadable file
+            raise ArtifactError(f"{path}: not a tokenizer: {error}") from error
+        return [tokenizer.encode(text).ids[: shape.context] for text in PROMPTS], None
+    import numpy as np
+
+    ids = np.random.default_rng(0).integers(0, shape.vocab, (STAND_IN_PROMPTS, min(STAND_IN_TOKENS, shape.context)))
+    return [[int(token) for token in row] for row in ids], None
+
+
+def _encoded(folder: Path, rows: "list[Row]", context: int, what: str) -> tuple[list[list[int]], list[int]]:
     """Token ids of queries and responses as the engine has them, and where each response begins; what fits the context."""
     from shammah_runtime.engine.chat import ChatTokenizer
     from shammah_trainer.base import Base
@@ -151,23 +188,8 @@ def _encoded(folder: Path, rows: "list[Row]", context: int) -> tuple[list[list[i
     pairs = [(tokenizer.prompt(row.query), tokenizer.answer(row.response, base.stop_ids)) for row in rows]
     fitting = [(prompt, answer) for prompt, answer in pairs if len(prompt) + len(answer) <= context]
     if not fitting:
-        raise ExportError(f"no line of the held-out file fits a context of {context} tokens")
+        raise ExportError(f"no {what} fits a context of {context} tokens")
     return [[*prompt, *answer] for prompt, answer in fitting], [len(prompt) for prompt, _ in fitting]
-
-
-def _prompts(folder: Path, report: "ExportReport") -> list[list[int]]:
-    """Token ids to compare a model by that has no chat format, cut to the context."""
-    vocab, context = report.shape.vocab, report.shape.context
-    path = folder / "tokenizer.json"
-    if path.exists():
-        from tokenizers import Tokenizer
-
-        tokenizer = Tokenizer.from_file(str(path))
-        return [tokenizer.encode(text).ids[:context] for text in PROMPTS]
-    import numpy as np
-
-    ids = np.random.default_rng(0).integers(0, vocab, (STAND_IN_PROMPTS, min(STAND_IN_TOKENS, context)))
-    return [[int(token) for token in row] for row in ids]
 
 
 def main() -> None:
