@@ -126,3 +126,44 @@ def test_versions_that_are_gone_are_forgotten_and_a_damaged_file_is_made_again(t
     assert not file.stat().st_mode & 0o077
     file.write_text("{")
     assert Remembered(home, "v0002").outcome("phrasing", NEW_PHRASING, 64, lambda *_: Backing()) is None
+
+
+@pytest.mark.parametrize("other", [{}, [], 5, "x", None, {"text": "Ask Marta."}, {"text": 5, "features": [], "finished": 1}])
+def test_what_has_another_shape_is_asked_again(tmp_path: Path, other: object) -> None:
+    home = Home(tmp_path)
+    remembered = Remembered(home, "v0001")
+    remembered.add([answered(NEW_PHRASING, "Ask Marta.")], 64, [(NEW_PHRASING, (3.5, 7))])
+    remembered.write(["v0001"])
+    (file,) = (home.cache / "heldout").iterdir()
+    keys = json.loads(file.read_text())
+    file.write_text(json.dumps(dict.fromkeys(keys, other)))
+    again = Remembered(home, "v0001")
+    assert again.outcome("phrasing", NEW_PHRASING, 64, lambda *_: Backing()) is None
+    # An answer of which nothing can be encoded has no loss.
+    assert again.loss(NEW_PHRASING) == ((True, None) if other is None else (False, None))
+    file.write_text(json.dumps([other]))
+    assert Remembered(home, "v0001").loss(NEW_PHRASING) == (False, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("text", None),
+        ("features", {"mean": "x", "least": 0.0, "opening": 0.0}),
+        ("features", {"mean": 0.0}),
+        ("finished", "yes"),
+        ("ms", "1"),
+        ("tokens", None),
+    ],
+)
+def test_a_part_of_another_kind_is_asked_again(tmp_path: Path, name: str, value: object) -> None:
+    home = Home(tmp_path)
+    remembered = Remembered(home, "v0001")
+    remembered.add([answered(NEW_PHRASING, "Ask Marta.")], 64, [])
+    remembered.write(["v0001"])
+    (file,) = (home.cache / "heldout").iterdir()
+    ((key, found),) = json.loads(file.read_text()).items()
+    file.write_text(json.dumps({key: found}))
+    assert Remembered(home, "v0001").outcome("phrasing", NEW_PHRASING, 64, lambda *_: Backing()) is not None
+    file.write_text(json.dumps({key: {**found, name: value}}))
+    assert Remembered(home, "v0001").outcome("phrasing", NEW_PHRASING, 64, lambda *_: Backing()) is None

@@ -18,6 +18,7 @@ from shammah_data.judge import judge, normalize
 from shammah_data.manifest import GraphEntry, Manifest
 from shammah_data.store import ModelStore
 from shammah_runtime.engine.chat import ChatTokenizer
+from shammah_runtime.engine.confidence import OWN
 from shammah_runtime.engine.decoder import Decoder
 from shammah_runtime.engine.session import GraphSession
 from shammah_trainer.dataset import Dataset, Example
@@ -25,6 +26,7 @@ from shammah_trainer.duplicates import near_duplicates
 from shammah_trainer.evaluate import Backs, Kind, Outcome, Report, answer_all, heldout_losses
 
 Loss = tuple[float, int] | None
+_KEPT = {"text": str, "features": dict, "finished": bool, "ms": int | float, "tokens": int}
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Remembered:
 
     def outcome(self, kind: Kind, example: Example, most: int, backing: Backs) -> Outcome | None:
         """The answer that was given, judged anew."""
-        found = self._found.get(_key("answer", example, most))
+        found = _answer(self._found.get(_key("answer", example, most)))
         if found is None:
             return None
         verdict = judge(example.target, found["text"])
@@ -90,9 +92,12 @@ class Remembered:
 
     def loss(self, example: Example) -> tuple[bool, Loss]:
         """(whether it is known, the loss)."""
-        key = _key("loss", example)
-        found = self._found.get(key)
-        return key in self._found, None if found is None else (float(found[0]), int(found[1]))
+        match self._found.get(_key("loss", example), ()):
+            case None:
+                return True, None
+            case [int() | float() as nats, int() as tokens]:
+                return True, (float(nats), tokens)
+        return False, None
 
     def add(self, outcomes: Sequence[Outcome], most: int, losses: Sequence[tuple[Example, Loss]]) -> None:
         """Remember more."""
@@ -115,6 +120,15 @@ class Remembered:
             if other.stem not in keep:
                 other.unlink()
         atomic_write(self._path, json.dumps(self._found, ensure_ascii=False).encode("utf-8", "replace"))
+
+
+def _answer(found: Any) -> dict[str, Any] | None:
+    """What `Remembered.add` keeps of an answer; None for anything else."""
+    if not isinstance(found, dict) or not all(isinstance(found.get(name), kind) for name, kind in _KEPT.items()):
+        return None
+    known = found["features"]
+    whole = known.keys() >= set(OWN) and all(isinstance(value, int | float) for value in known.values())
+    return found if whole else None
 
 
 def _key(what: str, example: Example, most: int = 0) -> str:
