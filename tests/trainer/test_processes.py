@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -22,6 +23,7 @@ LAUNCH = (
     *("launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"),
     *("--dynamo_backend", "no", "--main_process_port", "0", "-m"),
 )
+TESTS = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])}
 # Relative; 2e-7 were measured, in float32, over twenty steps.
 TOLERANCE = 1e-5
 PEFT_WARNS = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -43,8 +45,7 @@ def test_two_processes_come_to_the_loss_of_one(method: str, base: Base, tmp_path
     """The same batches, divided; in the last of each epoch one process has no example. Sums are made in another order."""
     one = train(base.folder, tmp_path / "one", method, every_step=False, report=False)
     (tmp_path / "two").mkdir()
-    environment = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])}
-    said = launch(environment, "fakes.training", str(base.folder), str(tmp_path / "two"), method)
+    said = launch(TESTS, "fakes.training", str(base.folder), str(tmp_path / "two"), method)
     assert said.code == 0, said.err
     two = json.loads((tmp_path / "two" / "result.json").read_text())
     assert two["processes"] == 2
@@ -83,6 +84,18 @@ def test_with_nothing_to_do_both_leave(home: TinyHome) -> None:
     assert said.out.strip() == "skipped: another run is in progress"
 
 
+def test_where_another_process_fails_the_run_is_recorded(home: TinyHome) -> None:
+    """The launcher ends the first one, which need not have noticed."""
+    said = launch(home.environment | TESTS, "fakes.lonely", "--force")
+    assert said.code != 0
+    assert "shammah-train, process 1: /bases/one: cannot be loaded" in said.err
+    assert "internal error" not in said.err
+    record = ExchangeLog(Home(home.root)).runs(1)[0]
+    assert record["status"] == "failed"
+    assert record["reason"] == "ended by SIGTERM: another process of the run failed, or it was told to end"
+    assert (home.root / "runs" / str(record["id"]) / "snapshot.parquet").exists()
+
+
 def test_a_process_by_itself_leads_and_shares_with_nobody() -> None:
     alone = Processes({})
     assert alone.leads
@@ -105,6 +118,26 @@ def test_what_only_another_process_lacks_is_told(monkeypatch: pytest.MonkeyPatch
         follow(processes)
     assert ending.value.code == TrainingError.exit_code
     assert capsys.readouterr().err == "shammah-train, process 1: /bases/one: cannot be loaded\n"
+
+
+def test_the_first_of_several_heeds_sigterm_until_they_part() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        for found in ({}, {"RANK": "1", "WORLD_SIZE": "2"}):
+            Processes(found).heed()
+            assert signal.getsignal(signal.SIGTERM) is before
+        first = Processes({"RANK": "0", "WORLD_SIZE": "2"})
+        first.heed()
+        with pytest.raises(SystemExit) as ending:
+            signal.raise_signal(signal.SIGTERM)
+        assert ending.value.code == 143
+        # What is written down then is not cut short by another one.
+        first.ignore()
+        signal.raise_signal(signal.SIGTERM)
+        first.part()
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_importing_torch_is_put_off(tmp_path: Path) -> None:

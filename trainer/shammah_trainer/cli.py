@@ -67,6 +67,7 @@ def train(
 
         follow(processes)
         return
+    processes.heed()
     try:
         result = train_once(home, replace(settings, train=chosen), reporter, force, processes=processes)
     finally:

@@ -4,6 +4,8 @@ The first process leads: it alone locks, reads the log, writes, exports and publ
 """
 
 import os
+import signal
+import sys
 from datetime import timedelta
 from typing import Any
 
@@ -37,6 +39,18 @@ class Processes:
         """Whether this is the one that reads and writes."""
         return self.rank == 0
 
+    def heed(self) -> None:
+        """Let the first of several end by SystemExit when it gets SIGTERM, as launchers send it where another one failed."""
+        self._on_sigterm(lambda *_: sys.exit(128 + signal.SIGTERM))
+
+    def ignore(self) -> None:
+        """Let SIGTERM do nothing: what is left to do is short, and must be done."""
+        self._on_sigterm(signal.SIG_IGN)
+
+    def part(self) -> None:
+        """The others have done their part: SIGTERM ends this process as it ends one by itself."""
+        self._on_sigterm(signal.SIG_DFL)
+
     def share(self, item: Any) -> None:
         """Give the others what they wait for; to be called by the first process, once."""
         self._shared = True
@@ -59,6 +73,10 @@ class Processes:
 
             if torch.distributed.is_initialized():
                 torch.distributed.destroy_process_group()
+
+    def _on_sigterm(self, action: Any) -> None:
+        if self.count > 1 and self.leads:
+            signal.signal(signal.SIGTERM, action)
 
     def _broadcast(self, item: Any) -> Any:
         from accelerate import PartialState

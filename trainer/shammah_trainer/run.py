@@ -131,10 +131,13 @@ def _locked(home: Home, settings: Settings, reporter: Reporter, force: bool, sta
     try:
         result = run.execute(force)
         interrupted = None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        processes.ignore()
         reason = str(error) if isinstance(error, ShammahError) else f"{type(error).__name__}: {error}"
+        if isinstance(error, SystemExit):
+            reason = "ended by SIGTERM: another process of the run failed, or it was told to end"
         log.record_run(RunRecord(run_id, started, datetime.now(UTC), "failed", reason, None, run.figures))
-        interrupted = None
+        interrupted = folder if isinstance(error, SystemExit) else None
         raise
     finally:
         checkpoints.sweep(home.runs, interrupted)
@@ -280,6 +283,7 @@ class _Run:
         self.figures |= figures
         self._processes.share(order)
         self.figures |= tune(order, self._reporter, leads=True)
+        self._processes.part()
 
     def _finish(
         self, base: Base, dataset: Dataset, rows: list[dict[str, Any]], merged: Path, staging: Path, until: datetime
