@@ -109,6 +109,11 @@ class FileDatabase:
                     self._mend(deadline)
                     raise LogTakenError(f"{self.path}: was torn by a kill and is mended; try again") from error
                 raise LogError(f"{self.path}: {first_line(error)}") from error
+            except RuntimeError as error:
+                # So DuckDB tells of what a signal's handler raised while a statement ran.
+                if isinstance(error.__cause__, KeyboardInterrupt):
+                    raise error.__cause__ from None
+                raise
             finally:
                 connection.close()
         finally:

@@ -239,8 +239,13 @@ class Commands:
             raise InputError("nothing has been answered in this session yet")
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(sessions.written(said))
+            try:
+                with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                    file.write(sessions.written(said))
+            except BaseException:
+                # Half a file could not be loaded, and would be in the way of the next try.
+                path.unlink(missing_ok=True)
+                raise
         except FileExistsError:
             raise InputError(f"{path} is there already: name a new file") from None
         except OSError as error:

@@ -126,9 +126,11 @@ class Repl:
     def _serve(self, line: str) -> None:
         commands = self._begun(self._starting.get())
         try:
-            if commands.run(line):
-                return
-            self._ask(line, commands.which())
+            # Some read the log, or a file, for as long as it takes.
+            with self._signals.answering():
+                done = commands.run(line)
+            if not done:
+                self._ask(line, commands.which())
         except ShammahError as error:
             self._terminal.remark(f"error: {error}")
         except (KeyboardInterrupt, InterruptedError):

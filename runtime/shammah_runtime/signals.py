@@ -70,8 +70,8 @@ class Signals:
 
     @contextmanager
     def answering(self) -> Iterator[Stop]:
-        """The wish to stop that an answer is to heed."""
-        stop = Stop()
+        """The wish to stop that an answer or a command is to heed; the answer that a command asks for has one of its own."""
+        stop, before = Stop(), self._stop
         self._presses = 0
         self._stop = stop
         if self.ended:
@@ -79,7 +79,8 @@ class Signals:
         try:
             yield stop
         finally:
-            self._stop = None
+            self._presses = 0
+            self._stop = before
 
     def _on(self, number: int, _: FrameType | None) -> None:
         if number != signal.SIGINT:

@@ -1,5 +1,6 @@
 """The commands of a session: what they do to the conversation, to the log and to files, without a terminal."""
 
+import errno
 import io
 import json
 import os
@@ -254,6 +255,22 @@ def test_what_may_never_end_is_not_loaded(make_appliance: Make, tmp_path: Path) 
     os.mkfifo(tmp_path / "pipe")
     shown = run(make_appliance(OFFLINE), f"/load {tmp_path}/pipe", "/load /dev/zero")
     assert shown[:2] == [f"error: {tmp_path}/pipe: it is no file", "error: /dev/zero: it is no file"]
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"), [(OSError(errno.ENOSPC, "No space left on device"), "No space left"), (KeyboardInterrupt(), "stopped")]
+)
+def test_nothing_is_left_of_a_file_that_could_not_be_written(
+    make_appliance: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: BaseException, told: str
+) -> None:
+    def fail(_: object) -> str:
+        raise raised
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shammah_data.sessions.written", fail)
+        appliance = make_appliance(OFFLINE)
+        assert told in "\n".join(run(appliance, "hello", f"/save {tmp_path}/talk.json"))
+    assert f"saved: 1 exchange in {tmp_path}/talk.json" in run(appliance, f"/save {tmp_path}/talk.json")
 
 
 def test_what_is_not_logged_cannot_be_saved(make_appliance: Make, tmp_path: Path) -> None:

@@ -43,6 +43,18 @@ def tokens(decoder, *rest):
 Decoder.tokens = tokens
 main()
 """
+# /stats never ends inside the database's library.
+COUNTLESS = """
+from shammah_runtime import commands
+from shammah_runtime.cli import main
+
+def savings(log):
+    print("under way", flush=True)
+    return log.execute("SELECT sum(a.range * b.range) FROM range(100000000) a, range(100000000) b").fetchall()
+
+commands.savings = savings
+main()
+"""
 
 
 @pytest.fixture
@@ -327,6 +339,25 @@ def test_ctrl_c_while_the_model_answers_returns_the_prompt(start: Start, home: H
     assert ask(screen, QUESTION).startswith(f"{ANSWER}\nneural")
     assert leave(screen) == 0
     assert [row["answer"] for row in ExchangeLog(home).recent()] == [ANSWER]
+
+
+def test_the_third_ctrl_c_ends_a_command(start: Start, home: Home) -> None:
+    screen = start("--offline", program=("-c", COUNTLESS))
+    assert "Hello!" in ask(screen, "hello")
+    screen.ask("/stats")
+    screen.until_text("under way")
+    for _ in range(100):
+        # Two presses in quick succession may reach it as one.
+        screen.press("\x03")
+        screen.read(0.3)
+        if "stopped" in screen.text:
+            break
+    screen.until(lambda: "stopped" in screen.text and screen.at_prompt)
+    # The log is free again.
+    assert "You are welcome." in ask(screen, "thanks")
+    assert ask(screen, "/bad").startswith("noted: wrong")
+    assert leave(screen) == 0
+    assert [row["query"] for row in ExchangeLog(home).recent()] == ["thanks", "hello"]
 
 
 def test_a_kill_after_the_line_on_an_answer_loses_no_exchange(start: Start, home: Home, tiny: Tiny) -> None:
