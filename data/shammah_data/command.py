@@ -32,6 +32,19 @@ ShowVersion = Annotated[
 ]
 
 
+def fill_streams() -> None:
+    """Put nothing in place of a standard stream that was closed, so that no file that is opened later takes its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is not None:
+            continue
+        nothing = os.open(os.devnull, os.O_RDWR)
+        try:
+            os.fstat(number)
+        except OSError:
+            nothing = os.dup2(nothing, number)
+        setattr(sys, name, open(nothing, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
 def leave_threads_behind(app: Callable[[], object], name: str) -> None:
     """`run` as the last thing of a process: what its daemon threads have under way is neither waited for nor torn.
 
@@ -60,6 +73,7 @@ def leave_threads_behind(app: Callable[[], object], name: str) -> None:
 
 def run(app: Callable[[], object], name: str) -> None:
     """Run a typer application; an expected error becomes one line on standard error and its exit code."""
+    fill_streams()
     # Databases and libraries make files of their own beside ours; all of them hold what users wrote.
     os.umask(0o077)
     # A letter that the terminal's encoding lacks must not end a program.
@@ -91,8 +105,7 @@ def run(app: Callable[[], object], name: str) -> None:
         sys.exit(130)
     finally:
         try:
-            if sys.stdout:
-                sys.stdout.flush()
+            sys.stdout.flush()
         except OSError:
             # Python would complain again when it flushes at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -110,9 +123,7 @@ def _flushed(app: Callable[[], object]) -> None:
 
 def _flush() -> None:
     try:
-        # A program that was started without an output has none.
-        if sys.stdout:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except OSError as error:
         if error.errno not in GONE:
             raise

@@ -130,6 +130,41 @@ def without_buffering(wanted: str) -> dict[str, str]:
     return {**os.environ, "PYTHONUNBUFFERED": wanted}
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a shell that closes streams")
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_stream_that_was_closed_ends_nothing_and_no_file_takes_its_place(closed: str, tmp_path: Path) -> None:
+    """A file opened as the next one would else be what a library writes its complaints into."""
+    code = f"""
+import os, sys
+from shammah_data import command
+def app():
+    with open({str(tmp_path / "file")!r}, "w") as file:
+        terminals = [stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)]
+        print("said")
+        os.write(1, b"and")
+        os.write(2, b"complained")
+        print(sys.stdin.read(), file=sys.stderr)
+        file.write(f"{{file.fileno() > 2}} {{terminals}}")
+    sys.exit(3)
+command.run(app, "tool")
+"""
+    line = f"exec {sys.executable} -c '{code.replace(chr(39), chr(34))}' {closed}"
+    done = subprocess.run(["/bin/sh", "-c", line], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    assert done.returncode == 3, done.stderr
+    assert (tmp_path / "file").read_text() == "True [False, False, False]"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell that closes streams")
+@pytest.mark.parametrize(
+    "module", ["shammah_runtime.cli", "shammah_trainer.cli", "shammah_trainer.export_cli", "shammah_data.cli"]
+)
+def test_every_command_is_told_of_closed_streams_in_time(module: str) -> None:
+    for closed in ("<&- >&- 2>&-", "2>&-"):
+        line = f"exec {sys.executable} -m {module} --help {closed}"
+        done = subprocess.run(["/bin/sh", "-c", line], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        assert done.returncode == 0
+
+
 def test_files_of_a_command_are_private() -> None:
     code = "import os, tempfile; p = tempfile.mkdtemp() + '/f'; command.run(lambda: open(p, 'w').close(), 'tool')"
     done = run(code + "; print(oct(os.stat(p).st_mode & 0o777)); os.unlink(p); os.rmdir(os.path.dirname(p))")

@@ -191,6 +191,7 @@ def _need_training_packages() -> None:
 
 def main() -> None:
     """Entry point of `shammah-train`."""
+    command.fill_streams()
     if not sys.stderr.isatty():
         # Bars of other libraries would fill a log with half-drawn lines.
         os.environ.setdefault("TQDM_DISABLE", "1")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from shammah_data import command
 from shammah_data.errors import ArtifactError, ExportError, ShammahError
 from shammah_export.precision import BITS, NOT_ON_CPU, GraphPrecision
 
@@ -194,6 +195,7 @@ def _encoded(folder: Path, rows: "list[Row]", context: int, what: str) -> tuple[
 
 def main() -> None:
     """Run the command; what goes wrong is one line on stderr and exit code 2."""
+    command.fill_streams()
     try:
         code = app(standalone_mode=False)
     except USAGE_ERROR as error:
