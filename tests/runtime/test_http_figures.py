@@ -170,10 +170,14 @@ def test_queries_over_http_are_in_the_figures(tiny: Tiny, home: Home, claude: Fa
     assert of_the_log(found) == pytest.approx(counted(home))
     assert found["shammah_exchanges", (("answered", "true"), ("tier", "neural"))] == 3
     assert found["shammah_model", (("version", "v0001"),)] == 1.0
+    for name in ("shammah", "none-of-ours"):
+        server.ask("GET", f"/v1/models/{name}")
+    found = scrape(server)
     requests = {key[1]: value for key, value in found.items() if key[0] == "shammah_http_requests_total"}
     assert requests[("path", "/v1/chat/completions"), ("status", "200")] == 4
     assert requests[("path", "/v1/messages"), ("status", "400")] == 1
     assert requests[("path", "other"), ("status", "404")] == 1
+    assert [requests[("path", "/v1/models/{name}"), ("status", status)] for status in ("200", "404")] == [1, 1]
     assert found["shammah_http_refused_total", (("reason", "token"),)] == 1
     assert found["shammah_http_under_way", ()] == 0
 

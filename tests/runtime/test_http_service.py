@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fakes.claude import GENERIC_ANSWER, FakeClaude
-from fakes.listening import Answered, Listening, read_all, request_bytes
+from fakes.listening import TOKEN, Answered, Listening, read_all, request_bytes
 from fakes.versions import ANSWER, QUESTION, TAUGHT, TAUGHT_ANSWER, Tiny
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
@@ -255,6 +255,18 @@ def test_a_path_that_is_not_there_says_so_in_the_apis_shape(home: Home, serving:
     assert (ours.status, ours.json["error"]["code"]) == (404, "not_found")
     assert (theirs.status, theirs.json["type"], theirs.json["error"]["type"]) == (404, "error", "not_found_error")
     assert server.ask("GET", CHAT).status == 405
+
+
+def test_one_model_and_both_ways_to_show_the_token_are_described(home: Home, serving: Serving) -> None:
+    server = serving(offline=True)
+    told = server.ask("GET", "/openapi.json").json
+    (parameter,) = told["paths"]["/v1/models/{name}"]["get"]["parameters"]
+    for name in parameter["schema"]["examples"]:
+        assert server.ask("GET", f"/v1/models/{name}").json["id"] == name
+    bearer, key = (told["components"]["securitySchemes"][name] for (name,) in told["security"])
+    assert bearer == {"type": "http", "scheme": "bearer"}
+    assert (key["type"], key["in"]) == ("apiKey", "header")
+    assert server.ask("GET", "/v1/models", headers={key["name"]: TOKEN}).status == 200
 
 
 def test_a_log_that_cannot_be_written_costs_no_answer(home: Home, claude: FakeClaude, serving: Serving) -> None:

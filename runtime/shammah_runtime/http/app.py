@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
 from shammah_data.errors import InputError, LogError
@@ -97,13 +97,13 @@ class Server:
             self.figures.lag.observe(max(loop.time() - due, 0.0))
 
     def _counted(self, app: Starlette) -> Any:
-        paths = {route.path for route in app.routes if isinstance(route, Route)}
+        routes = [route for route in app.routes if isinstance(route, Route)]
 
         async def counted(scope: Scope, receive: Receive, send: Send) -> None:
             async def watched(message: Any) -> None:
                 if message["type"] == "http.response.start":
-                    # Only paths that are known: a name that a client invents must not become one of a metric.
-                    path = scope["path"] if scope["path"] in paths else "other"
+                    # As a route has it: a name that a client invents must not become one of a metric.
+                    path = next((route.path for route in routes if route.matches(scope)[0] is not Match.NONE), "other")
                     self.figures.requests.labels(path, str(message["status"])).inc()
                 await send(message)
 

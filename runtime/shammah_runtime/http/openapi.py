@@ -6,6 +6,7 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from shammah_runtime.http.anthropic_api import MessagesRequest
+from shammah_runtime.http.asking import MODELS
 from shammah_runtime.http.feedback_api import FeedbackRequest
 from shammah_runtime.http.openai_api import ChatRequest
 
@@ -23,6 +24,8 @@ _NO_ANSWER = {
     "502": "The teacher failed.",
     "503": "Busy, or the teacher is left alone after failures: ask again after Retry-After seconds.",
 }
+# Either of the two is enough.
+_TOKEN = {"token": {"type": "http", "scheme": "bearer"}, "key": {"type": "apiKey", "in": "header", "name": "x-api-key"}}
 _PROVENANCE = {
     "type": "object",
     "description": "Where the answer came from.",
@@ -51,12 +54,13 @@ def description() -> dict[str, Any]:
             "version": metadata.version("shammah"),
             "description": "Answers by a small local model where it is sure, and by Claude where it is not.",
         },
-        "components": {"schemas": schemas, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
-        "security": [{"token": []}],
+        "components": {"schemas": schemas, "securitySchemes": _TOKEN},
+        "security": [{name: []} for name in _TOKEN],
         "paths": {
             "/v1/chat/completions": {"post": _answering("OpenAI's chat completions", "ChatRequest", "choices")},
             "/v1/messages": {"post": _answering("Anthropic's messages", "MessagesRequest", "content")},
             "/v1/models": {"get": _reading("The names to ask by, in both APIs' shape", _object(data={"type": "array"}))},
+            "/v1/models/{name}": {"get": _model()},
             "/v1/feedback": {
                 "post": {
                     "summary": "Rate an answer",
@@ -91,6 +95,15 @@ def _answering(summary: str, request: str, field: str) -> dict[str, Any]:
     }
     problems = {status: _error(text) for status, text in {**_PROBLEMS, **_NO_ANSWER}.items()}
     return {"summary": summary, "requestBody": _body(request), "responses": {"200": told, **problems}}
+
+
+def _model() -> dict[str, Any]:
+    told = _reading("One of the names to ask by, in both APIs' shape", _object(id={"type": "string"}))
+    told["parameters"] = [
+        {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "examples": list(MODELS)}}
+    ]
+    told["responses"]["404"] = _error("There is no such name.")
+    return told
 
 
 def _reading(summary: str, schema: dict[str, Any]) -> dict[str, Any]:
