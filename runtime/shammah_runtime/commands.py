@@ -297,6 +297,8 @@ def refused(line: str) -> str | None:
 
 def _meant(line: str, name: str) -> bool:
     """Whether a line that begins with no command was meant as one: alone, or much like one. A path is none."""
+    if line.strip("/") == "":
+        return line != ""
     if not name.startswith("/") or "/" in name[1:]:
         return False
     # "/private: ..." is much like one too.

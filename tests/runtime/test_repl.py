@@ -120,8 +120,9 @@ def test_nothing_to_rate_is_an_error_that_keeps_the_session(make_appliance: Make
     assert shown[1].startswith("Hello!")
 
 
-def test_an_unknown_command_is_not_a_question(make_appliance: Make, home: Home) -> None:
-    assert run(make_appliance(OFFLINE), "/godo")[0] == "unknown command /godo; /help lists the commands"
+@pytest.mark.parametrize("line", ["/godo", "/", "//"])
+def test_an_unknown_command_is_not_a_question(make_appliance: Make, home: Home, line: str) -> None:
+    assert run(make_appliance(OFFLINE), line)[0] == f"unknown command {line}; /help lists the commands"
     assert ExchangeLog(home).recent() == []
 
 
