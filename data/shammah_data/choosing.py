@@ -56,9 +56,9 @@ def moment(text: str | None, now: datetime | None = None) -> datetime | None:
     """A time given as ISO 8601 (local where it names no zone) or as an age; None for None. Raises InputError."""
     if text is None:
         return None
-    if age := _AGE.fullmatch(text.strip()):
-        return (now or datetime.now(UTC)) - timedelta(**{_UNITS[age[2]]: int(age[1])})
     try:
+        if age := _AGE.fullmatch(text.strip()):
+            return (now or datetime.now(UTC)) - timedelta(**{_UNITS[age[2]]: int(age[1])})
         return datetime.fromisoformat(text.strip()).astimezone(UTC)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:  # years below 1 and above 9999 cannot be told
         raise InputError(f"{text!r} is no time: write 2026-11-25, 2026-11-25T18:00, or an age such as 2h or 7d") from error

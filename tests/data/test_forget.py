@@ -373,6 +373,8 @@ def test_forgetting_by_time_and_source(run: Run, log: ExchangeLog, doomed: str) 
         ([], "which exchanges"),
         (["--since", "yesterday"], "is no time"),
         (["--before", "2026-13-01"], "is no time"),
+        (["--since", "999999w"], "is no time"),
+        (["--before", "9999-12-31T23:59-12:00"], "is no time"),
         (["ffff"], "no exchange"),
     ],
 )
