@@ -32,6 +32,7 @@ def export(log: ExchangeLog, path: Path) -> int:
     .parquet gets Parquet, .md Markdown, anything else JSON lines that `shammah-log import` reads back. Raises LogError, and
     InputError where the file cannot be made.
     """
+    literal(path)  # else it could not be noted
     kind = {".parquet": "parquet", ".md": "markdown"}.get(path.suffix, "json")
     try:
         # Here, as DuckDB's error would be one of the log.
@@ -52,7 +53,8 @@ def export(log: ExchangeLog, path: Path) -> int:
 
 
 def backup(log: ExchangeLog, path: Path) -> int:
-    """Write the whole log to one database file; returns how many exchanges are in it. Raises LogError."""
+    """Write the whole log to one database file; returns how many exchanges are in it. Raises LogError, InputError."""
+    literal(path)  # else it could not be noted
     try:
         folder = Path(tempfile.mkdtemp(prefix=".shammah-backup-", dir=path.parent))
     except OSError as error:
@@ -185,7 +187,7 @@ def drop_note(session: Session, path: str) -> None:
 def _note(log: ExchangeLog, path: Path, kind: str) -> None:
     try:
         log.change(lambda session: note(session, path, kind))
-    except LogError:
+    except BaseException:
         # Nobody would take out of it what is forgotten.
         path.unlink(missing_ok=True)
         raise

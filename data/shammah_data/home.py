@@ -16,10 +16,17 @@ class Home:
 
     @classmethod
     def find(cls) -> "Home":
-        """$SHAMMAH_HOME, else the platform's user data folder. Creates nothing."""
+        """$SHAMMAH_HOME, else the platform's user data folder. Creates nothing. Raises InputError for what can be no home."""
         chosen = os.environ.get("SHAMMAH_HOME")
         if chosen:
-            return cls(Path(chosen).expanduser().absolute())
+            try:
+                root = Path(chosen).expanduser().absolute()
+                # DuckDB opens no other.
+                str(root).encode()
+            except (RuntimeError, UnicodeEncodeError) as error:
+                wrong = "there is no such user" if isinstance(error, RuntimeError) else "is no text in UTF-8"
+                raise InputError(f"{chosen}: {wrong}: set SHAMMAH_HOME to a folder you own") from error
+            return cls(root)
         import platformdirs  # its import is only worth paying where the default is needed
 
         return cls(Path(platformdirs.user_data_dir("shammah", appauthor=False)))

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from shammah_data.errors import LogError
+from shammah_data.errors import InputError, LogError
 
 if TYPE_CHECKING:
     import duckdb
@@ -87,12 +87,16 @@ def write_file(session: Session, query: str, path: Path, form: str) -> int:
 
 
 def literal(value: object) -> str:
-    """A value as SQL text."""
+    """A value as SQL text. Raises InputError for bytes that are no text, as they come from a command line."""
     if value is None:
         return "NULL"
     if isinstance(value, bool | int | float):
         return str(value)
     quoted = str(value).replace("'", "''")
+    try:
+        quoted.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{value}: is no text in UTF-8") from error
     return f"'{quoted}'"
 
 

@@ -95,6 +95,25 @@ def test_an_export_that_cannot_be_written_names_its_own_path(home: Home, run: Ru
     assert str(refused.value).startswith(f"{out}: cannot be written: ")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="names there are no bytes")
+def test_bytes_that_are_no_text_select_nothing_and_name_no_copy(home: Home, run: Run, tmp_path: Path) -> None:
+    """A copy whose name cannot be noted would keep what is forgotten."""
+    put(home, "Q1", "A1")
+    odd = os.fsdecode(b"no\xff")
+    for arguments in (
+        ["search", odd],
+        ["forget", "--source", odd],
+        ["forget", "--search", odd],
+        ["trainable", "no", "--source", odd],
+    ):
+        with pytest.raises(InputError, match="is no text in UTF-8"):
+            run(*arguments)
+    for command in ("export", "backup"):
+        with pytest.raises(InputError, match="is no text in UTF-8"):
+            run(command, tmp_path / odd)
+    assert odd not in os.listdir(tmp_path)
+
+
 def test_an_export_of_a_log_that_cannot_be_read_leaves_nothing(home: Home, run: Run, tmp_path: Path) -> None:
     home.log.write_bytes(b"no database" * 1000)
     with pytest.raises(LogError):

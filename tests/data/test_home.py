@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,14 @@ def test_a_home_that_cannot_be_made_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="set SHAMMAH_HOME"):
         Home(tmp_path / "file" / "home").create()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names there are no bytes")
+@pytest.mark.parametrize("name", ["~no-such-user/home", os.fsdecode(b"/tmp/no\xff-text")])
+def test_a_home_that_cannot_be_named_says_what_to_do(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("SHAMMAH_HOME", name)
+    with pytest.raises(InputError, match="set SHAMMAH_HOME"):
+        Home.find()
 
 
 def test_everything_lies_inside(home: Home) -> None:
