@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from shammah_data.errors import ShammahError
+from shammah_data.errors import ShammahError, reason
 from shammah_data.text import one_line
 
 _LONGEST = 2000
@@ -90,8 +90,7 @@ def run(app: Callable[[], object], name: str) -> None:
         # The reader (head, less) has seen enough.
         sys.exit(0)
     except OSError as error:
-        reason = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
-        print(f"{name}: {one_line(reason, _LONGEST)}", file=sys.stderr)
+        print(f"{name}: {one_line(reason(error), _LONGEST)}", file=sys.stderr)
         sys.exit(2)
     except Exception as error:
         # A fault of ours: the user gets a line, a developer the whole story.

@@ -49,3 +49,8 @@ class TeacherError(ShammahError):
         self.partial = partial
         self.of_the_question = of_the_question
         self.cost_usd = cost_usd
+
+
+def reason(error: OSError) -> str:
+    """What an error of the system says to a user: why, and which file."""
+    return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"

@@ -40,6 +40,8 @@ class Guard:
             status = self._path.stat()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise self._unreadable(error) from error
         stamp = (status.st_ino, status.st_mtime_ns)
         if stamp != self._stamp:
             self._raised, self._stamp = self._read(), stamp
@@ -75,7 +77,8 @@ class Guard:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise ArtifactError(
-                f"{self._path}: cannot be read ({error}): delete it to go back to the published thresholds"
-            ) from error
+            raise self._unreadable(error) from error
         return found
+
+    def _unreadable(self, error: Exception) -> ArtifactError:
+        return ArtifactError(f"{self._path}: cannot be read ({error}): delete it to go back to the published thresholds")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from shammah_data.durable import sha256
-from shammah_data.errors import ShammahError
+from shammah_data.errors import ShammahError, reason
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_data.past import RECORD
@@ -45,7 +45,14 @@ class Finding:
 
 def verify(log: ExchangeLog, home: Home) -> list[Finding]:
     """Everything that was looked at, in the order in which a problem should be solved."""
-    return [*_log(log), *_waiting(home), *_snapshots(home), *_versions(home), _modes(home)]
+    looks = {"spool": _waiting, "snapshots": _snapshots, "versions": _versions, "privacy": _modes}
+    found = _log(log)
+    for name, look in looks.items():
+        try:
+            found += look(home)
+        except OSError as error:
+            found.append(Finding("problem", name, reason(error)))
+    return found
 
 
 def content_digest(session: Session) -> tuple[str, int]:
@@ -116,9 +123,9 @@ def _versions(home: Home) -> list[Finding]:
     return [*found, Finding("ok", "versions", f"{good} with every byte as published")]
 
 
-def _modes(home: Home) -> Finding:
+def _modes(home: Home) -> list[Finding]:
     if os.name == "nt":
-        return Finding("ok", "privacy", "not checked on this system")
+        return [Finding("ok", "privacy", "not checked on this system")]
     open_to_others = [
         path
         for path in [home.root, *home.root.rglob("*")]
@@ -127,8 +134,8 @@ def _modes(home: Home) -> Finding:
     if open_to_others:
         more = f" and {len(open_to_others) - 1} more" if len(open_to_others) > 1 else ""
         told = f"{open_to_others[0]}{more} can be read by others: chmod -R go= {home.root}"
-        return Finding("problem", "privacy", told)
-    return Finding("ok", "privacy", "nothing can be read by others")
+        return [Finding("problem", "privacy", told)]
+    return [Finding("ok", "privacy", "nothing can be read by others")]
 
 
 def _ours(home: Home, path: Path) -> bool:

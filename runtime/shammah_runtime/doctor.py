@@ -2,12 +2,13 @@
 
 import base64
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Literal
 
 from shammah_data import targets
-from shammah_data.errors import SettingsError, ShammahError
+from shammah_data.errors import SettingsError, ShammahError, reason
 from shammah_data.home import Home
 from shammah_data.manifest import Calibration, Manifest
 from shammah_data.session import LogTakenError
@@ -33,8 +34,24 @@ class Check:
 
 def examine(home: Home) -> list[Check]:
     """Every check, in the order in which a problem should be solved."""
-    parts = [_runtime(), *_providers(), _home(home), _settings(home), _log(home), _base(home)]
-    return [*parts, *_model(home), *_guard(home), _key(home)]
+    checks = [_runtime(), *_providers()]
+    of_the_home: dict[str, Callable[[Home], Check | list[Check]]] = {
+        "home": _home,
+        "settings": _settings,
+        "log": _log,
+        "base": _base,
+        "model": _model,
+        "guard": _guard,
+        "key": _key,
+    }
+    for name, look in of_the_home.items():
+        try:
+            found = look(home)
+        except OSError as error:
+            # What may not be looked at is a finding, too, and the other checks are still to be made.
+            found = Check("fail", name, reason(error))
+        checks += found if isinstance(found, list) else [found]
+    return checks
 
 
 def _installed() -> dict[str, str]:
@@ -106,6 +123,8 @@ def _kernels() -> Check:
 def _home(home: Home) -> Check:
     if not home.root.exists():
         return Check("ok", "home", f"{home.root} (made at the first use)")
+    if not home.root.is_dir():
+        return Check("fail", "home", f"{home.root} is no folder", "set SHAMMAH_HOME to a folder you own")
     if not os.access(home.root, os.W_OK | os.X_OK):
         return Check("fail", "home", f"{home.root} cannot be written", "set SHAMMAH_HOME to a folder you own")
     return Check("ok", "home", str(home.root))

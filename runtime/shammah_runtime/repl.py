@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from shammah_data.errors import ShammahError
+from shammah_data.errors import ShammahError, reason
 from shammah_data.settings import LONGEST_QUERY
 from shammah_runtime.history import History
 from shammah_runtime.signals import Signals, throw
@@ -135,6 +135,8 @@ class Repl:
             self._terminal.remark(f"error: {error}")
         except (KeyboardInterrupt, InterruptedError):
             self._terminal.remark("stopped")
+        except OSError as error:
+            self._terminal.remark(f"error: {reason(error)}")
 
     def _ask(self, text: str, which: "Asked") -> None:
         appliance = self._starting.get()

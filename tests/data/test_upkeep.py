@@ -356,6 +356,13 @@ def test_a_log_that_cannot_be_opened_is_one_problem(run: Run, filled: ExchangeLo
     assert done.stdout.splitlines()[0].startswith("problem log")
 
 
+def test_what_cannot_be_looked_at_is_a_problem_and_hides_no_other(filled: ExchangeLog, home: Home) -> None:
+    home.spool.with_suffix(".torn").mkdir(mode=0o755)
+    found = problems(filled, home)
+    assert f"Is a directory: {home.spool.with_suffix('.torn')}" in found
+    assert any("can be read by others" in told for told in found)
+
+
 def test_bad_command_lines_of_upkeep_are_one_line(run: Run, home: Home) -> None:
     home.settings.write_text('log = "quack:localhost:1"\n')
     for arguments in (["serve"], ["compact"]):

@@ -15,6 +15,7 @@ from shammah_data.exchange import Exchange
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_data.spool import Spool
+from shammah_runtime.doctor import examine
 
 Run = Callable[..., tuple[int, str, str]]
 # Root may write anywhere, unless it gives that up.
@@ -63,3 +64,30 @@ def test_what_has_to_write_says_so_in_a_line_and_leaves_no_copy(run: Run, home: 
         assert err.startswith(f"shammah-log: {home.root}/")
         assert err.endswith(": Permission denied\n")
         assert not (tmp_path / command).exists()
+
+
+def test_the_doctor_says_all_there_is_to_say_of_a_home_that_is_none(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    home.root.write_text("no folder", encoding="utf-8")
+    found = {check.name: check for check in examine(home)}
+    assert found["home"].level == "fail"
+    assert found["guard"].level == "fail"
+    assert found["model"].level == "fail"
+    assert "key" in found
+
+
+@pytest.mark.parametrize("closed", ["root", "models"])
+def test_a_folder_that_may_not_be_looked_into_ends_no_check(run: Run, home: Home, closed: str) -> None:
+    folder = {"root": home.root, "models": home.models}[closed]
+    folder.chmod(0o000)
+    code, out, err = run("shammah_runtime.cli", "doctor")
+    assert (code, err) == (1, "")
+    told = {line.split()[1]: line for line in out.splitlines()}
+    assert told["model"].startswith("fail model")
+    assert told["guard"].startswith("fail guard")
+    assert "key" in told
+    if closed == "models":
+        code, out, err = run("shammah_data.cli", "verify")
+        assert (code, err) == (1, "")
+        assert f"problem versions   Permission denied: {home.models}" in out
+    home.root.chmod(0o700)

@@ -1,5 +1,6 @@
 """The terminal session without a terminal: commands, errors, Ctrl-C."""
 
+import errno
 import io
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -196,6 +197,18 @@ def test_what_a_tier_raises_keeps_the_session(
     lines = run(make_appliance(OFFLINE), "raise", "hello")
     assert lines[0] == shown
     assert lines[1].startswith("Hello!")
+
+
+def test_a_folder_that_cannot_be_read_keeps_the_session(make_appliance: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    appliance = make_appliance(OFFLINE)
+
+    def refused() -> list[str]:
+        raise PermissionError(errno.EACCES, "Permission denied", "models")
+
+    monkeypatch.setattr(appliance.store, "versions", refused)
+    shown = run(appliance, "/model", "hello")
+    assert "error: Permission denied: models" in shown
+    assert any(line.startswith("Hello!") for line in shown)
 
 
 def test_ctrl_c_at_the_prompt_keeps_the_session(make_appliance: Make) -> None:
