@@ -67,12 +67,12 @@ def _store(home: Home) -> Any:
     return store
 
 
-def _appliance(**options: Any) -> Any:
+def _appliance(warn: Callable[[str], None] = _warn, **options: Any) -> Any:
     home = Home.find().create()
     settings, store = Settings.load(home.settings), _store(home)
     from shammah_runtime.appliance import Appliance, Options
 
-    appliance = Appliance(home, settings, Options(**options), _warn, store)
+    appliance = Appliance(home, settings, Options(**options), warn, store)
     appliance.start()
     return appliance
 
@@ -179,17 +179,21 @@ def ask(
         answers=answers,
         logprobs=logprobs,
     )
+    # Behind the answer: one that came within it would stand in its line.
+    notes: list[str] = []
     appliance = _appliance(
-        provider=provider, precision=precision, offline=offline, no_log=no_log, watch=False, decoding=decoding
+        notes.append, provider=provider, precision=precision, offline=offline, no_log=no_log, watch=False, decoding=decoding
     )
     from shammah_runtime.terminal import Terminal
 
     terminal = Terminal()
-    reply = appliance.conversation.ask(text, (lambda _: None) if as_json else terminal.stream)
-    if not as_json:
-        terminal.end()
-    for note in appliance.models.notes():
-        _warn(note)
+    try:
+        reply = appliance.conversation.ask(text, (lambda _: None) if as_json else terminal.stream)
+    finally:
+        if not as_json:
+            terminal.end()
+        for note in [*notes, *appliance.models.notes()]:
+            _warn(note)
     if as_json:
         proposal = reply.proposal
         shown = {

@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -346,3 +348,14 @@ def _no_private_paths(tmp_path: Path) -> Any:
     """Nothing is written beside the home."""
     yield
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] in (["home"], [])
+
+
+def test_a_warning_begins_a_line_of_its_own_behind_one_answer(home: Home) -> None:
+    home.log.write_bytes(b"no database" * 1000)
+    command = [sys.executable, "-m", "shammah_runtime.cli", "ask", "--offline", "hello"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=120)
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert all("shammah-serve:" not in line[1:] for line in lines), lines
+    assert any(line.startswith("shammah-serve: ") and "the exchange is kept in" in line for line in lines), lines
+    assert "" not in lines
