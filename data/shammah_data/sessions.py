@@ -1,5 +1,6 @@
 """Conversations as the log holds them: which there were, and what was said. Knows SQL, no files and no terminal."""
 
+import itertools
 import json
 from typing import Any
 
@@ -54,7 +55,7 @@ def whole(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     asked = [(row["query"], row["context"]) for row in rows]
     return [
         row
-        for row, again in zip(rows, [*asked[1:], None], strict=True)
+        for row, again in itertools.zip_longest(rows, asked[1:])
         if row["complete"] and row["answer"].strip() and (row["query"], row["context"]) != again
     ]
 

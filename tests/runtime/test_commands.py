@@ -273,6 +273,13 @@ def test_nothing_is_left_of_a_file_that_could_not_be_written(
     assert f"saved: 1 exchange in {tmp_path}/talk.json" in run(appliance, f"/save {tmp_path}/talk.json")
 
 
+def test_there_is_nothing_to_save_before_the_first_answer(make_appliance: Make, home: Home, tmp_path: Path) -> None:
+    ExchangeLog(home).append(Exchange("of another session", "a", "teacher"))
+    shown = run(make_appliance(OFFLINE), f"/save {tmp_path}/x", "hello", f"/save {tmp_path}/x")
+    assert shown[0] == "error: nothing has been answered in this session yet"
+    assert shown[-2] == f"saved: 1 exchange in {tmp_path}/x"
+
+
 def test_what_is_not_logged_cannot_be_saved(make_appliance: Make, tmp_path: Path) -> None:
     shown = run(make_appliance(Options(offline=True, no_log=True, watch=False)), "hello", f"/save {tmp_path}/x")
     assert shown[-2] == "error: nothing of this session is logged, so that there is nothing to save"
