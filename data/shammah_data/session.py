@@ -81,7 +81,9 @@ def transaction(session: Session) -> Iterator[None]:
 
 def write_file(session: Session, query: str, path: Path, form: str) -> int:
     """Write the rows of a query to a file of this machine, as `parquet` or `json`; returns how many."""
-    done = session.engine.execute(f"COPY (SELECT * FROM {session.source(query)}) TO {literal(str(path))} (FORMAT {form})")
+    # Else DuckDB writes beside a file that is there already, and leaves that behind where the disk is full.
+    options = f"FORMAT {form}, USE_TMP_FILE false"
+    done = session.engine.execute(f"COPY (SELECT * FROM {session.source(query)}) TO {literal(str(path))} ({options})")
     found = done.fetchone()
     return int(found[0]) if found else 0
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -119,6 +120,23 @@ def test_an_export_of_a_log_that_cannot_be_read_leaves_nothing(home: Home, run: 
     with pytest.raises(LogError):
         run("export", tmp_path / "out.jsonl")
     assert not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no limit of a file's size")
+@pytest.mark.parametrize("name", ["out.jsonl", "out.parquet", "out.md"])
+def test_an_export_that_the_disk_does_not_hold_leaves_nothing(home: Home, tmp_path: Path, name: str) -> None:
+    """Nothing of what users wrote may lie where `forget` does not look."""
+    put(home, "Q1", os.urandom(100_000).hex())
+    (tmp_path / "there").mkdir()
+    code = (
+        "import resource, sys\nfrom shammah_data.cli import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        f"sys.argv = ['shammah-log', 'export', {str(tmp_path / 'there' / name)!r}]\nmain()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert list((tmp_path / "there").iterdir()) == []
 
 
 def test_an_export_comes_back_as_it_was(home: Home, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
