@@ -163,6 +163,8 @@ class Conversation:
         if self.last is None:
             raise InputError(f"there is no answer to rate: {self.nothing}")
         exchange, reply = self.last
+        if correction is None and not self.corrected and not exchange.answer.strip():
+            raise InputError("there is no answer to rate: nobody answered; /fix TEXT tells the right answer")
         self.desk.rate(exchange, reply, rating, correction, weight, self.private, self.corrected)
         self.corrected = self.corrected or correction is not None
         if (correction is not None or rating == "bad") and self._last_is_a_turn and self._turns:

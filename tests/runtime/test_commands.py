@@ -273,6 +273,12 @@ def test_nothing_is_left_of_a_file_that_could_not_be_written(
     assert f"saved: 1 exchange in {tmp_path}/talk.json" in run(appliance, f"/save {tmp_path}/talk.json")
 
 
+def test_what_nobody_answered_can_be_corrected_and_not_rated(make_appliance: Make, home: Home) -> None:
+    shown = run(make_appliance(OFFLINE), "When is it?", "/good", "/bad", "/critical", "/fix At nine.", "/good")
+    assert shown[1:4] == ["error: there is no answer to rate: nobody answered; /fix TEXT tells the right answer"] * 3
+    assert shown[4:6] == ["noted: this is what it will learn", "noted: your correction is still what it will learn"]
+
+
 def test_there_is_nothing_to_save_before_the_first_answer(make_appliance: Make, home: Home, tmp_path: Path) -> None:
     ExchangeLog(home).append(Exchange("of another session", "a", "teacher"))
     shown = run(make_appliance(OFFLINE), f"/save {tmp_path}/x", "hello", f"/save {tmp_path}/x")
