@@ -107,7 +107,8 @@ def restore(log: ExchangeLog, path: Path, told: "Callable[[Forgotten], None]" = 
         try:
             held = copy.run(_held, write=True, wait=0.0)
         except LogError as error:
-            reason = str(error).removeprefix(f"{copy.path}: ").replace(str(copy.path), path.name)
+            # What cures a log is no cure of this file.
+            reason = str(error).partition(": run `")[0].removeprefix(f"{copy.path}: ").replace(str(copy.path), path.name)
             raise InputError(f"{path}: not a backup of the log: {reason}") from error
 
         def others(session: Session) -> None:
