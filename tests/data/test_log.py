@@ -424,7 +424,7 @@ def test_a_half_made_database_is_made_anew(log: ExchangeLog, home: Home) -> None
 @pytest.mark.parametrize("content", [b"not a database", b"\0" * 20_000])
 def test_a_damaged_database_is_left_alone_and_what_comes_is_kept(log: ExchangeLog, home: Home, content: bytes) -> None:
     home.log.write_bytes(content)
-    with pytest.raises(LogError, match="cannot be opened: .*: run `shammah-log repair`") as caught:
+    with pytest.raises(LogError, match=r"cannot be opened: .*: run `shammah-log repair`") as caught:
         log.recent()
     assert "\n" not in str(caught.value)
     with pytest.raises(LogError, match=r"cannot be opened.*the exchange is kept in"):
