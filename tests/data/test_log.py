@@ -21,7 +21,7 @@ from shammah_data.home import Home
 from shammah_data.log import ExchangeLog, context_of, read_snapshot
 from shammah_data.queries import Selection
 from shammah_data.remote import TOKEN_VARIABLE
-from shammah_data.session import LogTakenError
+from shammah_data.session import LogTakenError, Session
 from shammah_data.settings import PrivacySettings, Settings
 
 Spawn = Callable[..., "subprocess.Popen[str]"]
@@ -432,6 +432,17 @@ def test_a_damaged_database_is_left_alone_and_what_comes_is_kept(log: ExchangeLo
     assert home.log.read_bytes() == content
     home.log.unlink()
     assert list(targets(log)) == ["kept"]
+
+
+def test_ctrl_c_in_a_statement_is_ctrl_c(log: ExchangeLog) -> None:
+    """DuckDB wraps what a signal's handler raises while a statement runs."""
+
+    def interrupted(_: Session) -> None:
+        raise RuntimeError("Query interrupted") from KeyboardInterrupt()
+
+    with pytest.raises(KeyboardInterrupt):
+        log.change(interrupted)
+    assert log.append(asked())
 
 
 def test_a_newer_schema_is_refused_in_one_line(log: ExchangeLog, home: Home) -> None:
