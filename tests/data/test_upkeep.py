@@ -358,7 +358,9 @@ def test_a_log_that_cannot_be_opened_is_one_problem(run: Run, filled: ExchangeLo
 
 
 def test_what_cannot_be_looked_at_is_a_problem_and_hides_no_other(filled: ExchangeLog, home: Home) -> None:
-    home.spool.with_suffix(".torn").mkdir(mode=0o755)
+    home.spool.with_suffix(".torn").mkdir()
+    # Whatever this process's umask is by now.
+    home.spool.with_suffix(".torn").chmod(0o755)
     found = problems(filled, home)
     assert f"Is a directory: {home.spool.with_suffix('.torn')}" in found
     assert any("can be read by others" in told for told in found)
