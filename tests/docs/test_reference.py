@@ -57,3 +57,14 @@ def test_help_of_the_export_installs_nothing(reference: ModuleType, tmp_path: Pa
     )
     ((_, told),) = reference.helps("scripts/export", reference.export_app)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{told}\n", "")
+
+
+@pytest.mark.parametrize("script", ["bench", "make-base", "quickstart"])
+def test_help_of_the_other_scripts_installs_nothing(tmp_path: Path, script: str) -> None:
+    environment = {**os.environ, "VIRTUAL_ENV": str(tmp_path / "none"), "PYTHON": "false"}
+    done = subprocess.run(
+        [ROOT / "scripts" / script, "--help"], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()
+    assert not (tmp_path / "none").exists()
