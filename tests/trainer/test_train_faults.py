@@ -23,9 +23,12 @@ from shammah_data.session import LogTakenError
 from shammah_data.settings import Settings
 from shammah_data.store import ModelStore
 from shammah_export.export import ExportReport, export_model
+from shammah_trainer.checkpoints import FOLDER
 from shammah_trainer.dataset import Dataset, build_dataset
+from shammah_trainer.processes import Processes
 from shammah_trainer.progress import Reporter
 from shammah_trainer.run import Result, Stages, train_once
+from shammah_trainer.tune import Order
 
 Train = Callable[..., Said]
 
@@ -154,3 +157,27 @@ def test_a_version_whose_record_the_log_cannot_take_is_published(
     assert [record["version"] for record in log.runs()] == ["v0002", "v0001"]
     last, _ = past_runs(Home(after.root), log)
     assert last.reason in said.out
+
+
+@pytest.mark.parametrize("several", [True, False])
+def test_a_run_whose_other_process_is_gone_can_be_taken_up(
+    after: TinyHome, monkeypatch: pytest.MonkeyPatch, several: bool
+) -> None:
+    """The first one may notice before it is told to end; by itself, the same error is its own."""
+
+    def ending(order: Order, *_: object, **__: object) -> None:
+        (order.run / FOLDER).mkdir()
+        raise RuntimeError("Connection closed by peer")
+
+    monkeypatch.setattr("shammah_trainer.tune.tune", ending)
+    processes = Processes({"RANK": "0", "WORLD_SIZE": "2"} if several else {})
+    monkeypatch.setattr(processes, "share", lambda _: None)
+    home = Home(after.root)
+    with pytest.raises(RuntimeError, match="closed by peer"):
+        train_once(home, Settings.load(home.settings), Reporter(), True, processes=processes)
+    record = ExchangeLog(home).runs(1)[0]
+    assert record["status"] == "failed"
+    ended = "RuntimeError: Connection closed by peer"
+    told = "another process of the run failed, or it was told to end"
+    assert record["reason"] == (f"ended by {ended}: {told}" if several else ended)
+    assert (home.runs / str(record["id"]) / FOLDER).exists() == several

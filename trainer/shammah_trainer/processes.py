@@ -51,6 +51,11 @@ class Processes:
         """The others have done their part: SIGTERM ends this process as it ends one by itself."""
         self._on_sigterm(signal.SIG_DFL)
 
+    def lost(self, error: BaseException) -> bool:
+        """Whether an error may say no more than that another process is gone: then it is no fault of the work."""
+        # What came of the collective's error or SIGTERM first, by chance.
+        return isinstance(error, SystemExit) or (self.count > 1 and isinstance(error, RuntimeError))
+
     def share(self, item: Any) -> None:
         """Give the others what they wait for; to be called by the first process, once."""
         self._shared = True

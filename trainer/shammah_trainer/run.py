@@ -134,10 +134,11 @@ def _locked(home: Home, settings: Settings, reporter: Reporter, force: bool, sta
     except (Exception, SystemExit) as error:
         processes.ignore()
         reason = str(error) if isinstance(error, ShammahError) else f"{type(error).__name__}: {error}"
-        if isinstance(error, SystemExit):
-            reason = "ended by SIGTERM: another process of the run failed, or it was told to end"
+        if processes.lost(error):
+            ended = "SIGTERM" if isinstance(error, SystemExit) else reason.splitlines()[0]
+            reason = f"ended by {ended}: another process of the run failed, or it was told to end"
         log.record_run(RunRecord(run_id, started, datetime.now(UTC), "failed", reason, None, run.figures))
-        interrupted = folder if isinstance(error, SystemExit) else None
+        interrupted = folder if processes.lost(error) else None
         raise
     finally:
         checkpoints.sweep(home.runs, interrupted)
