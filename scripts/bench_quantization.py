@@ -1,11 +1,11 @@
 """scripts/bench quantization: what int8 and int4 cost, beside a separate run that nothing was quantized in.
 
 Two runs learn the first events of a simulated user from the same examples, in the same order and number of steps: one plain,
-one through int4's quantizer. The plain one is exported as fp32 and as int8, the other as int4. Each graph answers the same
-held-out phrasings of clusters that were logged, through the engine that serves; an answer is right when it ended and holds the
-facts that the data name. Targets have one wording per cluster. A reference answer is offered as a draft, which by
-docs/decisions/0005 changes how long an answer takes and nothing else. With more --questions than there are held-out phrasings,
-phrasings that might have been logged and were not follow them.
+one through int4's quantizer, from the base that was fitted to it, as a night begins. The plain one is exported as fp32 and as
+int8, the other as int4. Each graph answers the same held-out phrasings of clusters that were logged, through the engine that
+serves; an answer is right when it ended and holds the facts that the data name. Targets have one wording per cluster. A
+reference answer is offered as a draft, which by docs/decisions/0005 changes how long an answer takes and nothing else. With
+more --questions than there are held-out phrasings, phrasings that might have been logged and were not follow them.
 
 The loss of accuracy is paired, query by query, against the fp32 graph of the plain run; its upper bound is the 95% quantile of
 a bootstrap. The perplexity ratio is that of the held-out answers, against the same graph.
@@ -180,6 +180,7 @@ def _train(
     from shammah_trainer.batches import Encoder
     from shammah_trainer.dataset import Dataset, Example
     from shammah_trainer.finetune import finetune, load_model
+    from shammah_trainer.fitting import fit_base
     from shammah_trainer.loop import Recipe
     from shammah_trainer.progress import Reporter
     from shammah_trainer.replay import replayed
@@ -214,8 +215,9 @@ def _train(
     )
     tokenizer = ChatTokenizer(base.folder / "tokenizer.json", base.chat)
     encoder = Encoder(tokenizer, base.stop_ids, train.max_length)
+    start = fit_base(base, recipe.through, reporter.say).folder if recipe.through else base.folder
     began = time.monotonic()
-    trained = finetune(load_model(base.folder), encoder, examples, recipe, base.stop_ids[0], reporter.training)
+    trained = finetune(load_model(start), encoder, examples, recipe, base.stop_ids[0], reporter.training)
     reporter.end()
     spent = f"in {time.monotonic() - began:.0f} s"
     reporter.say(f"{run}: {len(examples)} examples {spent}, losses {', '.join(f'{loss:.3f}' for loss in trained.epoch_losses)}")

@@ -206,6 +206,9 @@ def test_what_later_nights_record_of_their_data_and_training() -> None:
     assert "counts      phrasings of an answer (1: 12, 2-4: 30)" in told
     assert "outdated    replaced by newer facts: aaaaaaaa by bbbbbbbb\n" in told
     assert "trained     90 steps (ended by held-out loss), weights of step 70 kept, taken up at step 40 of run 20261018" in told
+    fitted = {"kl_before": 0.415, "kl_after": 0.186}
+    told = "\n".join(run_lines(run("20261019T032200123Z", trained_through="int4", fitted=fitted), [], 120))
+    assert "through int4, from a base fitted to that (KL 0.415 -> 0.186)" in told
 
 
 def test_the_second_graph_of_a_version_is_told_of() -> None:

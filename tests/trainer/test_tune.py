@@ -17,6 +17,7 @@ from shammah_trainer.budget import Sizes
 from shammah_trainer.checkpoints import FOLDER, Checkpoints
 from shammah_trainer.fakequant import keep_rounded
 from shammah_trainer.finetune import finetune, load_model
+from shammah_trainer.fitting import Fit, fit_base
 from shammah_trainer.progress import Reporter
 from shammah_trainer.tune import MERGED, Task, prepare, tune
 
@@ -36,6 +37,8 @@ def task(base: Base) -> Task:
 def night(task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[dict[str, Any], str, Path]]:
     """Prepare and tune with changes to the settings; returns figures, what was said, and the run's folder."""
     monkeypatch.setattr("shammah_trainer.tune.mixed_precision", lambda: "no")
+    short = Fit(texts=8, tokens=8, kept_back=4, steps=2)
+    monkeypatch.setattr("shammah_trainer.tune.fit_base", lambda base, precision, say: fit_base(base, precision, say, short))
 
     def run(name: str, memory: int | None = None, **changes: Any) -> tuple[dict[str, Any], str, Path]:
         said = io.StringIO()

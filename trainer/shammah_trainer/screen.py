@@ -101,6 +101,8 @@ def _training(run: Past) -> list[tuple[str, str]]:
         parts.append("bf16" if precision == "bf16" else "float32")
     if isinstance(through := run.at("trained_through"), str):
         parts.append(f"through {through}")
+    if (before := run.number("fitted", "kl_before")) is not None and (after := run.number("fitted", "kl_after")) is not None:
+        parts.append(f"from a base fitted to that (KL {_figure(before)} -> {_figure(after)})")
     if (steps := run.count("steps")) is not None:
         stopped = run.at("stopped")
         parts.append(f"{steps} steps" + (f" (ended by {stopped})" if stopped in ("time", "held-out loss") else ""))

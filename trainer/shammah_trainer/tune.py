@@ -17,6 +17,7 @@ import torch
 import transformers
 
 from shammah_data.durable import private_folder
+from shammah_data.errors import TrainingError
 from shammah_data.settings import TrainSettings
 from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_runtime.engine.memory import available
@@ -26,6 +27,7 @@ from shammah_trainer.budget import Sizes, Work, checkpoint_bytes, plan_disk, pla
 from shammah_trainer.checkpoints import FOLDER, Checkpoints, adopt, read, remove, size
 from shammah_trainer.dataset import Example
 from shammah_trainer.finetune import finetune, load_model, mean_loss, mixed_precision
+from shammah_trainer.fitting import fit_base
 from shammah_trainer.loop import Mixed, Recipe
 from shammah_trainer.preferences import Pair
 from shammah_trainer.priority import threads
@@ -116,6 +118,8 @@ def prepare(
         balance=train.balance,
         opening=train.opening,
     )
+    torch.set_num_threads(threads(train.threads, _CORES, serving_busy))
+    task, fitted = _fitted(task, recipe, reporter)
     key = _key(task, recipe, train.max_length, processes)
     earlier = adopt(run.parent, run)
     found = read(run / FOLDER)
@@ -139,6 +143,7 @@ def prepare(
         "trained_through": recipe.through,
         "epochs": round(epochs, 2),
         "too_long": len(task.examples) - len(lengths),
+        **fitted,
     }
     known = "" if room is None else f" of {room / 1e9:.1f}"
     saving = "; memory is short: activations are computed twice" if plan.save_memory else ""
@@ -241,9 +246,22 @@ def _encoder(base: Base, train: TrainSettings) -> Encoder:
     return Encoder(ChatTokenizer(base.folder / "tokenizer.json", base.chat), base.stop_ids, train.max_length)
 
 
+def _fitted(task: Task, recipe: Recipe, reporter: Reporter) -> tuple[Task, dict[str, Any]]:
+    """The task from a base that was fitted to the rounding, where one begins with a base; and what was measured of it."""
+    if recipe.through is None or task.continues:
+        return task, {}
+    try:
+        fitted = fit_base(task.base, recipe.through, reporter.say)
+    except TrainingError as error:
+        reporter.say(f"starting from the base as it is: {error}")
+        return task, {}
+    return replace(task, start=fitted.folder), {"fitted": {"kl_before": fitted.kl_before, "kl_after": fitted.kl_after}}
+
+
 def _key(task: Task, recipe: Recipe, max_length: int, processes: int) -> str:
     """Digest of all that decides the result but the manner, which a state brings along."""
-    said = [asdict(recipe), max_length, processes, task.start_name, task.base.sha256, torch.__version__]
+    fitted = task.start != task.base.folder and not task.continues
+    said = [asdict(recipe), max_length, processes, task.start_name, task.base.sha256, fitted, torch.__version__]
     digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
     for examples in (task.examples, task.watched):
         digest.update(_digest(examples))

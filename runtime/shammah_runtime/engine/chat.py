@@ -46,6 +46,10 @@ class ChatTokenizer:
         """Plain text to ids; no special token comes out of it."""
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
+    def before_question(self) -> list[int]:
+        """Ids of a conversation up to where its first question begins."""
+        return [*self._start, *self._turns["user"][0]]
+
     def prompt(self, query: str, context: Sequence[Message] = ()) -> list[int]:
         """Ids of a conversation up to where the answer to `query` begins."""
         ids = list(self._start)
