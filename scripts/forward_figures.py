@@ -56,13 +56,16 @@ def risk_coverage(asked: Sequence[Asked]) -> tuple[list[tuple[float, float]], fl
     """The share wrong of the surest answers by the share of all questions that they are, and the area below.
 
     Geifman and El-Yaniv, "Selective classification for deep neural networks", 2017. Questions that nobody can answer count:
-    the smallest share wrong of all of them is theirs.
+    the smallest share wrong of all of them is theirs. Of answers that are equally sure as many are wrong from the first to the
+    last: the area is what it would be on average over their orders.
     """
     ranked = sorted(asked, key=lambda one: -one.confidence)
-    points, wrong, area = [], 0, 0.0
+    points, wrong, area, start = [], 0, 0.0, 0
     for at, one in enumerate(ranked, 1):
-        wrong += not one.right
-        area += wrong / at / len(ranked)
         if at == len(ranked) or ranked[at].confidence < one.confidence:
+            missed = sum(not each.right for each in ranked[start:at])
+            area += sum((wrong + missed * n / (at - start)) / (start + n) for n in range(1, at - start + 1)) / len(ranked)
+            wrong += missed
+            start = at
             points.append((at / len(ranked), wrong / at))
     return points, area

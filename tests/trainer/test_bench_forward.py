@@ -57,6 +57,16 @@ def test_risk_rises_with_coverage_where_the_wrong_answers_are_the_least_sure(scr
     assert points == [(1.0, 0.5)]
 
 
+def test_in_which_order_equals_were_asked_changes_no_area(scripts: Any) -> None:
+    """Held-out questions are asked first: a contestant that is equally sure of all must gain nothing by that."""
+    curve = scripts("forward_figures").risk_coverage
+    some = [(0.9, True), *[(0.5, True)] * 4, *[(0.5, False)] * 4, (0.1, False)]
+    _, area = curve(asked(scripts, *some))
+    assert curve(asked(scripts, *reversed(some)))[1] == pytest.approx(area)
+    # What it is on average, over every order of the eight equals.
+    assert area == pytest.approx((sum((n / 2) / (n + 1) for n in range(1, 9)) + 5 / 10) / 10)
+
+
 def test_the_page_draws_every_contestant_that_ranks(scripts: Any) -> None:
     some = asked(scripts, *((n / 40, n > 15) for n in range(40)))
     flat = asked(scripts, *((0.0, False) for _ in range(40)))
