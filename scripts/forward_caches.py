@@ -14,7 +14,7 @@ from shammah_data.judge import judge, normalize
 from shammah_data.log import ExchangeLog, read_snapshot
 from shammah_data.settings import Settings
 from shammah_runtime.engine.confidence import logistic
-from shammah_runtime.learned import Known, LearnedIndex
+from shammah_runtime.learned import Known, LearnedIndex, repeatable
 from shammah_trainer.calibrate import NOTHING, given
 from shammah_trainer.dataset import Example
 from shammah_trainer.logistic import Prior, fit_logistic
@@ -42,7 +42,10 @@ class Cache:
 
 
 def caches(serving: Serving, home: Home) -> dict[str, Cache]:
-    """The peers that repeat earlier answers, with thresholds from the night's held-out questions and the rest as their log."""
+    """The peers that repeat earlier answers, and know all that was logged, as the version does when it serves.
+
+    Their thresholds come from the night's held-out questions, with what it trained on as their log.
+    """
     # These import torch, which takes seconds.
     from shammah_trainer.assess import questions_of
     from shammah_trainer.dataset import build_dataset
@@ -55,7 +58,8 @@ def caches(serving: Serving, home: Home) -> dict[str, Cache]:
     train = Settings().train
     dataset = build_dataset(found, train.seed, likeness_of(home, 1, print), left_out)
     taught = [one for one in dataset.train if not one.context]
-    held = [one for one in (*dataset.heldout_phrasings, *dataset.heldout_groups) if not one.context]
+    # All of it: the night leaves out what is nearly the same as something else.
+    logged = repeatable(log.learnable())
     labels = questions_of(dataset, train.seed)
     vectors: dict[str, Any] = {}
     kinds: dict[str, Callable[[], Cache]] = {
@@ -65,7 +69,7 @@ def caches(serving: Serving, home: Home) -> dict[str, Cache]:
     }
     made = {}
     for name, make in kinds.items():
-        cache = made[name] = _taught(make, taught)
+        cache = _taught(make, taught)
         said = [cache.find(one.query) for _, one in labels]
         right = [
             kind != "outside" and bool(judge(one.target, answer.text)) for (kind, one), answer in zip(labels, said, strict=True)
@@ -76,9 +80,10 @@ def caches(serving: Serving, home: Home) -> dict[str, Cache]:
         scored.sort(key=lambda pair: (-pair[0], pair[1]))
         likely = promised(scored)
         accepted, _ = given(likely, [sure for sure, _ in likely], train.target_precision)
-        cache.threshold = scored[accepted - 1][0] if accepted else NOTHING
-        for one in held:
-            cache.learn(_known(one))
+        made[name] = make()
+        made[name].threshold = scored[accepted - 1][0] if accepted else NOTHING
+        for known in logged:
+            made[name].learn(known)
     return made
 
 

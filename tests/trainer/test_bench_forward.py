@@ -5,10 +5,15 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
+from shammah_data.exchange import Exchange
+from shammah_data.home import Home
+from shammah_data.log import ExchangeLog
 from shammah_runtime.learned import Known
 from shammah_trainer.dataset import Example
 
@@ -114,6 +119,25 @@ def test_peers_too_are_held_against_questions_as_if_never_logged(scripts: Any) -
     # What the fourth says is right for the first two, and the other way round: the bar's is their one wrong answer.
     assert sorted(bench.as_if_new(shared_words, taught, seed=0)) == [1, 4, 4, 4]
     assert list(bench.as_if_new(bench.exact, taught, seed=0)) == []
+
+
+def test_peers_know_all_that_was_logged(scripts: Any, tmp_path: Path) -> None:
+    """A night merges what is nearly the same; a cache would not, and the version beside it knows it all again as it serves."""
+    home = Home(tmp_path).create()
+    queries = [f"when does the {place} open" for place in ("bakery", "library", "museum", "pool", "gym", "theatre")]
+    queries += ["i can't get my virtual card to work at all", "where is my new card"]
+    log = ExchangeLog(home)
+    log.add_many([Exchange(query, f"Answer {n}.", "teacher") for n, query in enumerate(queries[:6])])
+    log.add_many([Exchange(query, "Type it in by hand.", "teacher") for query in queries[6:]])
+    log.add_many([Exchange("i cant get my virtual card to work at all", "Type it in by hand.", "teacher")])
+    (home.runs / "night").mkdir(parents=True)
+    _, _, until = log.snapshot(home.runs / "night" / "snapshot.parquet")
+    memory = SimpleNamespace(embedder=SimpleNamespace(embed=lambda texts: np.ones((len(texts), 2)) / 2**0.5))
+    manifest = SimpleNamespace(snapshot_until=until.isoformat(), run="night")
+    found = scripts("forward_caches").caches(SimpleNamespace(model=SimpleNamespace(manifest=manifest, memory=memory)), home)
+    for query in (*queries, "i cant get my virtual card to work at all"):
+        assert found["exact cache"].find(query).text
+        assert found["nearest words"].find(query).sure == pytest.approx(1.0)
 
 
 def test_a_cache_is_as_sure_as_its_answers_were_right(scripts: Any) -> None:
