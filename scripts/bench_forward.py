@@ -29,6 +29,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import arguments
 import streams
 from forward_caches import Cache, caches
 from forward_figures import calibration_error, risk_coverage
@@ -57,22 +58,27 @@ def main() -> int:
         prog="scripts/bench forward", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--seeds", type=lambda text: [int(part) for part in text.split(",")], default=[0, 1, 2])
-    parser.add_argument("--events", type=int, default=1000, help="of the stream")
-    parser.add_argument("--trained", type=int, default=500, help="the first events, on which the version was trained")
+    parser.add_argument("--seeds", type=arguments.seeds, default=[0, 1, 2], metavar="0,1,2")
+    parser.add_argument("--events", type=arguments.count, default=1000, help="of the stream")
+    parser.add_argument("--trained", type=arguments.count, default=500, help="the first events, on which it was trained")
     parser.add_argument("--homes", type=Path, metavar="DIR", help="homes of `scripts/bench night --keep DIR`")
     parser.add_argument("--sources", default="b77,clinc", help="which clusters of the data")
-    parser.add_argument("--heldout", type=int, default=450, help="other phrasings that are asked")
-    parser.add_argument("--reserved", type=int, default=125, help="questions never logged that are asked")
-    parser.add_argument("--outside", type=int, default=125, help="questions out of scope that are asked")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure and every answer there")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="draw the curves there")
+    parser.add_argument("--heldout", type=arguments.count, default=450, help="other phrasings that are asked")
+    parser.add_argument("--reserved", type=arguments.at_least_none, default=125, help="questions never logged that are asked")
+    parser.add_argument("--outside", type=arguments.at_least_none, default=125, help="questions out of scope that are asked")
+    parser.add_argument("--threads", type=arguments.count, default=2)
+    parser.add_argument("--json", type=arguments.output, metavar="FILE", help="write every figure and every answer there")
+    parser.add_argument("--html", type=arguments.output, metavar="FILE", help="draw the curves there")
     given = parser.parse_args()
     if lacking := streams.missing(given.data, (*streams.FILES, streams.OUTSIDE)):
         parser.error(lacking)
-    if not 0 < given.trained < given.events:
-        parser.error("--trained is above 0 and below --events")
+    if not given.trained < given.events:
+        parser.error("--trained is below --events")
+    if unknown := streams.unknown(given.data, given.sources):
+        parser.error(unknown)
+    nights = [(seed, given.trained) for seed in given.seeds]
+    if given.homes and (lacking := arguments.lacking(given.homes, nights)):
+        parser.error(lacking)
     print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {given.threads} threads")
     runs = []
     for seed in given.seeds:
@@ -120,9 +126,9 @@ def run(given: argparse.Namespace, seed: int) -> dict[str, Any]:
 
 def _home(given: argparse.Namespace, seed: int, events: Sequence[streams.Event], root: Path) -> Home:
     """A home whose champion was trained on these events."""
-    kept = given.homes / f"seed-{seed}-events-{given.trained}" if given.homes else None
-    if kept is not None and kept.is_dir():
-        shutil.copytree(kept, root)
+    if given.homes:
+        shutil.copytree(arguments.kept(given.homes, seed, given.trained), root)
+        arguments.same_user(Home(root), [event["query"] for event in events])
         return Home(root)
     from shammah_trainer.progress import Reporter
     from shammah_trainer.run import train_once

@@ -30,6 +30,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import arguments
 import numpy as np
 import streams
 
@@ -54,26 +55,31 @@ from shammah_runtime.proposal import Query
 from shammah_runtime.retrieval import Retrieval
 from shammah_runtime.verified import VerifiedTier
 
+FILES = ("hard_negatives.jsonl", "faq_answers.jsonl", "faq_queries.jsonl")
 _MOST_TOKENS = 256
 
 
 def main() -> int:
     """Measure, print, and write the figures where asked to."""
     parser = argparse.ArgumentParser(prog="scripts/bench learned", description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--lookups", type=int, default=2000)
+    parser.add_argument("--rows", type=arguments.count, default=100_000)
+    parser.add_argument("--lookups", type=arguments.count, default=2000)
     parser.add_argument("--data", type=Path, help="folder with hard_negatives.jsonl")
     parser.add_argument("--split", choices=("dev", "test", "all"), default="all")
-    parser.add_argument("--stream", type=int, default=0, help="other phrasings of each question in the log")
+    parser.add_argument("--stream", type=arguments.at_least_none, default=0, help="other phrasings of each question in the log")
     parser.add_argument("--similarity", type=float, default=0.8)
     parser.add_argument("--home", type=Path, help="home whose version is measured; its embedder serves without one, too")
     parser.add_argument(
         "--night", type=Path, metavar="DIR", help="train on the log of the pairs there, unless that was done before"
     )
-    parser.add_argument("--questions", type=int, default=60)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--questions", type=arguments.count, default=60)
+    parser.add_argument("--threads", type=arguments.count, default=2)
+    parser.add_argument("--json", type=arguments.output)
     given = parser.parse_args()
+    if given.data and (lacking := streams.missing(given.data, FILES)):
+        parser.error(lacking)
+    if given.home and not given.home.is_dir():
+        parser.error(f"{given.home}: no such home")
     if given.night and (given.home or not given.data):
         parser.error("--night goes with --data, and makes a home of its own: not with --home")
     if given.night and given.night.exists() and ModelStore(Home(given.night).models).pointer().champion is None:

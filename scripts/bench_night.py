@@ -25,6 +25,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import arguments
 import streams
 from night_figures import MEASURES, Asked, figures, rows
 from serving import Serving, Shown
@@ -48,17 +49,19 @@ def main() -> int:
         prog="scripts/bench night", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--seeds", type=_numbers, default=[0, 1, 2], metavar="0,1,2")
-    parser.add_argument("--milestones", type=_numbers, default=[50, 200, 500], metavar="50,200,500", help="events logged")
+    parser.add_argument("--seeds", type=arguments.seeds, default=[0, 1, 2], metavar="0,1,2")
+    parser.add_argument(
+        "--milestones", type=arguments.counts, default=[50, 200, 500], metavar="50,200,500", help="events logged"
+    )
     parser.add_argument("--sources", default="b77,clinc", help="which clusters of the data")
     parser.add_argument("--precision", choices=("int8", "int4", "fp32"), default="int8")
-    parser.add_argument("--heldout", type=int, default=200, help="other phrasings that are asked")
-    parser.add_argument("--reserved", type=int, default=60, help="questions never logged that are asked")
-    parser.add_argument("--outside", type=int, default=60, help="questions out of scope that are asked")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--heldout", type=arguments.count, default=200, help="other phrasings that are asked")
+    parser.add_argument("--reserved", type=arguments.at_least_none, default=60, help="questions never logged that are asked")
+    parser.add_argument("--outside", type=arguments.at_least_none, default=60, help="questions out of scope that are asked")
+    parser.add_argument("--threads", type=arguments.count, default=2)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of [train] for all nights")
     parser.add_argument("--early", action="store_true", help="also let every answer stream, and tell what is shown early")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure and every answer there")
+    parser.add_argument("--json", type=arguments.output, metavar="FILE", help="write every figure and every answer there")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the home of each night there")
     parser.add_argument("--homes", type=Path, metavar="DIR", help="ask the versions that --keep left there, and train none")
     given = parser.parse_args()
@@ -68,6 +71,11 @@ def main() -> int:
         changed = _changed(given)
     except ValueError as error:
         parser.error(str(error))
+    if unknown := streams.unknown(given.data, given.sources):
+        parser.error(unknown)
+    asked = [(seed, events) for seed in given.seeds for events in given.milestones]
+    if given.homes and (lacking := arguments.lacking(given.homes, asked)):
+        parser.error(lacking)
     print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {given.threads} threads")
     nights = []
     for seed in given.seeds:
@@ -82,10 +90,6 @@ def main() -> int:
     return 0
 
 
-def _numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
-
-
 def _changed(given: argparse.Namespace) -> Settings:
     """The default settings with what was given; raises ValueError for a setting that is not there."""
     train = Settings().train
@@ -94,7 +98,10 @@ def _changed(given: argparse.Namespace) -> Settings:
         key, _, value = change.partition("=")
         if not hasattr(train, key):
             raise ValueError(f"--set {change}: [train] has no {key!r}")
-        values[key] = value if isinstance(getattr(train, key), str) else json.loads(value)
+        try:
+            values[key] = value if isinstance(getattr(train, key), str) else json.loads(value)
+        except ValueError:
+            raise ValueError(f"--set {change}: {value!r} is no value of [train] {key}") from None
     return dataclasses.replace(Settings(), train=dataclasses.replace(train, **values))
 
 
@@ -126,15 +133,16 @@ def night(given: argparse.Namespace, seed: int, events: int, settings: Settings)
         if result.status == "published":
             found |= _figures(home, questions, given, seed)
         if given.keep:
-            shutil.copytree(home.root, given.keep / f"seed-{seed}-events-{events}", dirs_exist_ok=True)
+            shutil.copytree(home.root, arguments.kept(given.keep, seed, events), dirs_exist_ok=True)
     return found
 
 
 def ask_again(given: argparse.Namespace, seed: int, events: int) -> dict[str, Any]:
     """What the version in a home that was kept answers today."""
-    home = Home(given.homes / f"seed-{seed}-events-{events}")
+    home = Home(arguments.kept(given.homes, seed, events))
     with tempfile.TemporaryDirectory(prefix="shammah-night-") as folder:
         stream = streams.stream(given.data, seed, events, given.sources, Path(folder) / "stream.jsonl")
+    arguments.same_user(home, [event["query"] for event in stream])
     questions = streams.questions(given.data, given.sources, stream, given.heldout, given.reserved, given.outside, seed)
     found: dict[str, Any] = {
         "seed": seed,

@@ -27,6 +27,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import arguments
 import streams
 
 from shammah_data.durable import atomic_write
@@ -48,23 +49,25 @@ def main() -> int:
         prog="scripts/bench nights", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--nights", type=int, default=10)
-    parser.add_argument("--exchanges", type=int, default=100, help="logged before each night")
-    parser.add_argument("--first", type=int, default=2, help="what so many first nights taught is asked")
-    parser.add_argument("--asked", type=int, default=200, help="questions asked after every night")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--nights", type=arguments.count, default=10)
+    parser.add_argument("--exchanges", type=arguments.count, default=100, help="logged before each night")
+    parser.add_argument("--first", type=arguments.count, default=2, help="what so many first nights taught is asked")
+    parser.add_argument("--asked", type=arguments.count, default=200, help="questions asked after every night")
+    parser.add_argument("--seed", type=arguments.at_least_none, default=0)
     parser.add_argument("--sources", default="b77,clinc", help="which clusters of the data")
     parser.add_argument("--precision", choices=("int8", "int4", "fp32"), default="int8")
     parser.add_argument("--start", choices=("auto", "base", "champion"), default="auto")
     parser.add_argument("--epochs", type=float, default=Settings().train.epochs)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=arguments.count, default=2)
     parser.add_argument("--work", type=Path, metavar="DIR", help="keep home and figures there, and go on from the last night")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure and every answer there")
+    parser.add_argument("--json", type=arguments.output, metavar="FILE", help="write every figure and every answer there")
     given = parser.parse_args()
     if lacking := streams.missing(given.data, streams.FILES):
         parser.error(lacking)
-    if min(given.nights, given.exchanges, given.first, given.asked) < 1 or given.first > given.nights:
-        parser.error("--nights, --exchanges, --first and --asked are at least 1, and --first at most --nights")
+    if given.first > given.nights:
+        parser.error("--first is at most --nights")
+    if unknown := streams.unknown(given.data, given.sources):
+        parser.error(unknown)
     print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {given.threads} threads")
     train = replace(
         Settings().train,

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import arguments
 import numpy as np
 import streams
 
@@ -60,16 +61,16 @@ def main() -> int:
         prog="scripts/bench quantization", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--events", type=int, default=300)
-    parser.add_argument("--questions", type=int, default=1000, help="the most that are asked")
+    parser.add_argument("--events", type=arguments.count, default=300)
+    parser.add_argument("--questions", type=arguments.count, default=1000, help="the most that are asked")
     parser.add_argument("--epochs", type=float, default=TrainSettings().epochs)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=arguments.at_least_none, default=0)
+    parser.add_argument("--threads", type=arguments.count, default=2)
     parser.add_argument("--base", help="a base as shammah-train knows it (default: its default)")
     parser.add_argument("--work", type=Path, metavar="DIR", help="keep weights, graphs and answers there, and go on from them")
     parser.add_argument("--only", choices=("plain", "through"), help="train this run only; needs --work")
     parser.add_argument("--precision", choices=tuple(LIMITS), help="measure this one only (default: both)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
+    parser.add_argument("--json", type=arguments.output, metavar="FILE", help="write every figure there")
     given = parser.parse_args()
     if lacking := streams.missing(given.data, streams.FILES):
         parser.error(lacking)

@@ -22,6 +22,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import arguments
 import streams
 
 from shammah_data.binomial import lower_bound
@@ -96,25 +97,31 @@ def main() -> int:
     )
     parser.add_argument("--data", type=Path, metavar="DIR")
     parser.add_argument("--homes", type=Path, metavar="DIR", help="homes of `scripts/bench night --keep DIR`")
-    parser.add_argument("--seeds", type=_numbers, default=[0, 1, 2], metavar="0,1,2")
-    parser.add_argument("--events", type=int, default=500, help="on which the versions were trained")
+    parser.add_argument("--seeds", type=arguments.seeds, default=[0, 1, 2], metavar="0,1,2")
+    parser.add_argument("--events", type=arguments.count, default=500, help="on which the versions were trained")
     parser.add_argument("--sources", default="b77,clinc", help="which clusters of the data")
-    parser.add_argument("--heldout", type=int, default=400, help="other phrasings that are asked")
-    parser.add_argument("--reserved", type=int, default=100, help="questions never logged that are asked")
-    parser.add_argument("--outside", type=int, default=100, help="questions out of scope that are asked")
-    parser.add_argument("--labels", type=_numbers, default=[60, 120, 240], help="questions that thresholds are chosen on")
-    parser.add_argument("--targets", type=lambda text: [float(part) for part in text.split(",")], default=[0.95])
-    parser.add_argument("--splits", type=int, default=200)
+    parser.add_argument("--heldout", type=arguments.count, default=400, help="other phrasings that are asked")
+    parser.add_argument("--reserved", type=arguments.at_least_none, default=100, help="questions never logged that are asked")
+    parser.add_argument("--outside", type=arguments.at_least_none, default=100, help="questions out of scope that are asked")
+    parser.add_argument("--labels", type=arguments.counts, default=[60, 120, 240], help="on so many thresholds are chosen")
+    parser.add_argument("--targets", type=arguments.precisions, default=[0.95])
+    parser.add_argument("--splits", type=arguments.count, default=200)
     parser.add_argument(
         "--curve", action="store_true", help="fit the curve of earlier answers to all of it, and print only that"
     )
-    parser.add_argument("--keep", type=Path, metavar="FILE", help="write what was asked there")
+    parser.add_argument("--keep", type=arguments.output, metavar="FILE", help="write what was asked there")
     parser.add_argument("--asked", type=Path, metavar="FILE", help="what an earlier run kept, instead of asking again")
     given = parser.parse_args()
+    if given.asked and not given.asked.is_file():
+        parser.error(f"{given.asked}: no such file")
     if given.asked:
         sets = [_asked(found) for found in json.loads(given.asked.read_text(encoding="utf-8"))]
     elif given.data and given.homes:
         if lacking := streams.missing(given.data, (*streams.FILES, streams.OUTSIDE)):
+            parser.error(lacking)
+        if unknown := streams.unknown(given.data, given.sources):
+            parser.error(unknown)
+        if lacking := arguments.lacking(given.homes, [(seed, given.events) for seed in given.seeds]):
             parser.error(lacking)
         sets = [ask(given, seed) for seed in given.seeds]
     else:
@@ -134,10 +141,6 @@ def main() -> int:
     return 0
 
 
-def _numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
-
-
 def _asked(found: dict[str, Any]) -> Asked:
     labels = [Label(**{**row, "earlier": tuple(Tried(**one) for one in row["earlier"])}) for row in found["labels"]]
     again = [Lookup(**{**row, "tried": tuple(Tried(**one) for one in row["tried"])}) for row in found.get("again", ())]
@@ -146,10 +149,10 @@ def _asked(found: dict[str, Any]) -> Asked:
 
 def ask(given: argparse.Namespace, seed: int) -> Asked:
     """All questions to one version, with what it was trained on as its log."""
-    home = Home(given.homes / f"seed-{seed}-events-{given.events}")
+    home = Home(arguments.kept(given.homes, seed, given.events))
     store = ModelStore(home.models)
     champion = store.pointer().champion
-    assert champion is not None, f"{home.root}: nothing was published there"
+    assert champion is not None
     model = open_model(store.folder(champion), store.verify(champion), Wanted(threads=2))
     log, until = ExchangeLog(home), datetime.fromisoformat(model.manifest.snapshot_until)
     left_out = log.read(lambda session: left_out_of(session, until))
@@ -158,6 +161,7 @@ def ask(given: argparse.Namespace, seed: int) -> Asked:
     dataset = build_dataset(found, train.seed, likeness_of(home, 2, print), left_out)
     with tempfile.TemporaryDirectory(prefix="shammah-thresholds-") as folder:
         stream = streams.stream(given.data, seed, given.events, given.sources, Path(folder) / "stream.jsonl")
+    arguments.same_user(home, [event["query"] for event in stream])
     counts = given.heldout, given.reserved, given.outside
     questions = streams.questions(given.data, given.sources, stream, *counts, seed)
     asked: list[tuple[Kind, Example]] = [

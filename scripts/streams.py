@@ -48,6 +48,18 @@ def missing(data: Path, names: Iterable[str]) -> str | None:
     return f"{data / lacking[0]}: no such file; scripts/streams.py tells what the folder must hold" if lacking else None
 
 
+def unknown(data: Path, sources: str) -> str | None:
+    """What to say of sources that cannot be asked of: there are no such clusters, or no facts to tell right answers by."""
+    clusters = rows(data / "faq_answers.jsonl")
+    for source in sources.split(","):
+        facts = [row.get("facts") for row in clusters if row["cluster_id"].split(":")[0] == source]
+        if not facts:
+            return f"--sources {source}: no such clusters in {data / 'faq_answers.jsonl'}"
+        if not all(facts):
+            return f"--sources {source}: its answers name no facts to tell right ones by"
+    return None
+
+
 def home_with_base(root: Path) -> Home:
     """A fresh home that need not make its base and its embedder again: they come from the home that SHAMMAH_HOME names."""
     home, ready = Home(root).create(), Home.find()

@@ -85,7 +85,7 @@ def test_a_night_that_was_killed_begins_as_the_one_before_left_it(
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
-    [(["--data", "/nowhere"], "no such file"), ([], "--data"), (["--data", ".", "--nights", "0"], "no such file")],
+    [(["--data", "/nowhere"], "no such file"), ([], "--data"), (["--data", ".", "--nights", "0"], "at least 1")],
 )
 def test_what_is_missing_is_told(arguments: list[str], told: str) -> None:
     command = [sys.executable, str(SCRIPTS / "bench_nights.py"), *arguments]
