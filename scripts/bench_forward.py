@@ -5,8 +5,8 @@ For every seed a version is trained on the first events of a simulated user's st
 with Claude's answer, and may be repeated from the next question on; what they answer teaches nothing. Then other phrasings of
 what was logged, questions never logged and questions out of scope are asked. The same is done with each peer: an exact cache,
 the nearest earlier query by its words or by its embedding, the base model with its log-probability, always asking Claude, and
-an oracle that knows what can be known. Their thresholds come from the same held-out questions of the night and from as many
-questions as if never logged (shammah_trainer.unlogged), by the same rule.
+an oracle that knows what can be known. The caches' thresholds come from the same held-out questions of the night and from as
+many questions as if never logged (shammah_trainer.unlogged), by the same rule; the base model has none: hindsight only.
 
 `in hindsight`: the best threshold on these very answers. `deployed`: at the threshold that was chosen before. A question counts
 as answered by the surer of the model's own answer and the earlier one. Precision counts every local answer, those to questions
@@ -34,7 +34,7 @@ import streams
 from forward_caches import Cache, caches
 from forward_figures import calibration_error, risk_coverage
 from forward_plots import page
-from night_figures import MEASURES, Asked, figures
+from night_figures import MEASURES, Asked, figures, plain, spread, told
 from serving import Serving
 
 from shammah_data.home import Home
@@ -47,9 +47,9 @@ from shammah_trainer.calibrate import NOTHING
 
 DRAWS = 1000
 # The base answers at length, and nearly always wrongly: a part of the questions tells enough.
-_UNTUNED = 150
+_UNTUNED_ASKED = 150
 _UNTUNED_TOKENS = 48
-_OURS, _ALONE = "cascade", "the model alone"
+_OURS, _ALONE, _UNTUNED = "cascade", "the model alone", "untuned model"
 
 
 def main() -> int:
@@ -86,7 +86,7 @@ def main() -> int:
         tell(runs[-1])
         if given.json:
             written = {"command": sys.argv[1:], "seeds": runs}
-            given.json.write_text(json.dumps(written, ensure_ascii=False, default=dataclasses.asdict) + "\n")
+            given.json.write_text(json.dumps(plain(written), ensure_ascii=False, default=dataclasses.asdict) + "\n")
     together(runs)
     if given.html:
         pooled = {name: [one for found in runs for one in found["asked"][name]] for name in runs[0]["asked"]}
@@ -108,10 +108,10 @@ def run(given: argparse.Namespace, seed: int) -> dict[str, Any]:
         counts = given.heldout, given.reserved, given.outside
         questions = streams.questions(given.data, given.sources, logged, *counts, seed)
         asked = _ask(serving, peers, questions)
-        asked["untuned model"] = _untuned(home, given.threads, questions)
+        asked[_UNTUNED] = _untuned(home, given.threads, questions)
         asked["oracle"] = [_asked(one, "", one.kind == "heldout", float(one.kind == "heldout"), 1.0) for one in questions]
         asked["always Claude"] = [_asked(one, "", False, 0.0, 1.0) for one in questions]
-        measures = {name: figures(said, DRAWS, seed) for name, said in asked.items()}
+        measures = {name: in_hindsight(figures(said, DRAWS, seed), name) for name, said in asked.items()}
         return {
             "seed": seed,
             "version": serving.model.manifest.version,
@@ -224,11 +224,18 @@ def _untuned(home: Home, threads: int, questions: Sequence[streams.Question]) ->
     tokenizer = ChatTokenizer(base.folder / "tokenizer.json", base.chat)
     decoder = Decoder(GraphSession(folder / "model.onnx", shape, "cpu", threads), tokenizer, base.stop_ids)
     asked = []
-    for question in questions[:: max(1, len(questions) // _UNTUNED)]:
+    for question in questions[:: max(1, len(questions) // _UNTUNED_ASKED)]:
         answer = decoder.generate(tokenizer.prompt(question.query), Decoding(max_tokens=_UNTUNED_TOKENS))
         sure = sum(answer.logprobs) / len(answer.logprobs) if answer.logprobs else -20.0
         asked.append(_asked(question, answer.text, _right(question, answer.text), sure))
     return asked
+
+
+def in_hindsight(found: dict[str, Any], name: str) -> dict[str, Any]:
+    """The figures without those of a threshold where nobody chose one, as for the base model."""
+    if name != _UNTUNED:
+        return found
+    return found | {"measures": {one: each for one, each in found["measures"].items() if not one.startswith("deployed")}}
 
 
 def tell(found: dict[str, Any]) -> None:
@@ -240,9 +247,12 @@ def tell(found: dict[str, Any]) -> None:
     for name, one in found["figures"].items():
         print(f"  {name}: area below risk and coverage {found['risk_coverage_area'][name]:.3f}")
         for measure, figure in one["measures"].items():
-            print(f"    {measure:<20} {figure['value']:6.3f}  ({figure['low']:.3f} to {figure['high']:.3f})")
-        told = (f"{kind} {counts['accepted']} of {counts['asked']}" for kind, counts in one["kinds"].items())
-        print(f"    answered: {', '.join(told)}")
+            print(f"    {measure:<20} {told(figure)}")
+        if name == _UNTUNED:
+            print(f"    asked: {sum(counts['asked'] for counts in one['kinds'].values())}, no threshold was chosen")
+            continue
+        answered = (f"{kind} {counts['accepted']} of {counts['asked']}" for kind, counts in one["kinds"].items())
+        print(f"    answered: {', '.join(answered)}")
     error = found["calibration"]
     print(f"  {_calibrated(error)}")
     sys.stdout.flush()
@@ -252,10 +262,9 @@ def together(runs: Sequence[dict[str, Any]]) -> None:
     """Mean, least and most of each measure over the seeds, and the calibration of all questions together."""
     print(f"\n{len(runs)} seeds: mean (least to most)")
     for name in runs[0]["figures"]:
-        for measure in MEASURES:
+        for measure in (one for one in MEASURES if one in runs[0]["figures"][name]["measures"]):
             values = [found["figures"][name]["measures"][measure]["value"] for found in runs]
-            if values := [value for value in values if value == value]:
-                print(f"  {name:<18} {measure:<20} {sum(values) / len(values):6.3f}  ({min(values):.3f} to {max(values):.3f})")
+            print(f"  {name:<18} {measure:<20} {spread(values, 'seeds')}")
     pooled = [(one.confidence, one.right) for found in runs for one in found["asked"][_OURS]]
     print(_calibrated(calibration_error(pooled)))
 

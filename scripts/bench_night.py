@@ -14,6 +14,7 @@ SHAMMAH_HOME names, if they are there.
 import argparse
 import dataclasses
 import json
+import math
 import os
 import platform
 import shutil
@@ -27,7 +28,7 @@ from typing import Any
 
 import arguments
 import streams
-from night_figures import MEASURES, Asked, figures, rows
+from night_figures import MEASURES, UNKNOWN, Asked, figures, plain, rows, spread, told
 from serving import Serving, Shown
 
 from shammah_data.home import Home
@@ -84,7 +85,7 @@ def main() -> int:
             nights.append(found)
             tell(found)
             if given.json:
-                given.json.write_text(json.dumps({"command": sys.argv[1:], "nights": nights}, ensure_ascii=False) + "\n")
+                given.json.write_text(json.dumps(plain({"command": sys.argv[1:], "nights": nights}), ensure_ascii=False) + "\n")
     for events in given.milestones:
         over_seeds(events, [found for found in nights if found["events"] == events])
     return 0
@@ -215,9 +216,9 @@ def tell(found: dict[str, Any]) -> None:
     )
     print(f"\nseed {found['seed']}, {found['events']} events, {found['exchanges']} exchanges: {found['status']}{took}")
     print(f"  {found['reason']}")
-    for told, part in PARTS.items():
+    for what, part in PARTS.items():
         for name, figure in part(found).get("measures", {}).items():
-            print(f"  {told:<20} {name:<20} {figure['value']:6.3f}  ({figure['low']:.3f} to {figure['high']:.3f})")
+            print(f"  {what:<20} {name:<20} {told(figure)}")
     for name, band in found.get("by_logged", {}).items():
         print(f"  logged {name:<5} asked {band['asked']:4}   right {band['right']:.0%}   accepted {band['accepted']:.0%}")
     for name, kind in found.get("kinds", {}).items():
@@ -232,14 +233,14 @@ def tell(found: dict[str, Any]) -> None:
 
 
 def over_seeds(events: int, nights: Sequence[dict[str, Any]]) -> None:
-    """Mean, least and most of each measure over the seeds; a night that published nothing covers nothing."""
+    """Mean, least and most of each measure over the seeds; a night that published nothing covers nothing, with no precision."""
     print(f"\nafter {events} events, {len(nights)} seeds: mean (least to most)")
-    for told, part in PARTS.items():
+    for what, part in PARTS.items():
         for name in MEASURES:
             of = [part(found).get("measures") for found in nights]
-            values = [measures[name]["value"] if measures else 0.0 for measures in of]
-            if values := [value for value in values if value == value]:
-                print(f"  {told:<20} {name:<20} {sum(values) / len(values):6.3f}  ({min(values):.3f} to {max(values):.3f})")
+            nothing = math.nan if name in UNKNOWN else 0.0
+            values = [measures[name]["value"] if measures else nothing for measures in of]
+            print(f"  {what:<20} {name:<20} {spread(values, 'nights')}")
 
 
 if __name__ == "__main__":

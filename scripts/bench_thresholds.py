@@ -4,7 +4,8 @@ Versions that `scripts/bench night --keep DIR` left are asked questions whose an
 logged, questions never logged and questions out of scope, with what was trained on as their log. Then, many times, whole
 clusters are drawn until there are as many questions as a night holds out; curve and thresholds come from these as they do at
 night, and what they give on all other questions is counted. `below`: the share of splits in which the precision there is lower
-than the target, judged by the exact upper 95% limit (Clopper and Pearson, 1934): the promise was not kept.
+than the target, judged by the exact upper 95% limit (Clopper and Pearson, 1934): the promise was not kept. In brackets: what
+nine of ten splits lie between.
 
 The data are no part of the project; scripts/streams.py tells what the folder holds.
 """
@@ -115,7 +116,9 @@ def main() -> int:
     if given.asked and not given.asked.is_file():
         parser.error(f"{given.asked}: no such file")
     if given.asked:
-        sets = [_asked(found) for found in json.loads(given.asked.read_text(encoding="utf-8"))]
+        sets = _kept_before(given.asked)
+        if not sets:
+            parser.error(f"{given.asked}: not what --keep writes")
     elif given.data and given.homes:
         if lacking := streams.missing(given.data, (*streams.FILES, streams.OUTSIDE)):
             parser.error(lacking)
@@ -128,6 +131,11 @@ def main() -> int:
         parser.error("--data and --homes, or --asked")
     if given.keep:
         given.keep.write_text(json.dumps([asdict(asked) for asked in sets]) + "\n", encoding="utf-8")
+    fewest = min(len(asked.labels) for asked in sets)
+    if not all(any(label.kind == "heldout" for label in asked.labels) for asked in sets):
+        parser.error("no other phrasings of what was logged were asked")
+    if not given.curve and 2 * max(given.labels) > fewest:
+        parser.error(f"--labels {max(given.labels)}: {fewest} questions were asked, and as many must be left to try them on")
     for asked in sets:
         heldout = [label.right for label in asked.labels if label.kind == "heldout"]
         told = f"{len(asked.labels)} questions, {len(heldout)} other phrasings"
@@ -139,6 +147,14 @@ def main() -> int:
         for number in given.labels:
             tell(sets, number, target, given.splits)
     return 0
+
+
+def _kept_before(path: Path) -> list[Asked]:
+    """What --keep wrote there; nothing where that is something else."""
+    try:
+        return [_asked(found) for found in json.loads(path.read_text(encoding="utf-8"))]
+    except (ValueError, KeyError, TypeError):
+        return []
 
 
 def _asked(found: dict[str, Any]) -> Asked:
@@ -256,7 +272,7 @@ def _kept(answers: Sequence[tuple[str, bool | None]], certified: bool) -> Kept:
     asked = {kind: [right for one, right in answers if one == kind] for kind in _KINDS}
     given = [right for _, right in answers if right is not None]
     reserved, outside = ((sum(one is not None for one in asked[kind]), len(asked[kind])) for kind in ("reserved", "outside"))
-    return Kept(sum(given) / len(asked["heldout"]), len(given), sum(given), certified, reserved, outside)
+    return Kept(sum(given) / max(1, len(asked["heldout"])), len(given), sum(given), certified, reserved, outside)
 
 
 def curve(sets: Sequence[Asked]) -> str:
@@ -282,18 +298,22 @@ def tell(sets: Sequence[Asked], number: int, target: float, splits: int) -> None
         coverages = sorted(one.coverage for one in kept)
         print(
             f"  {told:<20} rightly answered {mean(coverages):6.1%} ({coverages[len(kept) // 20]:.0%} to "
-            f"{coverages[-1 - len(kept) // 20]:.0%})   precision {right / given if given else float('nan'):6.1%}   "
+            f"{coverages[-1 - len(kept) // 20]:.0%})   precision {_percent(right, given)}   "
             f"below {sum(one.below(target) for one in kept) / len(kept):5.1%}   "
             f"certified {sum(one.certified for one in kept) / len(kept):4.0%}   "
-            f"answered of the never logged {_share(one.reserved for one in kept):5.1%}, "
-            f"out of scope {_share(one.outside for one in kept):5.1%}"
+            f"answered of the never logged {_share(one.reserved for one in kept)}, "
+            f"out of scope {_share(one.outside for one in kept)}"
         )
     sys.stdout.flush()
 
 
-def _share(counts: Iterable[tuple[int, int]]) -> float:
+def _share(counts: Iterable[tuple[int, int]]) -> str:
     answered, asked = (sum(column) for column in zip(*counts, strict=True))
-    return answered / asked if asked else float("nan")
+    return _percent(answered, asked)
+
+
+def _percent(count: int, of: int) -> str:
+    return f"{count / of:6.1%}" if of else "  none"
 
 
 if __name__ == "__main__":

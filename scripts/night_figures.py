@@ -4,6 +4,7 @@ A query is of one kind: `heldout`, another phrasing of what was logged; `reserve
 Only a held-out query can be answered rightly.
 """
 
+import math
 import random
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -91,6 +92,35 @@ MEASURES: dict[str, Callable[[Sequence[Asked]], float]] = {
     "deployed coverage": lambda asked: deployed(asked)["coverage"],
     "deployed precision": lambda asked: deployed(asked)["precision"],
 }
+
+
+# What a night that published nothing is not worth 0 of, but nothing that is known.
+UNKNOWN = ("auroc", "deployed precision")
+
+
+def told(figure: dict[str, float]) -> str:
+    """A measure and its interval; `none` where there was nothing to measure."""
+    if math.isnan(figure["value"]):
+        return "  none"
+    return f"{figure['value']:6.3f}  ({figure['low']:.3f} to {figure['high']:.3f})"
+
+
+def spread(values: Sequence[float], of: str) -> str:
+    """Mean, least and most of those that are numbers, and how many these are where not all; `of` names them."""
+    known = [value for value in values if not math.isnan(value)]
+    if not known:
+        return "  none"
+    fewer = f", {len(known)} of {len(values)} {of}" if len(known) < len(values) else ""
+    return f"{sum(known) / len(known):6.3f}  ({min(known):.3f} to {max(known):.3f}){fewer}"
+
+
+def plain(value: Any) -> Any:
+    """The same for JSON, which has no NaN."""
+    if isinstance(value, dict):
+        return {name: plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def measure(asked: Sequence[Asked], draws: int, seed: int) -> dict[str, dict[str, float]]:

@@ -2,6 +2,7 @@
 
 import importlib
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,25 @@ def test_in_which_order_equals_were_asked_changes_no_area(scripts: Any) -> None:
     assert curve(asked(scripts, *reversed(some)))[1] == pytest.approx(area)
     # What it is on average, over every order of the eight equals.
     assert area == pytest.approx((sum((n / 2) / (n + 1) for n in range(1, 9)) + 5 / 10) / 10)
+
+
+def test_what_nobody_chose_or_measured_is_no_figure(scripts: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    bench, figures = scripts("bench_forward"), scripts("night_figures").figures
+    some = asked(scripts, *((n / 40, n > 15) for n in range(40)))
+    flat = asked(scripts, *((0.0, False) for _ in range(40)))
+    said = {"cascade": some, "untuned model": some, "always Claude": flat}
+    measured = {name: bench.in_hindsight(figures(one, 20, 0), name) for name, one in said.items()}
+    counts = {"asked": 1, "local": 0, "wrong": 0, "saved_usd": 0.0}
+    found = {"seed": 0, "version": "v0001", "seconds": 1.0, "served": {"cascade": counts}, "asked": said, "figures": measured}
+    found |= {"risk_coverage_area": dict.fromkeys(said, 0.5), "calibration": bench.calibration_error([(0.5, True)] * 4)}
+    bench.tell(found)
+    bench.together([found])
+    told = capsys.readouterr().out
+    assert "nan" not in told
+    # Once for the seed and once for all: nothing was answered; and nobody chose a threshold for the base model.
+    assert len(re.findall("always Claude +deployed precision +none", told)) == 1
+    assert len(re.findall("cascade +deployed coverage ", told)) == 1
+    assert not re.findall("untuned model +deployed", told)
 
 
 def test_the_page_draws_every_contestant_that_ranks(scripts: Any) -> None:

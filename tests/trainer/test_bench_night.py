@@ -94,6 +94,30 @@ def test_bands_are_by_logged_phrasings(figures: Any) -> None:
     assert found["10+"] == {"asked": 2, "right": 1.0, "accepted": 1.0}
 
 
+def test_what_nothing_was_measured_of_is_no_figure(figures: Any, bench: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """A night that gave no answer has no precision, and one that published nothing no ranking either; both cover nothing."""
+    sure = answers(figures, *[("heldout", 0.9, True)] * 3, ("heldout", 0.1, False))
+    unsure = answers(figures, *[("heldout", 0.4, True)] * 3, ("heldout", 0.1, False))
+    nights = [
+        {"seed": n, "events": 50, "exchanges": 40, "status": "published", "reason": "", **figures.figures(said, 20, 0)}
+        for n, said in enumerate((sure, unsure))
+    ]
+    nights.append({"seed": 2, "events": 50, "exchanges": 40, "status": "refused", "reason": "no better"})
+    for found in nights:
+        bench.tell(found)
+    bench.over_seeds(50, nights)
+    told = capsys.readouterr().out
+    assert "nan" not in told
+    lines = {" ".join(line.split()) for line in told.splitlines()}
+    assert "the model alone deployed precision none" in lines
+    assert "the model alone deployed precision 1.000 (1.000 to 1.000), 1 of 3 nights" in lines
+    assert "the model alone auroc 1.000 (1.000 to 1.000), 2 of 3 nights" in lines
+    assert "the model alone deployed coverage 0.250 (0.000 to 0.750)" in lines
+    # Nor is it one in a file: NaN is no JSON.
+    written = json.loads(json.dumps(figures.plain(nights), allow_nan=False))
+    assert written[1]["measures"]["deployed precision"] == {"value": None, "low": None, "high": None}
+
+
 def test_facts_in_either_spelling(streams: Any) -> None:
     assert not streams.holds("It takes 5 days.", ())
     assert streams.holds("It takes 5-10 days after the Original  Payment.", ("5 to 10 days|5-10 days", "original payment"))

@@ -79,6 +79,30 @@ def test_what_was_asked_is_read_again(bench: Any, tmp_path: Path) -> None:
     assert told.count("below ") == 2
 
 
+def test_what_cannot_be_split_is_told(bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    kept = tmp_path / "asked.json"
+    some = [replace(one, kind="reserved") for one in labels(bench, 20, lambda *_: False)]
+    for text, told in (
+        (json.dumps([asdict(bench.Asked(labels(bench, 100, lambda sure, _: sure > 0.4)))]), "--labels 240: 100 questions"),
+        (json.dumps([asdict(bench.Asked(some))]), "no other phrasings"),
+        ("[]", "not what --keep writes"),
+        ("{", "not what --keep writes"),
+    ):
+        kept.write_text(text)
+        monkeypatch.setattr("sys.argv", ["bench", "--asked", str(kept)])
+        with pytest.raises(SystemExit) as ended:
+            bench.main()
+        assert ended.value.code == 2
+        assert told in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_where_nothing_is_answered_there_is_no_precision(bench: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    bench.tell([bench.Asked(labels(bench, 80, lambda *_: False))], 40, 0.95, 2)
+    told = capsys.readouterr().out
+    assert "nan" not in told
+    assert "precision   none" in told
+
+
 def test_the_curve_of_earlier_answers_is_fitted_to_all_of_it(bench: Any, tmp_path: Path) -> None:
     names = ("similarity", "gap", "share", "relevance", "mean", "least", "opening", "lift")
     some = labels(bench, 300, lambda sure, rng: True)
