@@ -5,8 +5,9 @@ For every seed a version is trained on the first events of a simulated user's st
 with Claude's answer, and may be repeated from the next question on; what they answer teaches nothing. Then other phrasings of
 what was logged, questions never logged and questions out of scope are asked. The same is done with each peer: an exact cache,
 the nearest earlier query by its words or by its embedding, the base model with its log-probability, always asking Claude, and
-an oracle that knows what can be known. The caches' thresholds come from the same held-out questions of the night and from as
-many questions as if never logged (shammah_trainer.unlogged), by the same rule; the base model has none: hindsight only.
+an oracle that knows what can be known. The thresholds of words and embedding come from the same held-out questions of the night
+and from as many questions as if never logged (shammah_trainer.unlogged), by the same rule; the exact cache needs none, and the
+base model has none: hindsight only.
 
 `in hindsight`: the best threshold on these very answers. `deployed`: at the threshold that was chosen before. A question counts
 as answered by the surer of the model's own answer and the earlier one. Precision counts every local answer, those to questions

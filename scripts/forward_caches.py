@@ -22,6 +22,9 @@ from shammah_trainer.unlogged import looked_at, spaced
 
 # Where few were asked, a cosine of 0.7 is taken for an even chance.
 _PRIOR = Prior(weights={"similarity": 10.0}, widths={"similarity": 10.0}, intercept=-7.0)
+_EXACT = "exact cache"
+# How sure an exact cache is of the answer to the same words.
+_SAME = 1.0
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def caches(serving: Serving, home: Home) -> dict[str, Cache]:
     labels = questions_of(dataset, train.seed)
     vectors: dict[str, Any] = {}
     kinds: dict[str, Callable[[], Cache]] = {
-        "exact cache": exact,
+        _EXACT: exact,
         "nearest words": words,
         "nearest embedding": lambda: _embedding(serving, vectors),
     }
@@ -81,7 +84,8 @@ def caches(serving: Serving, home: Home) -> dict[str, Cache]:
         likely = promised(scored)
         accepted, _ = given(likely, [sure for sure, _ in likely], train.target_precision)
         made[name] = make()
-        made[name].threshold = scored[accepted - 1][0] if accepted else NOTHING
+        # Nothing held out is asked in the very words of the log: no label speaks for an exact cache, and none is needed.
+        made[name].threshold = _SAME if name == _EXACT else scored[accepted - 1][0] if accepted else NOTHING
         for known in logged:
             made[name].learn(known)
     return made
@@ -124,7 +128,7 @@ def exact() -> Cache:
     """The answer to the same question, whatever its case and spaces."""
     known: dict[str, str] = {}
     return Cache(
-        lambda query: Answer(known[normalize(query)], 1.0) if normalize(query) in known else Answer(),
+        lambda query: Answer(known[normalize(query)], _SAME) if normalize(query) in known else Answer(),
         lambda one: known.update({normalize(one.query): one.answer}),
     )
 

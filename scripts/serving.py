@@ -1,7 +1,7 @@
 """A version as it serves, for the benchmarks that ask it many questions: its real tiers, and what they would say unasked.
 
-The tiers are those of `shammah-serve`. Each question is asked twice: of tiers whose thresholds are 0, for the answers and how
-sure they are, and of the deployed ones, for what is given.
+The tiers are those of `shammah-serve` but for the one of courtesies. Each question is asked twice: of tiers whose
+thresholds are 0, for the answers and how sure they are, and of the deployed ones, for what is given.
 """
 
 import time
@@ -11,13 +11,14 @@ from typing import cast
 
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
+from shammah_data.settings import Settings
 from shammah_data.store import ModelStore
 from shammah_runtime.conversation import fill
 from shammah_runtime.engine.backing import Backing, backing
 from shammah_runtime.engine.choice import Choice, Wanted
 from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.engine.model import Model, open_model
-from shammah_runtime.learned import LearnedIndex
+from shammah_runtime.learned import LearnedIndex, LearnedTier
 from shammah_runtime.models import ModelKeeper
 from shammah_runtime.neural import NeuralTier
 from shammah_runtime.proposal import Query
@@ -83,6 +84,7 @@ class Serving:
         self._tokens = tokens
         self._deployed = self._tiers(self.model)
         self._bare = self._tiers(_without_thresholds(self.model))
+        self._same = LearnedTier(self.index, Settings().serve.learned_threshold, self._deployed[1].verifies)
 
     def ask(self, text: str) -> Answered:
         """What the version makes of a question that stands alone."""
@@ -100,6 +102,8 @@ class Serving:
             tried = verified.propose(query)
             if tried is not None and tried.accepted:
                 earlier = Said(tried.text, tried.attempt.confidence or 0.0, given=True)
+            elif (same := self._same.propose(query)).accepted:
+                earlier = Said(same.text, 1.0, given=True)
         return Answered(own, earlier)
 
     def watch(self, text: str) -> Shown:

@@ -156,8 +156,10 @@ def test_peers_know_all_that_was_logged(scripts: Any, tmp_path: Path) -> None:
     manifest = SimpleNamespace(snapshot_until=until.isoformat(), run="night")
     found = scripts("forward_caches").caches(SimpleNamespace(model=SimpleNamespace(manifest=manifest, memory=memory)), home)
     for query in (*queries, "i cant get my virtual card to work at all"):
-        assert found["exact cache"].find(query).text
+        assert found["exact cache"].find(query).sure >= found["exact cache"].threshold
         assert found["nearest words"].find(query).sure == pytest.approx(1.0)
+    # No question that a night holds out is asked in the same words, so none can tell how far these are to be trusted.
+    assert found["exact cache"].find("when does the zoo open").sure < found["exact cache"].threshold
 
 
 def test_a_cache_is_as_sure_as_its_answers_were_right(scripts: Any) -> None:
