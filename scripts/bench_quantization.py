@@ -8,7 +8,7 @@ reference answer is offered as a draft, which by docs/decisions/0005 changes how
 more --questions than there are held-out phrasings, phrasings that might have been logged and were not follow them.
 
 The loss of accuracy is paired, query by query, against the fp32 graph of the plain run; its upper bound is the 95% quantile of
-a bootstrap. The perplexity ratio is that of the held-out answers, against the same graph.
+a bootstrap of whole clusters. The perplexity ratio is that of the held-out answers, against the same graph.
 
 The data are no part of the project: a folder with make_stream.py (SEED EVENTS OUT SOURCES), faq_answers.jsonl and
 faq_queries.jsonl. With --work, finished stages and answers are kept there, and a run that was stopped goes on.
@@ -32,7 +32,7 @@ import arguments
 import numpy as np
 import streams
 
-from shammah_data.errors import ShammahError
+from shammah_data.errors import InputError, ShammahError
 from shammah_data.home import Home
 from shammah_data.judge import normalize
 from shammah_data.settings import Precision, TrainSettings
@@ -53,6 +53,7 @@ class Question:
     query: str
     answer: str
     facts: tuple[str, ...]
+    cluster: str
 
 
 def main() -> int:
@@ -98,10 +99,13 @@ def _measure(given: argparse.Namespace, work: Path) -> int:
     if given.only:
         return 0
     questions = _questions(given, stream, answers)
+    if not questions:
+        raise InputError(f"{given.events} events log no question of which there are other phrasings: more --events")
     found: dict[str, list[dict[str, Any]]] = {}
     for precision, run in graphs:
         found[precision] = _ask(given, questions, work / run, work / precision, precision, work / f"{precision}.jsonl")
-    figures = {precision: compare(found["fp32"], found[precision], given.seed) for precision in found}
+    clusters = [question.cluster for question in questions]
+    figures = {precision: compare(found["fp32"], found[precision], clusters, given.seed) for precision in found}
     print(f"{platform.machine()}, {os.cpu_count()} cores; {given.events} events, {len(questions)} questions, seed {given.seed}")
     print(f"{'':6}{'right':>8}{'loss, points':>14}{'95% bound':>11}{'differ':>8}{'perplexity ratio':>18}{'MB':>7}")
     for precision in found:
@@ -118,15 +122,24 @@ def _measure(given: argparse.Namespace, work: Path) -> int:
     return 0 if all(kept for kept, _ in verdicts) else 1
 
 
-def compare(reference: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]], seed: int) -> dict[str, float]:
+def compare(
+    reference: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]], clusters: Sequence[str], seed: int
+) -> dict[str, float]:
     """The loss in points of `rows` against `reference`, query by query, and the 95% quantile of its bootstrap.
 
-    Positive: fewer right. `differ` is the share of queries that only one of both answered right. Raises nothing.
+    `clusters`: of each query; they are drawn whole, as phrasings of one question are lost together. Positive: fewer right.
+    `differ` is the share of queries that only one of both answered right. Raises nothing.
     """
     right_Q = np.array([row["right"] for row in rows], float)
     lost_Q = np.array([row["right"] for row in reference], float) - right_Q
     rng = np.random.default_rng(seed)
-    drawn = [lost_Q[rng.integers(0, len(lost_Q), len(lost_Q))].mean() for _ in range(DRAWS)]
+    _, place_Q = np.unique(clusters, return_inverse=True)
+    asked_C = np.bincount(place_Q)
+    lost_C = np.bincount(place_Q, weights=lost_Q)
+    drawn = []
+    for _ in range(DRAWS):
+        of = rng.integers(0, len(asked_C), len(asked_C))
+        drawn.append(lost_C[of].sum() / asked_C[of].sum())
     tokens = sum(row["tokens"] for row in rows)
     nats = sum(row["nll"] for row in rows) - sum(row["nll"] for row in reference)
     return {
@@ -161,7 +174,12 @@ def _questions(
     found: list[Question] = []
     for heldout in (True, False):
         kind = [
-            Question(row["query"], answers[row["cluster_id"]]["answer"], tuple(answers[row["cluster_id"]]["facts"]))
+            Question(
+                row["query"],
+                answers[row["cluster_id"]]["answer"],
+                tuple(answers[row["cluster_id"]]["facts"]),
+                row["cluster_id"],
+            )
             for row in rows
             if (row["split"] == "heldout") == heldout
         ]

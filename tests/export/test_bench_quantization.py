@@ -47,16 +47,25 @@ def answers(right: str, nats: float = 1.0) -> list[dict[str, Any]]:
 
 
 def test_the_loss_is_paired(bench: ModuleType) -> None:
-    found = bench.compare(answers("xxxx......" * 10), answers("xx.x.x...." * 10, nats=2.0), seed=0)
+    apart = list(map(str, range(100)))
+    found = bench.compare(answers("xxxx......" * 10), answers("xx.x.x...." * 10, nats=2.0), apart, seed=0)
     assert found["right"] == pytest.approx(0.4)
     assert found["loss"] == pytest.approx(0.0)
     assert found["differ"] == pytest.approx(0.2)
     # A fifth of 100 queries changed sides: 1.645 standard errors of 4.5 points.
     assert found["bound"] == pytest.approx(7.4, abs=1.0)
     assert found["perplexity_ratio"] == pytest.approx(2.71828**0.5, rel=1e-4)
-    same = bench.compare(answers("x.x."), answers("x.x."), seed=0)
+    same = bench.compare(answers("x.x."), answers("x.x."), apart[:4], seed=0)
     assert (same["loss"], same["bound"], same["perplexity_ratio"]) == (0.0, 0.0, 1.0)
-    assert bench.compare(answers("xxxx"), answers("x.x."), seed=0)["loss"] == 50.0
+    assert bench.compare(answers("xxxx"), answers("x.x."), apart[:4], seed=0)["loss"] == 50.0
+
+
+def test_phrasings_of_one_question_are_drawn_together(bench: ModuleType) -> None:
+    """Ten phrasings that are lost and won together say no more than one."""
+    before, after = answers("x" * 50 + "." * 50), answers("." * 50 + "x" * 50)
+    bounds = [bench.compare(before, after, [str(n // size) for n in range(100)], seed=0)["bound"] for size in (1, 10)]
+    assert bounds[0] == pytest.approx(16.4, abs=1.0)
+    assert bounds[1] == pytest.approx(16.4 * 10**0.5, abs=9.0)
 
 
 @pytest.fixture
