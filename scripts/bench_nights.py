@@ -228,8 +228,10 @@ def _ask(home: Home, version: str, questions: Sequence[streams.Question], thread
     return asked
 
 
-def _share(asked: Sequence[dict[str, Any]]) -> float:
-    return sum(one["right"] for one in asked) / len(asked) if asked else 0.0
+def _share(asked: Sequence[dict[str, Any]]) -> str:
+    if not asked:
+        return ": none asked, for nothing serves"
+    return f" {sum(one['right'] for one in asked) / len(asked):.1%} of {len(asked)}"
 
 
 def difference(
@@ -259,7 +261,7 @@ def _tell(told: list[dict[str, Any]], first: int) -> None:
     line = (
         f"night {now['night']}: {now['status']}, {now['seconds']:.0f} s, of the processors {now['cpu_seconds']:.0f} s "
         f"(training {now['train_seconds'] or 0:.0f} s, {now['steps'] or 0} steps); from {base}, {start['new']} new and "
-        f"{start['older']} older; first nights' groups right {_share(now['asked']):.1%}"
+        f"{start['older']} older; first nights' groups right{_share(now['asked'])}"
     )
     if len(told) > first and (change := difference(told[first - 1]["asked"], now["asked"], seed=0)):
         now["difference"] = change

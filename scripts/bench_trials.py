@@ -15,8 +15,6 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import arguments
-
 from shammah_data.auditing import AuditRate
 from shammah_data.sequential import Audit, Verdict, allowed_rate, audit_probability, reference_rate, standing
 
@@ -123,8 +121,11 @@ def back(world: World, audits: int, runs: int) -> float:
 def main() -> None:
     """Print the tables of decision 7."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=arguments.count, default=200, help="simulated trials for each figure")
+    parser.add_argument("--runs", type=int, default=200, help="simulated trials for each figure")
     runs = parser.parse_args().runs
+    if runs < 1:
+        parser.error("--runs: at least 1")
+    print(f"{runs} simulated trials for each figure")
     print("asked  the new one  precision  apart  15 points worse, in 50  healthy, in 400  5 points worse, in 200")
     for asked, role, sessions in (("both", "candidate", 0.2), ("both", "champion", 1.0), ("alone", "candidate", 0.2)):
         for precision in (0.98, 0.95, 0.90):

@@ -83,6 +83,19 @@ def test_a_night_that_was_killed_begins_as_the_one_before_left_it(
         bench.Work(tmp_path / "work", {"seed": 2}, stays=True)
 
 
+def test_of_how_many_questions_a_share_is_and_none_is_told_where_nothing_serves(
+    bench: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    night = {"seconds": 9.0, "cpu_seconds": 9.0, "train_seconds": 5.0, "start": None, "steps": None}
+    told: list[dict[str, Any]] = [{**night, "night": 1, "status": "refused", "asked": []}]
+    bench._tell(told, 1)
+    told.append({**night, "night": 2, "status": "published", "asked": asked(*[True] * 9, False)})
+    bench._tell(told, 1)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("first nights' groups right: none asked, for nothing serves")
+    assert lines[1].endswith("first nights' groups right 90.0% of 10")
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [(["--data", "/nowhere"], "no such file"), ([], "--data"), (["--data", ".", "--nights", "0"], "at least 1")],
