@@ -7,6 +7,7 @@ import argparse
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NoReturn
 
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
@@ -79,11 +80,15 @@ def lacking(homes: Path, nights: Iterable[tuple[int, int]]) -> str | None:
     return None
 
 
+def refuse(told: str) -> NoReturn:
+    """End with a line and code 2."""
+    print(told, file=sys.stderr)
+    raise SystemExit(2)
+
+
 def same_user(home: Home, queries: Iterable[str]) -> None:
     """Ends with a line and code 2 where most of what is logged in a home is not of these queries, but another stream's."""
     logged = [row["query"] for row in ExchangeLog(home).learnable()]
     known = set(queries)
     if 2 * sum(query in known for query in logged) < len(logged):
-        told = "most of its log is of another stream; seeds, events and sources are those of the nights that were kept"
-        print(f"{home.root}: {told}", file=sys.stderr)
-        raise SystemExit(2)
+        refuse(f"{home.root}: most of its log is of another stream: seeds, events or sources are not those of --keep")

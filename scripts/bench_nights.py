@@ -87,6 +87,7 @@ def main() -> int:
             _tell(told, given.first)
         days = _days(given, scratch / "stream.jsonl")
         questions = _questions(given, days)
+        work.asks([question.query for question in questions])
         for number, day in enumerate(days[len(told) :], len(told) + 1):
             home = work.begin(number)
             told.append(_night(home, settings, number, day, questions, given))
@@ -119,8 +120,14 @@ class Work:
         if self._figures.is_file():
             kept = json.loads(self._figures.read_text(encoding="utf-8"))
             if kept["task"] != task:
-                raise SystemExit(f"{folder} holds nights of another command ({kept['task']}): name another folder")
+                arguments.refuse(f"{folder} holds nights of another command ({kept['task']}): name another folder")
             self.told = kept["nights"]
+
+    def asks(self, queries: Sequence[str]) -> None:
+        """Ends where the nights that are finished were asked other questions: they could not be compared with the next ones."""
+        for night in self.told:
+            if night["asked"] and [one["query"] for one in night["asked"]] != list(queries):
+                arguments.refuse(f"{self._folder} holds nights that were asked other questions: the data have changed")
 
     def begin(self, number: int) -> Home:
         """The home as the night before left it."""
@@ -152,7 +159,7 @@ def _days(given: argparse.Namespace, out: Path) -> list[list[dict[str, Any]]]:
     made = streams.stream(given.data, given.seed, wanted + wanted // 3 + 50, given.sources, out)
     answered = [event for event in made if event["answer"] is not None][:wanted]
     if len(answered) < wanted:
-        raise SystemExit(f"the stream has {len(answered)} answered events, {wanted} are needed")
+        arguments.refuse(f"the stream has {len(answered)} answered events, {wanted} are needed")
     return [answered[at : at + given.exchanges] for at in range(0, wanted, given.exchanges)]
 
 

@@ -62,7 +62,7 @@ def test_only_what_the_first_nights_taught_is_asked_and_nothing_that_was_logged(
 
 
 def test_a_night_that_was_killed_begins_as_the_one_before_left_it(
-    bench: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bench: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SHAMMAH_HOME", str(tmp_path / "none"))
     work = bench.Work(tmp_path / "work", {"seed": 1}, stays=True)
@@ -79,8 +79,24 @@ def test_a_night_that_was_killed_begins_as_the_one_before_left_it(
     again.keep([{"night": 1}, {"night": 2}])
     last = bench.Work(tmp_path / "work", {"seed": 1}, stays=True)
     assert (last.begin(3).root / "log").read_text() == "second"
-    with pytest.raises(SystemExit, match="another command"):
+    with pytest.raises(SystemExit) as ended:
         bench.Work(tmp_path / "work", {"seed": 2}, stays=True)
+    assert ended.value.code == 2
+    assert "another command" in capsys.readouterr().err
+
+
+def test_nights_are_compared_by_the_same_questions_only(
+    bench: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are drawn from a folder that may have changed since the first of these nights."""
+    first = [{"night": 1, "asked": [{"query": "What is it?"}]}, {"night": 2, "asked": []}]
+    bench.Work(tmp_path, {"seed": 1}, stays=True).keep(first)
+    work = bench.Work(tmp_path, {"seed": 1}, stays=True)
+    work.asks(["What is it?"])
+    with pytest.raises(SystemExit) as ended:
+        work.asks(["What was it?"])
+    assert ended.value.code == 2
+    assert "other questions" in capsys.readouterr().err
 
 
 def test_of_how_many_questions_a_share_is_and_none_is_told_where_nothing_serves(
