@@ -1,12 +1,13 @@
 """What a run says of its held-out answers, the model's own and earlier ones that are repeated."""
 
+import json
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from shammah_data.home import Home
-from shammah_data.manifest import Calibration
+from shammah_data.manifest import Calibration, Step
 from shammah_data.past import Past
 from shammah_data.shares import Share
 from shammah_trainer.dataset import Example
@@ -14,7 +15,7 @@ from shammah_trainer.evaluate import Kind, Outcome
 from shammah_trainer.figures import by_kind
 from shammah_trainer.history import heldout_answers
 from shammah_trainer.lookups import Tried
-from shammah_trainer.record import counts, intervals, summary, write_outcomes
+from shammah_trainer.record import counts, given, intervals, summary, write_outcomes
 
 
 def figures(**repeated: int) -> dict[str, Any]:
@@ -77,3 +78,18 @@ def test_the_table_the_tile_and_the_list_of_wrong_answers_know_the_earlier_ones(
     ]
     assert [one.query for one in answers if one.missed] == ["f"]
     assert sum(one.given for one in answers) == 5
+
+
+def test_a_question_is_answered_once(tmp_path: Path) -> None:
+    """With an earlier answer only where the version, at the threshold that it serves with, gives none of its own."""
+    sure = Calibration({"mean": 1.0, "least": 0.0, "opening": 0.0, "support": 0.0}, 0.0, 0.6, 0.95, 9, 9, 9, True)
+    sure = replace(sure, ladder=(Step(0.8, 0.5, 9, 9, True), Step(0.95, 0.6, 9, 9, True)))
+    outcomes = [outcome("phrasing", "a", 1.0, True), outcome("phrasing", "b", 0.0, True), outcome("phrasing", "c", 1.0, True)]
+    outcomes[2] = replace(outcomes[2], finished=False)
+    assert given(outcomes, sure) == {0.8: [True, True, False], 0.95: [True, False, False]}
+    wrong = Tried("another's", {}, False)
+    found = counts(outcomes, sure, [wrong, wrong, None])["phrasing"]
+    assert (found["accepted"], found["repeated"], found["withheld_right"]) == (1, 1, 1)
+    write_outcomes(tmp_path / "heldout.jsonl", outcomes, sure, repeated=[wrong, wrong, None])
+    lines = [json.loads(line) for line in (tmp_path / "heldout.jsonl").read_text().splitlines()]
+    assert [line["repeated"] is not None for line in lines] == [False, True, False]

@@ -1,6 +1,6 @@
 """What a graph answers to the questions of a night, and how sure of its answers it may be. Knows the engine, no torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from shammah_data.manifest import Calibration, Golden
@@ -37,14 +37,10 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answered:
-    """A graph's own answers and what follows from them.
-
-    `given`: of each question whether the answer is given, for every target that the version may be held to.
-    """
+    """A graph's own answers and what follows from them."""
 
     outcomes: tuple[Outcome, ...]
     calibration: Calibration
-    given: Mapping[float, Sequence[bool]]
     golden: tuple[Golden, ...]
 
 
@@ -62,7 +58,7 @@ def answered(decoder: Decoder, asked: Asked, reporter: Reporter) -> Answered:
     calibration, places = calibrate(labels, train.target_precision, groups)
     given = {step.target_precision: [place < step.accepted for place in places] for step in steps(calibration)}
     calibration = replace(calibration, early=fit_early(judged_by, given, groups, asked.most))
-    return Answered(tuple(outcomes), calibration, given, _golden(decoder, outcomes))
+    return Answered(tuple(outcomes), calibration, _golden(decoder, outcomes))
 
 
 def _golden(decoder: Decoder, outcomes: Sequence[Outcome]) -> tuple[Golden, ...]:

@@ -32,7 +32,7 @@ from shammah_trainer.lookups import Tried
 from shammah_trainer.matching import Matching
 from shammah_trainer.outside import QUERIES
 from shammah_trainer.progress import Reporter
-from shammah_trainer.record import counts, intervals
+from shammah_trainer.record import counts, given, intervals
 from shammah_trainer.retrieved import Weigher, build_index
 from shammah_trainer.second import second_graph
 from shammah_trainer.unlogged import unlogged
@@ -137,7 +137,7 @@ def assess(
     figures["milliseconds_median"] = round(median(outcome.milliseconds for outcome in own.outcomes), 1)
     path = f"{train.precision}/model.onnx"
     graphs = [GraphEntry(path, "cpu", train.precision, own.golden, calibration, parity.agreement)]
-    weighers = [Weigher(path, decoder, own.given)]
+    weighers = [Weigher(path, decoder, given(own.outcomes, calibration))]
     if train.cuda == "auto" and (other := second_graph(merged, staging, shape, parity_ids, decoder, asked, reporter)):
         figures["cuda"] = other.figures
         graphs.append(other.graph)

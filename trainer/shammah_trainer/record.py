@@ -3,12 +3,13 @@
 import json
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from shammah_data.durable import atomic_write
 from shammah_data.manifest import Calibration
+from shammah_data.targets import steps
 from shammah_runtime.engine.confidence import confidence
 from shammah_trainer.calibrate import accepts
 from shammah_trainer.compare import Share
@@ -47,7 +48,7 @@ def counts(
     """
     found = {}
     for kind in ("phrasing", "group", "outside"):
-        of_kind = [(own, earlier) for own, earlier in _beside(outcomes, repeated) if own.kind == kind]
+        of_kind = [(own, earlier) for own, earlier in _beside(outcomes, calibration, repeated) if own.kind == kind]
         taken = [own for own, _ in of_kind if _given(own, calibration)]
         found[kind] = {
             "asked": len(of_kind),
@@ -62,8 +63,18 @@ def counts(
     return found
 
 
-def _beside(outcomes: Sequence[Outcome], repeated: Sequence[Tried | None]) -> list[tuple[Outcome, Tried | None]]:
-    return list(zip(outcomes, repeated or [None] * len(outcomes), strict=True))
+def given(outcomes: Sequence[Outcome], calibration: Calibration) -> dict[float, list[bool]]:
+    """Of each question whether the version gives its own answer, for every target that it may be held to."""
+    curves = {step.target_precision: replace(calibration, threshold=step.threshold) for step in steps(calibration)}
+    return {target: [_given(outcome, curve) for outcome in outcomes] for target, curve in curves.items()}
+
+
+def _beside(
+    outcomes: Sequence[Outcome], calibration: Calibration, repeated: Sequence[Tried | None]
+) -> list[tuple[Outcome, Tried | None]]:
+    """Each outcome and the earlier answer that is given instead: none where the version gives its own."""
+    beside = zip(outcomes, repeated or [None] * len(outcomes), strict=True)
+    return [(own, None if _given(own, calibration) else earlier) for own, earlier in beside]
 
 
 def _given(outcome: Outcome, calibration: Calibration) -> bool:
@@ -130,7 +141,9 @@ def write_outcomes(
             "reason": outcome.reason,
             "repeated": {"answer": earlier.answer, "right": earlier.right} if earlier is not None else None,
         }
-        for (outcome, earlier), champion in zip(_beside(outcomes, repeated), before or [None] * len(outcomes), strict=True)
+        for (outcome, earlier), champion in zip(
+            _beside(outcomes, calibration, repeated), before or [None] * len(outcomes), strict=True
+        )
     ]
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     atomic_write(path, text.encode("utf-8", "replace"))

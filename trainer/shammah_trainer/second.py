@@ -20,7 +20,7 @@ from shammah_runtime.engine.model import cuda_usable
 from shammah_runtime.engine.session import GraphSession
 from shammah_trainer.answering import Asked, answered
 from shammah_trainer.progress import Reporter
-from shammah_trainer.record import counts
+from shammah_trainer.record import counts, given
 from shammah_trainer.retrieved import Weigher
 
 # The better one first: it has three bits more, where the range of its numbers suffices.
@@ -76,7 +76,7 @@ def second_graph(
         "milliseconds_median": round(median(outcome.milliseconds for outcome in own.outcomes), 1),
     }
     graph = GraphEntry(path, "cuda", precision, own.golden, own.calibration, parity.agreement)
-    return Second(graph, Weigher(path, decoder, own.given), figures)
+    return Second(graph, Weigher(path, decoder, given(own.outcomes, own.calibration)), figures)
 
 
 def _exported(merged: Path, staging: Path, context: int) -> tuple[GraphPrecision, float]:
