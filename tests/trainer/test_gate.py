@@ -145,3 +145,15 @@ def test_what_was_left_out_is_told() -> None:
 def test_a_check_without_a_reason_passes() -> None:
     assert Check("a", "b").passed
     assert not Check("a", "b", "c").passed
+
+
+def test_what_is_told_of_older_groups_is_of_the_large_ones_too() -> None:
+    """Where all of them are large there are no small ones, and yet not none."""
+    large = [("“How?”", counted(30, gained=2)), ("“Where?”", counted(20))]
+    (one, *_) = [check.told for check in checks(beside(counted(90, gained=9), older=counted(0), groups=large))][-1:]
+    assert one.startswith("“How?”: 32 right, v0003 30, of 32")
+    assert "“Where?”: 20 right" in one
+    (both, *_) = [check.told for check in checks(beside(counted(90, gained=9), older=counted(7), groups=large))][-1:]
+    assert "; older groups of fewer questions: 7 right" in both
+    (small, *_) = [check.told for check in checks(beside(counted(90, gained=9), older=counted(7)))][-1:]
+    assert small.startswith("7 right, v0003 7, of 7")

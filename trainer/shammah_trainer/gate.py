@@ -36,8 +36,9 @@ _NONE_FITS = "no held-out answer fits into max_length tokens behind its question
 class Against:
     """The new version beside the champion, on held-out phrasings that neither was trained on.
 
-    `older`: those of groups that the champion's snapshot had, `groups`: the large ones of these by name. `answered_right`:
-    right answers above the own threshold, (new, champion). `left_out`: questions that the champion was trained on.
+    `groups`: those of groups that the champion's snapshot had, the large ones by name; `older`: those of its smaller groups,
+    together. `answered_right`: right answers above the own threshold, (new, champion). `left_out`: questions that the champion
+    was trained on.
     """
 
     version: str
@@ -170,10 +171,12 @@ def _beside(against: Against) -> list[Check]:
     else:
         loss = f"held-out loss {against.loss.now:.3f}, {version} {against.loss.before:.3f}"
         first = Check(f"against {version}", told, f"no better than {version}: {told}; {loss}")
-    older = [(name, found) for name, found in (*against.groups, ("older groups", against.older)) if found.asked]
+    others = "older groups of fewer questions" if against.groups else "older groups"
+    older = [(name, found) for name, found in (*against.groups, (others, against.older)) if found.asked]
     forgot = [f"{name}: {_counts(found, version)}" for name, found in older if _worse(found, len(older))]
     reason = f"forgot more than {TOLERANCE:.0%}: {'; '.join(forgot)}" if forgot else None
-    return [first, Check("older groups", _counts(against.older, version), reason)]
+    all_told = "; ".join(f"{name}: {_counts(found, version)}" for name, found in older)
+    return [first, Check("older groups", all_told if against.groups else _counts(against.older, version), reason)]
 
 
 def _worse(found: Paired, tests: int = 1) -> bool:
