@@ -90,6 +90,10 @@ def main() -> int:
 
 def _measure(given: argparse.Namespace, work: Path) -> int:
     work.mkdir(parents=True, exist_ok=True)
+    base, made_from = given.base or "", work / "base.txt"
+    if made_from.exists() and made_from.read_text(encoding="utf-8") != base:
+        raise InputError(f"{work}: what is there was made from another base: name another folder")
+    made_from.write_text(base, encoding="utf-8")
     answers = {row["cluster_id"]: row for row in streams.rows(given.data / "faq_answers.jsonl")}
     stream = streams.stream(given.data, given.seed, given.events, "b77,clinc", work / "stream.jsonl")
     graphs = tuple(graph for graph in GRAPHS if graph[0] in ("fp32", given.precision or graph[0]))
@@ -247,6 +251,18 @@ def _train(
     trained.model.save_pretrained(out)
 
 
+def _answered(kept: Path, questions: Sequence[Question]) -> list[dict[str, Any]]:
+    """The rows that are there, without one that was torn when a run was killed. Raises InputError."""
+    text = kept.read_text(encoding="utf-8") if kept.exists() else ""
+    *lines, torn = text.split("\n")
+    if torn:
+        kept.write_text(text[: -len(torn)], encoding="utf-8")
+    rows = [json.loads(line) for line in lines]
+    if any(row["query"] != question.query for row, question in zip(rows, questions, strict=False)):
+        raise InputError(f"{kept}: answers to other questions: name another folder")
+    return rows
+
+
 def _ask(
     given: argparse.Namespace, questions: Sequence[Question], merged: Path, graph: Path, precision: Precision, kept: Path
 ) -> list[dict[str, Any]]:
@@ -261,7 +277,7 @@ def _ask(
     from shammah_runtime.engine.session import GraphSession
     from shammah_trainer.base import Base
 
-    rows = streams.rows(kept) if kept.exists() else []
+    rows = _answered(kept, questions)
     context = min(TrainSettings().context, ModelShape.from_config(read_json(merged / "config.json")).context)
     sizes = export_model(merged, graph, precision, context=context).shape
     shape = CacheShape(sizes.layers, sizes.kv_heads, sizes.head_dim, sizes.vocab, sizes.context)

@@ -130,6 +130,18 @@ def test_a_whole_run(
     before = (work / "int4.jsonl").read_text()
     assert bench.main() == code
     assert (work / "int4.jsonl").read_text() == before
+    # Nor is it where the last row was torn, when it was killed; but nothing goes on from another base, or other questions.
+    (work / "int4.jsonl").write_text(before[:-9])
+    assert bench.main() == code
+    assert (work / "int4.jsonl").read_text() == before
+    monkeypatch.setattr(sys, "argv", ["bench", *map(str, [*arguments, "--base", tmp_path / "other"])])
+    assert bench.main() == 2
+    assert "was made from another base" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["bench", *map(str, arguments)])
+    (work / "int8.jsonl").write_text(before.replace(rows[0]["query"], "What else?"))
+    assert bench.main() == 2
+    assert "int8.jsonl: answers to other questions" in capsys.readouterr().err
+    (work / "int8.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     # One scheme alone, and no more of its questions than are asked for.
     monkeypatch.setattr(sys, "argv", ["bench", *map(str, [*arguments, "--precision", "int8", "--questions", 3])])
     bench.main()
