@@ -21,6 +21,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 import time
 import uuid
 from collections import Counter, defaultdict
@@ -34,6 +35,7 @@ import arguments
 import numpy as np
 import streams
 
+from shammah_data.errors import ShammahError
 from shammah_data.exchange import Exchange
 from shammah_data.guards import conflict
 from shammah_data.home import Home
@@ -57,6 +59,8 @@ from shammah_runtime.verified import VerifiedTier
 
 FILES = ("hard_negatives.jsonl", "faq_answers.jsonl", "faq_queries.jsonl")
 _MOST_TOKENS = 256
+# So many of the nearest that are looked up are compared with those of an exact search.
+_COMPARED = 3
 
 
 def main() -> int:
@@ -82,8 +86,18 @@ def main() -> int:
         parser.error(f"{given.home}: no such home")
     if given.night and (given.home or not given.data):
         parser.error("--night goes with --data, and makes a home of its own: not with --home")
+    if given.rows < _COMPARED:
+        parser.error(f"--rows: at least {_COMPARED}")
     if given.night and given.night.exists() and ModelStore(Home(given.night).models).pointer().champion is None:
         parser.error(f"{given.night} is there, and nothing was published in it: name another folder, or delete it")
+    try:
+        return _measure(given)
+    except ShammahError as error:
+        print(f"scripts/bench learned: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _measure(given: argparse.Namespace) -> int:
     figures: dict[str, Any] = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "versions": {name: metadata.version(name) for name in ("shammah", "numpy", "onnxruntime")},
@@ -134,14 +148,14 @@ def look_up(rows: int, count: int) -> dict[str, float]:
         listed = index.nearest(query, NEIGHBOURS)
         wall.append(1000 * (time.perf_counter() - began))
         cpu.append(1000 * (time.thread_time() - used))
-        exact = np.argpartition(-(vectors_NH @ query), 3)[:3]
-        found += len({str(n) for n in exact} & {identity for identity, _ in listed[:3]})
+        exact = np.argpartition(-(vectors_NH @ query), _COMPARED - 1)[:_COMPARED]
+        found += len({str(n) for n in exact} & {identity for identity, _ in listed[:_COMPARED]})
     figures = {
         "rows": float(rows),
         "median_ms": float(np.median(wall)),
         "p99_ms": float(np.percentile(wall, 99)),
         "p99_cpu_ms": float(np.percentile(cpu, 99)),
-        "found": found / (3 * count),
+        "found": found / (_COMPARED * count),
         "megabytes": index.bytes / 1e6,
     }
     show(

@@ -95,6 +95,7 @@ def test_what_cannot_be_is_told_in_a_line(script: str, arguments: list[str], tol
         ("bench_quantization", ["--json", "/nowhere/figures.json"], "its folder is not there"),
         ("bench_trials", ["--runs", "0"], "at least 1"),
         ("bench_learned", ["--lookups", "0"], "at least 1"),
+        ("bench_learned", ["--rows", "2"], "--rows: at least 3"),
         ("bench_learned", ["--home", "/nowhere"], "/nowhere: no such home"),
         ("bench_learned", ["--json", "/nowhere/figures.json"], "its folder is not there"),
     ],
@@ -110,6 +111,19 @@ def test_pairs_need_their_files(data: Path, run: Run) -> None:
     code, _, errors = run("bench_learned", "--data", str(data), "--rows", "10", "--lookups", "2")
     assert code == 2
     assert "hard_negatives.jsonl: no such file" in errors
+
+
+def test_pairs_need_an_embedder(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    (tmp_path / "home").mkdir()
+    for name in ("hard_negatives", "faq_queries", "faq_answers"):
+        (tmp_path / f"{name}.jsonl").write_text("")
+    given = ["--data", str(tmp_path), "--home", str(tmp_path / "home"), "--rows", "20", "--lookups", "2"]
+    monkeypatch.setattr("sys.argv", ["bench_learned", *given])
+    assert importlib.import_module("bench_learned").main() == 2
+    assert "there is no embedder" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_home_of_another_stream_is_not_taken(
