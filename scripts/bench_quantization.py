@@ -203,7 +203,7 @@ def _train(
     from shammah_trainer.batches import Encoder
     from shammah_trainer.dataset import Dataset, Example
     from shammah_trainer.finetune import finetune, load_model
-    from shammah_trainer.fitting import fit_base
+    from shammah_trainer.fitting import begin_with
     from shammah_trainer.loop import Recipe
     from shammah_trainer.progress import Reporter
     from shammah_trainer.replay import replayed
@@ -238,9 +238,11 @@ def _train(
     )
     tokenizer = ChatTokenizer(base.folder / "tokenizer.json", base.chat)
     encoder = Encoder(tokenizer, base.stop_ids, train.max_length)
-    start = fit_base(base, recipe.through, reporter.say).folder if recipe.through else base.folder
+    fitted = begin_with(base, recipe.through, reporter.say) if recipe.through else None
     began = time.monotonic()
-    trained = finetune(load_model(start), encoder, examples, recipe, base.stop_ids[0], reporter.training)
+    trained = finetune(
+        load_model(fitted.folder if fitted else base.folder), encoder, examples, recipe, base.stop_ids[0], reporter.training
+    )
     reporter.end()
     spent = f"in {time.monotonic() - began:.0f} s"
     reporter.say(f"{run}: {len(examples)} examples {spent}, losses {', '.join(f'{loss:.3f}' for loss in trained.epoch_losses)}")

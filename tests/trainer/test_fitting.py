@@ -106,7 +106,7 @@ def test_a_night_through_the_quantizer_begins_with_the_fitted_base(
     loud: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = fit_base
-    monkeypatch.setattr("shammah_trainer.tune.fit_base", lambda base, precision, say: whole(base, precision, say, SHORT))
+    monkeypatch.setattr("shammah_trainer.fitting.fit_base", lambda base, precision, say: whole(base, precision, say, SHORT))
     order, figures, _ = ordered(loud, tmp_path, "int4")
     assert order.task.start == loud.folder / "int4"
     assert not order.task.continues

@@ -38,7 +38,7 @@ def night(task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
     """Prepare and tune with changes to the settings; returns figures, what was said, and the run's folder."""
     monkeypatch.setattr("shammah_trainer.tune.mixed_precision", lambda: "no")
     short = Fit(texts=8, tokens=8, kept_back=4, steps=2)
-    monkeypatch.setattr("shammah_trainer.tune.fit_base", lambda base, precision, say: fit_base(base, precision, say, short))
+    monkeypatch.setattr("shammah_trainer.fitting.fit_base", lambda base, precision, say: fit_base(base, precision, say, short))
 
     def run(name: str, memory: int | None = None, **changes: Any) -> tuple[dict[str, Any], str, Path]:
         said = io.StringIO()

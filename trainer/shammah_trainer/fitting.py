@@ -65,6 +65,15 @@ class Fitted:
     kl_after: float
 
 
+def begin_with(base: Base, precision: Precision, say: Say) -> Fitted | None:
+    """The fitted base; None, and a line that says why, where a night must begin with the base as it is."""
+    try:
+        return fit_base(base, precision, say)
+    except TrainingError as error:
+        say(f"starting from the base as it is: {error}")
+        return None
+
+
 def fit_base(base: Base, precision: Precision, say: Say, fit: Fit = Fit()) -> Fitted:
     """The base fitted to the rounding of `precision`: below its folder, made there if need be.
 

@@ -17,7 +17,6 @@ import torch
 import transformers
 
 from shammah_data.durable import private_folder
-from shammah_data.errors import TrainingError
 from shammah_data.settings import TrainSettings
 from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_runtime.engine.memory import available
@@ -27,7 +26,7 @@ from shammah_trainer.budget import Sizes, Work, checkpoint_bytes, plan_disk, pla
 from shammah_trainer.checkpoints import FOLDER, Checkpoints, adopt, read, remove, size
 from shammah_trainer.dataset import Example
 from shammah_trainer.finetune import finetune, load_model, mean_loss, mixed_precision
-from shammah_trainer.fitting import fit_base
+from shammah_trainer.fitting import begin_with
 from shammah_trainer.loop import Mixed, Recipe
 from shammah_trainer.preferences import Pair
 from shammah_trainer.priority import threads
@@ -250,10 +249,8 @@ def _fitted(task: Task, recipe: Recipe, reporter: Reporter) -> tuple[Task, dict[
     """The task from a base that was fitted to the rounding, where one begins with a base; and what was measured of it."""
     if recipe.through is None or task.continues:
         return task, {}
-    try:
-        fitted = fit_base(task.base, recipe.through, reporter.say)
-    except TrainingError as error:
-        reporter.say(f"starting from the base as it is: {error}")
+    fitted = begin_with(task.base, recipe.through, reporter.say)
+    if fitted is None:
         return task, {}
     return replace(task, start=fitted.folder), {"fitted": {"kl_before": fitted.kl_before, "kl_after": fitted.kl_after}}
 
