@@ -51,10 +51,12 @@ if TYPE_CHECKING:
     from shammah_runtime.rivals import Said
 
 _RETRY_SECONDS = 1.0
+_LONGEST_RETRY_SECONDS = 60.0
 _CLOSING_SECONDS = 10.0
 _CLOSING_LOOK_SECONDS = 0.2
 # Below this an earlier answer is rarely the one that the model gives.
 _DRAFT_SIMILARITY = 0.5
+_NOT_AVAILABLE = "the learned answers are not available"
 
 
 @dataclass(frozen=True)
@@ -293,17 +295,23 @@ class Appliance:
         except ArtifactError as error:
             self._warn(f"earlier answers are found by their words only: {error}")
 
+    def _read_log(self) -> None:
+        """What was learned, where there is a log. Raises LogError."""
+        if self.log.exists():
+            fill(self.index, self.log)
+
     def _fill(self) -> None:
-        taken = False
+        unread, told = True, False
         try:
-            if self.log.exists():
-                fill(self.index, self.log)
+            self._read_log()
+            unread = False
             if self.auditor is not None:
                 self.auditor.count()
         except LogTakenError:
-            taken = True
+            pass
         except LogError as error:
-            self._warn(f"the learned answers are not available: {error}")
+            self._warn(f"{_NOT_AVAILABLE}: {error}")
+            told = True
         finally:
             self._filled.set()
         # After the model, which it needs, and which has the cores until then.
@@ -321,19 +329,29 @@ class Appliance:
                 self._teacher.warm()
                 if self.auditor is not None and self._watch:
                     self.auditor.start()
-        # Whoever holds the log lets go of it some time; until then one answers without what was learned from it.
-        while self._watch and not self._closed.wait(_RETRY_SECONDS):
+        if self._watch:
+            self._keep_up(unread, told)
+
+    def _keep_up(self, unread: bool, told: bool) -> None:
+        """Take in what other processes say, until closed; `unread`: after what was learned, `told`: that it cannot be read."""
+        pause = _RETRY_SECONDS
+        while not self._closed.wait(pause):
             try:
-                if taken:
-                    fill(self.index, self.log)
-                    taken = False
+                # Whoever holds the log lets go of it some time; until then one answers without what was learned from it.
+                if unread:
+                    self._read_log()
+                    unread = False
                 self.heeding.look()
                 self._follow()
+                pause, told = _RETRY_SECONDS, False
             except LogTakenError:
-                continue
-            except LogError as error:
-                self._warn(f"the learned answers are not available: {error}")
-                return
+                pause = _RETRY_SECONDS
+            except (LogError, OSError) as error:
+                # It may be repaired, and the disk have room again.
+                pause = min(2 * pause, _LONGEST_RETRY_SECONDS)
+                if not told:
+                    self._warn(f"{_NOT_AVAILABLE}: {error}")
+                told = True
 
 
 class _Compared:

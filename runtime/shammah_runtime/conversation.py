@@ -178,10 +178,13 @@ def fill(index: LearnedIndex, log: ExchangeLog) -> None:
 
     Raises LogError; LogTakenError after a quarter of a second.
     """
+    # Read before it is counted: who fails here comes again, and no answer is to count twice.
+    judged = log.read(queries.judged_answers, wait=_FILL_WAIT)
+    forgotten = log.read(tombstones, wait=_FILL_WAIT)
     remember(index, log)
-    for row in log.read(queries.judged_answers, wait=_FILL_WAIT):
+    for row in judged:
         index.observe(row["query"], row["answer"], row["rating"] == "good", row["model_version"])
-    for stone in log.read(tombstones, wait=_FILL_WAIT):
+    for stone in forgotten:
         index.remove(stone.exchange_id)
 
 

@@ -14,7 +14,7 @@ import pytest
 from fakes.claude import FakeClaude
 from fakes.processes import Holder
 from fakes.versions import ACCEPT_NOTHING, TAUGHT, TAUGHT_ANSWER, Tiny
-from shammah_data.errors import InputError
+from shammah_data.errors import InputError, LogError
 from shammah_data.exchange import Exchange, Feedback
 from shammah_data.forget import forget
 from shammah_data.home import Home
@@ -276,6 +276,45 @@ def test_what_is_rated_elsewhere_while_a_session_is_open_is_taken_in_by_itself(m
     deadline = time.monotonic() + 20.0
     while ask(appliance, "Who is the boss?").text != "Zoe.":
         assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize("when", ["at the start", "later"])
+def test_a_log_that_cannot_be_read_for_a_while_is_told_once_and_heeded_again(
+    make_appliance: Make, home: Home, warnings: list[str], monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    monkeypatch.setattr("shammah_runtime.appliance._RETRY_SECONDS", 0.01)
+    log = ExchangeLog(home)
+    exchange = boss(log)
+    good = home.log.read_bytes()
+    if when == "at the start":
+        home.log.write_bytes(b"no database" * 1000)
+    appliance = make_appliance(Options(offline=True))
+    if when == "later":
+        assert ask(appliance, "Who is the boss?").text == "Ann."
+        good = home.log.read_bytes()
+        home.log.write_bytes(b"no database" * 1000)
+    with pytest.raises(LogError, match="is kept in"):
+        log.rate(Feedback(exchange.id, "bad", correction="Zoe."))
+    tried, read = 0, ExchangeLog.read
+
+    def counted(*given: Any, **named: Any) -> Any:
+        nonlocal tried
+        tried += 1
+        return read(*given, **named)
+
+    monkeypatch.setattr(ExchangeLog, "read", counted)
+    deadline = time.monotonic() + 20.0
+    # It says nothing at the second look.
+    while tried < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    home.log.write_bytes(good)
+    while (known := appliance.index.get(exchange.id)) is None or known.answer != "Zoe.":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    (line,) = warnings
+    assert line.startswith("the learned answers are not available: ")
+    assert ask(appliance, "Who is the boss?").text == "Zoe."
 
 
 def test_a_local_answer_that_is_called_bad_elsewhere_is_not_given_to_that_question(make_appliance: Make, home: Home) -> None:
