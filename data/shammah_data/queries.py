@@ -143,13 +143,20 @@ _SAID = (
 )
 
 
-def learnable(session: Session) -> list[dict[str, Any]]:
+def learnable(session: Session, ids: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """Every exchange that may be learned from: id, created_at, said_at, query, context, target, weight, rating, source.
 
-    In the order in which they were said (`said_at`): what the user corrected now is newer than what was asked since.
+    In the order in which they were said (`said_at`): what the user corrected now is newer than what was asked since. `ids`:
+    of these exchanges only, of which there is one at least.
     """
     columns = "id, created_at, said_at, query, context, target, weight, rating, source"
-    return fetch(session, f"SELECT {columns} FROM {_SAID} ORDER BY said_at, turn, id")
+    condition = "true" if ids is None else _one_of(ids)
+    return fetch(session, f"SELECT {columns} FROM {_SAID} WHERE {condition} ORDER BY said_at, turn, id")
+
+
+def questions(session: Session) -> list[dict[str, Any]]:
+    """Id and query of every exchange that may be learned from and follows no earlier turn."""
+    return fetch(session, "SELECT id, query FROM learnable WHERE context::VARCHAR = '[]'")
 
 
 def rated_by(session: Session, feedback_ids: Sequence[str]) -> list[dict[str, Any]]:

@@ -3,12 +3,16 @@
 A process that rates or corrects announces it in a file of the home; only then is the log read, and never by a query.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from shammah_data import queries
 from shammah_data.announced import Announced
+from shammah_data.judge import normalize
 from shammah_data.log import ExchangeLog, context_of
 from shammah_data.session import LogTakenError
 from shammah_runtime.desk import AUDITED
-from shammah_runtime.learned import LearnedIndex, repeatable
+from shammah_runtime.learned import Known, LearnedIndex, repeatable
 
 _WAIT = 0.25
 
@@ -34,6 +38,8 @@ class Heeding:
         spooled = self._log.spooled()
         try:
             found = self._log.read(lambda session: queries.rated_by(session, sorted(self._waiting)), _WAIT)
+            # Read before anything is taken in: who fails here comes again, and no answer is to count twice.
+            others = self._others([row for row in found if row["target"] is None and not context_of(row)])
         except LogTakenError:
             return
         for row in found:
@@ -50,4 +56,21 @@ class Heeding:
                 self._index.withdraw(identity)
             else:
                 self._index.add(*repeatable([row]))
+        for known in others:
+            self._index.add(known)
         self._waiting = self._waiting - {one for row in found for one in row["feedback_ids"]} if spooled else set()
+
+    def _others(self, called_bad: list[Mapping[str, Any]]) -> list[Known]:
+        """What stands in the place of exchanges that may be given no more, where the log has the same question elsewhere."""
+        wrong: dict[str, set[str]] = {}
+        for row in called_bad:
+            said = {normalize(text) for text in (row["answer"], row["correction"]) if text}
+            wrong.setdefault(normalize(row["query"]), set()).update(said)
+        if not wrong:
+            return []
+        # As text and not in SQL, and with the log let go of: there may be a hundred thousand.
+        asked = self._log.read(queries.questions, _WAIT)
+        if not (ids := [str(row["id"]) for row in asked if normalize(row["query"]) in wrong]):
+            return []
+        standing = repeatable(self._log.read(lambda session: queries.learnable(session, ids), _WAIT))
+        return [known for known in standing if normalize(known.answer) not in wrong[normalize(known.query)]]

@@ -278,6 +278,41 @@ def test_what_is_rated_elsewhere_while_a_session_is_open_is_taken_in_by_itself(m
         assert time.monotonic() < deadline
 
 
+@pytest.mark.parametrize("where", ["here", "elsewhere"])
+def test_an_older_answer_stands_again_once_the_newest_is_called_bad(
+    make_appliance: Make, home: Home, claude: FakeClaude, where: str
+) -> None:
+    log = ExchangeLog(home)
+    boss(log, "Ann.")
+    if where == "elsewhere":
+        newest = boss(log, "Zoe.")
+    appliance = make_appliance()
+    if where == "here":
+        claude.answers = {"who is the boss": "Zoe."}
+        appliance.conversation.ask("who is the boss", lambda _: None, "teacher")
+        assert ask(appliance, "Who is the boss?").text == "Zoe."
+        appliance.conversation.rate("bad")
+    else:
+        assert ask(appliance, "Who is the boss?").text == "Zoe."
+        log.rate(Feedback(newest.id, "bad"))
+    appliance.heeding.look()
+    again = make_appliance(OFFLINE)
+    for one in (appliance, again):
+        reply = ask(one, "Who is the boss?")
+        assert (tier_of(reply), reply.text) == ("learned", "Ann.")
+
+
+def test_an_older_answer_that_says_what_was_called_bad_does_not_stand_again(make_appliance: Make, home: Home) -> None:
+    log = ExchangeLog(home)
+    for answer in ("Bob.", "Ann.", "ann"):
+        newest = boss(log, answer)
+    appliance = make_appliance(OFFLINE)
+    assert ask(appliance, "Who is the boss?").text == "ann"
+    log.rate(Feedback(newest.id, "bad"))
+    appliance.heeding.look()
+    assert ask(appliance, "Who is the boss?").error is not None
+
+
 @pytest.mark.parametrize("when", ["at the start", "later"])
 def test_a_log_that_cannot_be_read_for_a_while_is_told_once_and_heeded_again(
     make_appliance: Make, home: Home, warnings: list[str], monkeypatch: pytest.MonkeyPatch, when: str
