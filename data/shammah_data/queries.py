@@ -177,6 +177,17 @@ def rated_by(session: Session, feedback_ids: Sequence[str]) -> list[dict[str, An
     return [{**row, **said_of.get(row["id"], nothing), "feedback_ids": about[str(row["id"])]} for row in found]
 
 
+def ratings_mark(session: Session) -> tuple[int, int | None]:
+    """What changes whenever a rating comes or goes, in a row of the server's instead of all ids."""
+    (row,) = fetch(session, "SELECT count(*) AS n, bit_xor(hash(id)) AS ids FROM feedback")
+    return row["n"], row["ids"]
+
+
+def rating_ids(session: Session) -> set[str]:
+    """The ids of all ratings."""
+    return {str(row["id"]) for row in fetch(session, "SELECT id FROM feedback")}
+
+
 def judged_answers(session: Session) -> list[dict[str, Any]]:
     """Rated or audited answers of the model and of earlier exchanges: query, answer, rating, model_version; oldest first.
 

@@ -298,6 +298,7 @@ class Appliance:
     def _read_log(self) -> None:
         """What was learned, where there is a log. Raises LogError."""
         if self.log.exists():
+            self.heeding.begin()
             fill(self.index, self.log)
 
     def _fill(self) -> None:

@@ -1,15 +1,18 @@
 """What users of other processes say of exchanges, heeded while this one runs. Knows the log and the index, no tiers.
 
-A process that rates or corrects announces it in a file of the home; only then is the log read, and never by a query.
+A process that rates or corrects announces it in a file of the home; only then is the log read, and never by a query. A log
+server is asked for what came from other homes.
 """
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from shammah_data import queries
 from shammah_data.announced import Announced
 from shammah_data.judge import normalize
 from shammah_data.log import ExchangeLog, context_of
+from shammah_data.polled import WAIT, Polled
 from shammah_data.session import LogTakenError
 from shammah_runtime.desk import AUDITED
 from shammah_runtime.learned import Known, LearnedIndex, repeatable
@@ -18,26 +21,39 @@ _WAIT = 0.25
 
 
 class Heeding:
-    """Brings ratings and corrections that came since it was made into an index."""
+    """Brings ratings and corrections that came since it was made, or has begun, into an index.
 
-    def __init__(self, log: ExchangeLog, index: LearnedIndex) -> None:
+    `clock`: seconds that only grow.
+    """
+
+    def __init__(self, log: ExchangeLog, index: LearnedIndex, clock: Callable[[], float] = time.monotonic) -> None:
         self._log = log
         self._index = index
-        self._announced = Announced(log.home.ratings, anew=True)
+        self._server = Polled(log, clock) if log.file is None else None
+        self._announced = self._server or Announced(log.home.ratings, anew=True)
+        self._wait = _WAIT if self._server is None else WAIT
         self._waiting: set[str] = set()
+
+    def begin(self) -> None:
+        """To be called before the index is filled: of a log server, what is there now is not new. Raises LogError."""
+        if self._server is not None:
+            self._server.begin()
 
     def look(self) -> None:
         """Take in what is new; a look that finds nothing costs microseconds. Raises LogError.
 
         What cannot be read because another process holds the log is taken in by a later look.
         """
-        self._waiting.update(self._announced.fresh())
+        try:
+            self._waiting.update(self._announced.fresh())
+        except LogTakenError:
+            return
         if not self._waiting:
             return
         # What is neither there nor in the spool before the log is read was forgotten meanwhile.
         spooled = self._log.spooled()
         try:
-            found = self._log.read(lambda session: queries.rated_by(session, sorted(self._waiting)), _WAIT)
+            found = self._log.read(lambda session: queries.rated_by(session, sorted(self._waiting)), self._wait)
             # Read before anything is taken in: who fails here comes again, and no answer is to count twice.
             others = self._others([row for row in found if row["target"] is None and not context_of(row)])
         except LogTakenError:
@@ -69,8 +85,8 @@ class Heeding:
         if not wrong:
             return []
         # As text and not in SQL, and with the log let go of: there may be a hundred thousand.
-        asked = self._log.read(queries.questions, _WAIT)
+        asked = self._log.read(queries.questions, self._wait)
         if not (ids := [str(row["id"]) for row in asked if normalize(row["query"]) in wrong]):
             return []
-        standing = repeatable(self._log.read(lambda session: queries.learnable(session, ids), _WAIT))
+        standing = repeatable(self._log.read(lambda session: queries.learnable(session, ids), self._wait))
         return [known for known in standing if normalize(known.answer) not in wrong[normalize(known.query)]]

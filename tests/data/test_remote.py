@@ -18,6 +18,7 @@ from shammah_data.exchange import Attempt, Audited, Exchange, Feedback, Message,
 from shammah_data.forget import forget
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog, context_of, read_snapshot
+from shammah_data.polled import Polled
 from shammah_data.queries import Selection
 from shammah_data.remote import TOKEN_VARIABLE, filled, read_token
 from shammah_data.session import LogTakenError, fetch
@@ -131,6 +132,26 @@ def test_everything_that_a_file_can_do(server: Server, client: Callable[..., Exc
     digest = log.read(content_digest)
     assert server.stop() == 0
     assert ExchangeLog(server.home).read(content_digest) == digest
+
+
+def test_what_another_home_rates_is_new_once(server: Server, client: Callable[..., ExchangeLog]) -> None:
+    log, other = client(), client("other")
+    exchange = Exchange("Who?", "Ann.", "teacher")
+    other.append(exchange)
+    other.rate(Feedback(exchange.id, "good"))
+    assert log.stats().feedback == 1
+    now = 0.0
+    polled = Polled(log, lambda: now)
+    polled.begin()
+    feedback = Feedback(exchange.id, "bad", correction="Zoe.")
+    other.rate(feedback)
+    assert polled.fresh() == []
+    now = 10.0
+    assert polled.fresh() == [feedback.id]
+    now = 20.0
+    assert polled.fresh() == []
+    (row,) = log.read(lambda session: queries.rated_by(session, [feedback.id]))
+    assert row["target"] == "Zoe."
 
 
 def test_while_the_server_is_away_everything_is_spooled_and_drained_once(
