@@ -19,7 +19,11 @@ class SettingsError(ShammahError):
 
 
 class LogError(ShammahError):
-    """The exchange log cannot be opened, read or written."""
+    """The exchange log cannot be opened, read or written. `lost`: what was to be written is not in its spool either."""
+
+    def __init__(self, message: str, *, lost: bool = False) -> None:
+        super().__init__(message)
+        self.lost = lost
 
 
 class ArtifactError(ShammahError):

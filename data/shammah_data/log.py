@@ -248,7 +248,7 @@ class ExchangeLog:
             try:
                 self._spool.append(*records)
             except OSError as spool_error:
-                raise LogError(f"{error}; the spool cannot be written either: {spool_error}") from error
+                raise LogError(f"{error}; the spool cannot be written either: {spool_error}", lost=True) from error
             if isinstance(error, LogTakenError):
                 self._taken_until = self._clock() + _STILL_TAKEN_SECONDS
                 return False

@@ -157,7 +157,10 @@ class Conversation:
         self.last, self._last_before_private, self.nothing = None, None, _NOTHING
 
     def rate(self, rating: Rating, correction: str | None = None, weight: float = 1.0) -> Exchange:
-        """Rate the last answer, with what it should have been where that is given. Raises InputError without one."""
+        """Rate the last answer, with what it should have been where that is given.
+
+        Raises InputError without one, LogError where it could not be stored.
+        """
         correction = None if correction is None else encodable(correction)
         self._drop_forgotten()
         if self.last is None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # A template is a fixed sentence: there is nothing to measure.
 AUDITED = frozenset({"neural", "learned"})
+# Exchanges that are held for their ratings while nothing can be written.
+_MOST_LOST = 1000
 
 
 class Keeper(Protocol):
@@ -68,6 +70,8 @@ class Desk:
         self._looking = threading.Lock()
         # Of all that other processes of this home ever forgot.
         self._gone: set[str] = set()
+        # What could not be stored, by its id; None where it must not be any more.
+        self._lost: dict[str, Exchange | None] = {}
 
     def answer(
         self, query: Query, on_text: OnText, session: str, turn: int, private: bool = False, **given: str
@@ -87,7 +91,7 @@ class Desk:
         if query.system or current.context != query.context:
             # What was said under other orders, or after what is forgotten by now, is no answer to the question alone.
             exchange = replace(exchange, trainable=False)
-        self._keep(lambda log: log.append(exchange), private)
+        self._keep(lambda log: self._append(log, exchange), private)
         if audited and self._auditor is not None:
             self._auditor.nudge()
         # An answer to a follow-up means nothing without what it follows.
@@ -108,13 +112,17 @@ class Desk:
         """Rate an answer, with what it should have been where that is given; `reply` as far as it is still known.
 
         `corrected`: what it should have been was said before, and is what a good rating is about.
+
+        Raises LogError for an answer that could not be stored, and still cannot be.
         """
+        if not private:
+            self._store_lost(exchange.id)
         feedback = Feedback(exchange.id, rating, weight, correction)
         self._keep(lambda log: log.rate(feedback), private)
         repeated = reply.proposal.repeats if reply is not None and reply.proposal.same_query else None
         if rating == "bad" and repeated is not None:
             # Else the answer would be learned again from where it came.
-            self._keep(lambda log: log.rate(Feedback(repeated, "bad", weight, correction)), private)
+            self._keep(lambda log: self._rate_repeated(log, Feedback(repeated, "bad", weight, correction)), private)
         if exchange.tier in AUDITED:
             self._index.observe(exchange.query, exchange.answer, rating == "good" and not corrected, exchange.model_version)
         if correction is not None:
@@ -159,6 +167,37 @@ class Desk:
         for exchange_id in self._forgotten.fresh() if self._forgotten is not None else ():
             self._gone.add(exchange_id)
             self._index.remove(exchange_id)
+            # What they quote may be what was forgotten.
+            self._lost.update((one, None) for one, lost in list(self._lost.items()) if lost is not None and lost.context)
+
+    def _append(self, log: Keeper, exchange: Exchange) -> bool:
+        try:
+            return log.append(exchange)
+        except LogError as error:
+            if error.lost:
+                self._lost[exchange.id] = exchange
+                for oldest in list(self._lost)[:-_MOST_LOST]:
+                    self._lost[oldest] = None
+            raise
+
+    def _store_lost(self, exchange_id: str) -> None:
+        """Store what could not be stored when it was said, for a rating of what is not in the log would be nobody's."""
+        if self._log is None or exchange_id not in self._lost:
+            return
+        exchange = self._lost[exchange_id]
+        refused = "this answer could not be stored when it was given, and without it no rating can be"
+        if exchange is None:
+            raise LogError(refused)
+        try:
+            self._log.append(exchange)
+        except LogError as error:
+            if error.lost:
+                raise LogError(f"{refused}: {error}", lost=True) from error
+        self._lost.pop(exchange_id, None)
+
+    def _rate_repeated(self, log: Keeper, feedback: Feedback) -> bool:
+        self._store_lost(feedback.exchange_id)
+        return log.rate(feedback)
 
     def _keep(self, write: Callable[[Keeper], bool], private: bool) -> None:
         if self._log is None or private:

@@ -1,11 +1,12 @@
 """What a session keeps and what it does not: privacy, a log in other hands, and what another process forgot."""
 
+import errno
 import io
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from shammah_data.forget import forget
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_data.queries import Selection
+from shammah_data.session import fetch
+from shammah_data.spool import Spool
 from shammah_runtime.appliance import Appliance, Options
 from shammah_runtime.cascade import Reply
 from shammah_runtime.doctor import examine
@@ -152,6 +155,84 @@ def test_one_warning_for_a_log_that_cannot_be_written(make_appliance: Make, home
     home.log.write_bytes(b"no database" * 1000)
     ask(appliance, "thanks")
     assert len(warnings) == 2
+
+
+class Full:
+    """A disk without room: neither the log nor its spool can be written, until there is room again."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        ExchangeLog(home).stats()
+        self._good = home.log.read_bytes()
+        home.log.write_bytes(b"no database" * 1000)
+
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        self._patch = pytest.MonkeyPatch()
+        self._patch.setattr(Spool, "append", full)
+
+    def has_room(self) -> None:
+        """Let it be written."""
+        self._patch.undo()
+        self._home.log.write_bytes(self._good)
+
+
+@pytest.fixture
+def full(home: Home) -> Iterator[Full]:
+    """A disk that is full."""
+    made = Full(home)
+    yield made
+    made.has_room()
+
+
+def orphans(home: Home) -> int:
+    """Ratings of what is not in the log."""
+    sql = "SELECT count(*) AS n FROM feedback WHERE exchange_id NOT IN (SELECT id FROM exchanges)"
+    return int(ExchangeLog(home).read(lambda session: fetch(session, sql))[0]["n"])
+
+
+def test_a_rating_is_stored_with_the_answer_that_could_not_be(
+    make_appliance: Make, home: Home, claude: FakeClaude, full: Full, warnings: list[str]
+) -> None:
+    appliance = make_appliance()
+    ask(appliance, TAUGHT)
+    with pytest.raises(LogError, match=r"could not be stored when it was given, and .*No space left on device"):
+        appliance.conversation.rate("bad", "Bring a llama.")
+    assert len(warnings) == 2  # the learned answers, and the exchange
+    full.has_room()
+    appliance.conversation.rate("bad", "Bring a llama.")
+    assert orphans(home) == 0
+    (row,) = ExchangeLog(home).recent()
+    assert (row["query"], row["rating"], row["correction"]) == (TAUGHT, "bad", "Bring a llama.")
+
+
+def test_what_was_repeated_and_could_not_be_stored_is_stored_with_its_rating(
+    make_appliance: Make, home: Home, claude: FakeClaude, full: Full
+) -> None:
+    appliance = make_appliance()
+    ask(appliance, TAUGHT)
+    full.has_room()
+    assert tier_of(ask(appliance, TAUGHT)) == "learned"
+    appliance.conversation.rate("bad")
+    assert orphans(home) == 0
+    assert [(row["tier"], row["rating"]) for row in ExchangeLog(home).recent()] == [("learned", "bad"), ("teacher", "bad")]
+
+
+def test_what_could_not_be_stored_is_not_stored_later_with_a_turn_that_was_forgotten(
+    make_appliance: Make, home: Home, claude: FakeClaude
+) -> None:
+    appliance, log = make_appliance(), ExchangeLog(home)
+    ask(appliance, "Who is ill?")
+    gone = str(log.recent()[0]["id"])
+    full = Full(home)
+    ask(appliance, "Who is away?")
+    full.has_room()
+    forget(log, home, Selection(ids=(gone,)))
+    with pytest.raises(LogError, match="could not be stored"):
+        appliance.conversation.rate("good")
+    assert log.recent() == []
+    assert orphans(home) == 0
 
 
 # -- what another process forgot -----------------------------------------------------------------------------------------
