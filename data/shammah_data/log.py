@@ -29,6 +29,8 @@ from shammah_data.spool import Spool
 
 T = TypeVar("T")
 _BATCH = 2000
+# Some twenty thousand ratings, of which sessions read the new ones within seconds.
+_MOST_ANNOUNCED = 2**20
 # Who found the database taken a moment ago need not wait for it again before the next row is spooled.
 _STILL_TAKEN_SECONDS = 1.0
 
@@ -106,7 +108,7 @@ class ExchangeLog:
             if rated:
                 # They learn of it when they begin anew.
                 with contextlib.suppress(OSError):
-                    announce(self._home.ratings, rated)
+                    announce(self._home.ratings, rated, _MOST_ANNOUNCED)
 
     def rated_here(self, feedback_id: str) -> bool:
         """Whether this object wrote a rating; says so once."""
