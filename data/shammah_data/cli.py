@@ -121,8 +121,10 @@ def show(exchange: OneId, as_json: AsJson = False) -> None:
         print_json({**row, "context": json.loads(row["context"]), "attempts": attempts})
         return
     for name, value in row.items():
-        if value is not None and value != "" and name != "context":
+        if value is not None and value != "" and name not in ("context", "withdrawn"):
             print(f"{name:<20} {printable(str(value))}")
+    if row["withdrawn"]:
+        print(f"{'withdrawn':<20} the correction, which was called bad too")
     for turn in json.loads(row["context"]):
         told = f"{turn['role']}: {turn['content']}"
         print(f"{'before':<20} {one_line(told, 90)}")

@@ -203,7 +203,8 @@ def _markdown(found: list[dict[str, Any]], path: Path) -> int:
         parts.append(f"\n{MARKER.format(row['id'])}\n## {row['created_at']:%Y-%m-%d %H:%M} · {row['tier']} · {who}{rated}\n")
         parts.append(f"\nQuestion:\n\n{_quoted(row['query'])}\n\nAnswer:\n\n{_quoted(row['answer'])}\n")
         if row["correction"]:
-            parts.append(f"\nCorrected:\n\n{_quoted(row['correction'])}\n")
+            withdrawn = ", and withdrawn" if row["withdrawn"] else ""
+            parts.append(f"\nCorrected{withdrawn}:\n\n{_quoted(row['correction'])}\n")
     atomic_write(path, "".join(parts).encode("utf-8", "replace"))
     return len(found)
 

@@ -67,6 +67,21 @@ def test_ratings_and_corrections_decide_what_is_learned(home: Home, run: Run) ->
     assert [row["query"] for row in ExchangeLog(home).learnable()] == ["Q2"]
 
 
+def test_a_correction_that_was_called_bad_is_shown_as_withdrawn(home: Home, run: Run, tmp_path: Path) -> None:
+    identity = put(home, "Q1", "A1")
+    run("fix", identity, "B1")
+    assert "withdrawn" not in run("show", identity).stdout
+    run("export", tmp_path / "before.md")
+    assert "\nCorrected:\n" in (tmp_path / "before.md").read_text()
+    run("rate", identity, "bad")
+    lines = run("show", identity).stdout.splitlines()
+    assert f"{'correction':<20} B1" in lines
+    assert f"{'withdrawn':<20} the correction, which was called bad too" in lines
+    assert json.loads(run("show", "--json", identity).stdout)["withdrawn"] is True
+    run("export", tmp_path / "after.md")
+    assert "\nCorrected, and withdrawn:\n" in (tmp_path / "after.md").read_text()
+
+
 def test_what_makes_no_sense_is_refused(home: Home, run: Run, tmp_path: Path) -> None:
     first = put(home, "Q1", "A1")
     with pytest.raises(InputError, match="one of 1, 3, 10"):

@@ -374,6 +374,20 @@ def test_an_answer_is_fixed(visitor: Visitor, home: Home, critical: dict[str, st
     assert nearest.known.answer == "At nine.\nNot at ten."
 
 
+def test_a_correction_that_was_called_bad_is_marked_as_withdrawn(visitor: Visitor, home: Home) -> None:
+    (one,) = asked(home)
+    visitor.rate(one.id, "fix", correction="At nine.")
+    for path in ("/", f"/exchanges/{one.id}"):
+        assert "corrected" in visitor.page(path).text
+        assert "withdrawn" not in visitor.page(path).text
+    visitor.rate(one.id, "bad")
+    for path in ("/", f"/exchanges/{one.id}"):
+        text = visitor.page(path).text
+        assert "correction withdrawn" in text
+        assert "It should have been, which was called bad too and is withdrawn:" in text
+        assert "It should have been:" not in text
+
+
 def test_a_script_gets_only_the_place_of_the_exchange(visitor: Visitor, home: Home) -> None:
     (one,) = asked(home)
     answer = visitor.post(f"/exchanges/{one.id}/rating", {"rating": "good"}, {"x-part": "1"})

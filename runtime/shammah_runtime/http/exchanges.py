@@ -26,7 +26,9 @@ _FIXED = "Noted: this is what it will learn."
 
 @dataclass(frozen=True)
 class Shown:
-    """One exchange; texts are cut. `state`: which of its buttons is pressed; `noted`: what has just been done to it."""
+    """One exchange; texts are cut. `state`: which of its buttons is pressed; `withdrawn`: whether the correction was
+    called bad too; `noted`: what has just been done to it.
+    """
 
     id: str
     title: str
@@ -39,6 +41,7 @@ class Shown:
     state: str
     rated: str
     correction: str | None
+    withdrawn: bool
     noted: str = ""
 
 
@@ -66,6 +69,7 @@ def shown(row: Mapping[str, Any], noted: str = "", longest: int = LONGEST) -> Sh
         state=_state(row),
         rated=_rated(row),
         correction=None if row["correction"] is None else cut(row["correction"], longest),
+        withdrawn=bool(row["withdrawn"]),
         noted=noted,
     )
 
