@@ -9,7 +9,7 @@ import math
 import types
 import typing
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -257,16 +257,23 @@ class Manifest:
         for graph in self.graphs:
             if not graph.golden or not all(golden.prompt_ids and golden.answer_ids for golden in graph.golden):
                 raise ArtifactError(f"{path}: a graph without a golden prompt and answer cannot be tested")
-        try:
-            datetime.fromisoformat(self.snapshot_until)
-        except ValueError as error:
-            raise ArtifactError(f"{path}: snapshot_until {self.snapshot_until!r} is not a time") from error
+        for name, value in (("created", self.created), ("snapshot_until", self.snapshot_until)):
+            try:
+                utc(value)
+            except (ValueError, OverflowError) as error:
+                raise ArtifactError(f"{path}: {name} {value!r} is not a time") from error
         if min(dataclasses.astuple(self.shape)) < 1:
             raise ArtifactError(f"{path}: shapes must be positive")
 
     def dump(self) -> bytes:
         """The JSON text of the manifest."""
         return json.dumps(dataclasses.asdict(self), ensure_ascii=False, indent=1).encode("utf-8")
+
+
+def utc(text: str) -> datetime:
+    """A manifest's time in UTC, without its zone. Raises ValueError, and OverflowError for one that UTC has no year for."""
+    found = datetime.fromisoformat(text)
+    return found if found.tzinfo is None else found.astimezone(UTC).replace(tzinfo=None)
 
 
 def _with_golden_lists(raw: dict[str, Any]) -> dict[str, Any]:

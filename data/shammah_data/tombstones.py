@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from shammah_data.errors import ArtifactError
-from shammah_data.manifest import Manifest
+from shammah_data.manifest import Manifest, utc
 from shammah_data.session import Session, fetch
 from shammah_data.store import ModelStore
 
@@ -28,10 +28,7 @@ def tombstones(session: Session) -> tuple[Tombstone, ...]:
 
 def saw(manifest: Manifest, forgotten: Sequence[Tombstone]) -> bool:
     """Whether a version may have been trained on something that was forgotten after it was made."""
-    made = datetime.fromisoformat(manifest.created)
-    if made.tzinfo is not None:
-        made = made.astimezone(UTC).replace(tzinfo=None)
-    until = datetime.fromisoformat(manifest.snapshot_until)
+    made, until = utc(manifest.created), utc(manifest.snapshot_until)
     return any(each.learnable and each.logged_at <= until and made < each.forgotten_at for each in forgotten)
 
 

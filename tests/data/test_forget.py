@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import duckdb
@@ -24,7 +24,7 @@ from shammah_data.manifest import Manifest
 from shammah_data.queries import Selection
 from shammah_data.spool import Spool
 from shammah_data.store import ModelStore
-from shammah_data.tombstones import tombstones, versions_that_saw
+from shammah_data.tombstones import saw, tombstones, versions_that_saw
 from shammah_data.verify import verify
 
 QUERY, ANSWER, BETTER = "Where does Zebulon live?", "At 17 Quagmire Lane.", "At 18 Xylophone Road."
@@ -183,9 +183,20 @@ def test_versions_that_saw_it_are_named_and_later_ones_are_not(
 
     now = datetime.now(UTC)
     publish(now - timedelta(days=2), now - timedelta(days=2))  # before it was logged
-    saw = publish(now, now)
+    trained = publish(now, now)
     publish(now + timedelta(days=1), now + timedelta(days=1))  # after it was forgotten
-    assert forget(log, home, Selection(ids=(doomed,))).versions == [saw]
+    assert forget(log, home, Selection(ids=(doomed,))).versions == [trained]
+
+
+def test_a_version_whose_times_name_their_zone_is_told_from_others(
+    log: ExchangeLog, home: Home, doomed: str, describe: Callable[..., Manifest]
+) -> None:
+    manifest, now = describe("v0001", ()), datetime.now(UTC)
+    forget(log, home, Selection(ids=(doomed,)))
+    stones = log.read(tombstones)
+    for days, seen in ((-2, False), (0, True), (1, False)):
+        moment = (now + timedelta(days=days)).astimezone(timezone(timedelta(hours=5))).isoformat()
+        assert saw(replace(manifest, created=moment, snapshot_until=moment), stones) is seen
 
 
 def test_a_local_answer_that_nobody_rated_was_in_no_training(log: ExchangeLog, home: Home) -> None:

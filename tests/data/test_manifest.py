@@ -98,6 +98,10 @@ def drop(path: str) -> Callable[[dict[str, Any]], None]:
         (put("stop_ids", []), "needs at least one graph, one stop id"),
         (put("files.1.path", "other.json"), "tokenizer.json"),
         (put("shape.layers", 0), "shapes must be positive"),
+        (put("snapshot_until", "soon"), "snapshot_until 'soon' is not a time"),
+        (put("snapshot_until", "0001-01-01T00:00:00+14:00"), "snapshot_until .* is not a time"),
+        (put("snapshot_until", "9999-12-31T23:59:59-14:00"), "snapshot_until .* is not a time"),
+        (put("created", "soon"), "created 'soon' is not a time"),
     ],
 )
 def test_a_fault_is_named_in_one_line(

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from shammah_data.exchange import Attempt
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_data.manifest import Calibration
+from shammah_data.store import ModelStore
 from shammah_runtime.appliance import Appliance, Options
 from shammah_runtime.commands import HELP, explained
 from shammah_runtime.proposal import Proposal, Query
@@ -257,6 +259,18 @@ def test_status_counts_what_the_log_holds(make_appliance: Make, tiny: Tiny, home
     assert sorted(line.split()[:3] for line in status[4:7]) == [[t, "1", "(33%),"] for t in ("learned", "teacher", "template")]
     (teacher,) = [line for line in status if "teacher" in line]
     assert "$0.00" in teacher
+
+
+def test_a_version_of_a_time_beyond_the_calendar_is_refused_in_one_line(
+    make_appliance: Make, tiny: Tiny, home: Home, claude: FakeClaude
+) -> None:
+    path = ModelStore(home.models).folder(tiny.publish(home)) / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "snapshot_until": "0001-01-01T00:00:00+14:00"}))
+    told, *status = run(make_appliance(), "/status")
+    assert told.startswith("v0001 is refused: ")
+    assert told.endswith("snapshot_until '0001-01-01T00:00:00+14:00' is not a time")
+    assert status[0] == f"model      none: {told}"
+    assert status[1] == "exchanges  0, of which 0 wait for training"
 
 
 class Terminal80(io.StringIO):
