@@ -206,11 +206,14 @@ class Cascade:
             arrived.append(piece)
             cleaned.push(piece)
 
-        # The tiers before took their time.
-        messages = [*self.routing.may_leave(query.current.context), Message("user", query.text)]
+        def messages() -> list[Message]:
+            return [*self.routing.may_leave(query.current.context), Message("user", query.text)]
+
         model = self._teacher.settings.model
         try:
-            answer = self._teacher.ask(messages, show, Asking(query.system, query.most_tokens, query.stop))
+            asking = Asking(query.system, query.most_tokens, query.stop, messages)
+            # Not before now: the tiers before took their time.
+            answer = self._teacher.ask(messages(), show, asking)
         except TeacherError as error:
             failed = Proposal(
                 Attempt("teacher", "failed", str(error)),

@@ -52,11 +52,15 @@ class TeacherSettings:
 
 @dataclass(frozen=True)
 class Asking:
-    """What one question adds to the settings: more for the system prompt, fewer tokens, a wish to stop."""
+    """What one question adds to the settings: more for the system prompt, fewer tokens, a wish to stop.
+
+    `again` gives the conversation as it is by the second request: some of it may have been forgotten since the first.
+    """
 
     system: str = ""
     most_tokens: int | None = None
     stop: Stop = NEVER
+    again: Callable[[], Sequence[Message]] | None = None
 
 
 @dataclass(frozen=True)
@@ -157,6 +161,8 @@ class Teacher:
             outcome = self._attempt(messages, on_text, asking, shown, began)
             if isinstance(outcome, Failure) and not shown and (delay := self._back_off(outcome, began)) is not None:
                 self._sleep(delay)
+                if asking.again is not None:
+                    messages = asking.again()
                 outcome = self._attempt(messages, on_text, asking, shown, began)
         except BaseException:
             self._breaker.left()

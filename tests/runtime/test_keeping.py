@@ -23,6 +23,7 @@ from shammah_data.log import ExchangeLog
 from shammah_data.queries import Selection
 from shammah_data.session import fetch
 from shammah_data.spool import Spool
+from shammah_runtime import failures
 from shammah_runtime.appliance import Appliance, Options
 from shammah_runtime.cascade import Reply
 from shammah_runtime.doctor import examine
@@ -320,6 +321,43 @@ def test_what_is_forgotten_elsewhere_while_a_question_is_under_way_is_quoted_as_
     monkeypatch.undo()
     ask(appliance, "Who is here?")
     assert log.recent(1)[0]["trainable"]
+
+
+@pytest.mark.parametrize("logged", ["in the log", "in the spool"])
+def test_what_is_forgotten_elsewhere_before_claude_is_asked_again_is_not_sent_again(
+    make_appliance: Make, home: Home, claude: FakeClaude, monkeypatch: pytest.MonkeyPatch, logged: str
+) -> None:
+    log, appliance = ExchangeLog(home), make_appliance()
+    for text in ("Who is ill?", "Who is well?"):
+        ask(appliance, text)
+    gone = str(log.recent()[1]["id"])
+    holders = []
+    told = failures.status_failure
+
+    def forgets(*given: Any) -> Any:
+        forget(log, home, Selection(ids=(gone,)))
+        if logged == "in the spool":
+            holders.append(Holder(home.log))
+        return told(*given)
+
+    # Between the two requests.
+    monkeypatch.setattr("shammah_runtime.claude.status_failure", forgets)
+    claude.requests.clear()
+    claude.fault = "overloaded_once"
+    ask(appliance, "Who is away?")
+    sent = [
+        [turn["content"] for turn in request.body["messages"] if turn["content"].startswith("Who")]
+        for request in claude.requests
+    ]
+    assert sent == [["Who is ill?", "Who is well?", "Who is away?"], ["Who is well?", "Who is away?"]]
+    if logged == "in the spool":
+        (line,) = home.spool.read_text().splitlines()
+        assert "Who is away?" in line
+        assert "ill" not in json.loads(line)["exchange"]["context"]
+        holders[0].let_go()
+    (row,) = log.recent(1)
+    assert row["query"] == "Who is away?"
+    assert "ill" not in row["context"]
 
 
 # -- what another process rated ------------------------------------------------------------------------------------------
