@@ -27,9 +27,14 @@ class Message:
     content: str
 
 
+def named(question: str, letters: Literal[40, 60] = 60) -> str:
+    """An earlier question as the reason of an attempt names it: forgetting finds it by that."""
+    return repr(question[:letters])
+
+
 @dataclass(frozen=True)
 class Attempt:
-    """One tier that was tried for a query, and what came of it."""
+    """One tier that was tried for a query, and what came of it; a reason names other questions as `named` does."""
 
     tier: Tier
     outcome: Outcome

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from shammah_data.exchange import Attempt
+from shammah_data.exchange import Attempt, named
 from shammah_data.guards import conflict
 from shammah_data.judge import normalize, same_facts
 from shammah_data.similarity import Support
@@ -293,7 +293,7 @@ class LearnedTier:
         match = self._index.nearest(query.text)
         if match is None:
             return declined("learned", "nothing similar was asked before")
-        told = f"similarity {match.similarity:.2f} to {match.known.query[:60]!r}"
+        told = f"similarity {match.similarity:.2f} to {named(match.known.query)}"
         if match.similarity < self._threshold:
             return declined("learned", f"{told}, below {self._threshold:.2f}", None, self._threshold)
         same_words = normalize(query.text) == normalize(match.known.query)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from shammah_data.errors import ShammahError
-from shammah_data.exchange import Attempt
+from shammah_data.exchange import Attempt, named
 from shammah_data.judge import facts, normalize, same_facts
 from shammah_data.manifest import Evidence
 from shammah_data.targets import beyond, held_to
@@ -133,7 +133,7 @@ class VerifiedTier:
         for one in contradicted if asked == text else ():
             computed = one.conflict is not None and one.conflict.kind == "number" and _computed(answer, text)
             if not computed and one.conflict is not None and same_facts(one.answer, answer):
-                return f"it is the answer to {one.nearest.query[:40]!r}, but {one.conflict.reason}"
+                return f"it is the answer to {named(one.nearest.query, 40)}, but {one.conflict.reason}"
         return None
 
     def verifies(self, query: Query) -> bool:
@@ -153,10 +153,10 @@ class VerifiedTier:
         for candidate in found:
             if candidate.agreeing is None:
                 reason = candidate.conflict.reason if candidate.conflict else ""
-                against.append(f"near {candidate.nearest.query[:40]!r}, but {reason}")
+                against.append(f"near {named(candidate.nearest.query, 40)}, but {reason}")
                 continue
             if self._index.refused(query.text, candidate.answer):
-                against.append(f"the answer to {candidate.nearest.query[:40]!r} was wrong when this was asked before")
+                against.append(f"the answer to {named(candidate.nearest.query, 40)} was wrong when this was asked before")
                 continue
             weighed = self._weigh(query, model, memory, evidence, candidate)
             if best is None or weighed.sure > best.sure:
@@ -182,7 +182,7 @@ class VerifiedTier:
         """How sure one can be of a candidate. The prompt is read once for all of them, and for the neural tier after them."""
         nearest = candidate.agreeing or candidate.nearest
         near = (
-            f"the answer to {nearest.query[:60]!r}: similarity {nearest.similarity:.2f}, {candidate.gap:+.2f} to another answer"
+            f"the answer to {named(nearest.query)}: similarity {nearest.similarity:.2f}, {candidate.gap:+.2f} to another answer"
         )
         night = self._retrieval.brought(memory, candidate.answer)
         prior = night.prior.get(model.graph.path) if night else None

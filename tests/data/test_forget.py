@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Literal
 
 import duckdb
 import pytest
@@ -16,8 +17,8 @@ from shammah_data.cli import app
 from shammah_data.copies import backup, export, restore
 from shammah_data.durable import private_folder
 from shammah_data.errors import InputError, LogError, ShammahError
-from shammah_data.exchange import Exchange, Feedback, Message
-from shammah_data.forget import erase, forget, without
+from shammah_data.exchange import Attempt, Exchange, Feedback, Message, Rival, named
+from shammah_data.forget import UNTOLD, erase, forget, without
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_data.manifest import Manifest
@@ -55,6 +56,25 @@ def doomed(log: ExchangeLog) -> str:
 def traces(*roots: Path) -> list[str]:
     """Every file that holds one of the telling words."""
     return [path.name for path in files_in(*roots) if any(word in said_in(path) for word in TELLING)]
+
+
+@pytest.mark.parametrize("letters", [40, 60])
+def test_a_reason_that_names_it_does_so_no_longer(
+    log: ExchangeLog, home: Home, tmp_path: Path, doomed: str, letters: Literal[40, 60]
+) -> None:
+    """An exchange that was near it says so, and in which words they differ; one that was near another stays as it was."""
+    near = f"similarity 0.45 to {named(QUERY, letters)}, but only one is about 'Zebulon'"
+    other = f"it's near {named('Question 3?', letters)}, but only one is about 'Hugo'"
+    attempts = (Attempt("learned", "declined", near), Attempt("neural", "declined", other), Attempt("teacher", "accepted", ""))
+    asked = Exchange("Where does Hugo live?", "Here.", "teacher", attempts=attempts)
+    log.append(asked)
+    log.compare(Rival(asked.id, "v0001", 0.5, None, same=False, reason=near))
+    backup(log, tmp_path / "backup.duckdb")
+    assert traces(home.root, tmp_path)
+    forget(log, home, Selection(ids=(doomed,)))
+    assert traces(home.root, tmp_path) == []
+    told = [row["reason"] for row in log.find(str(asked.id))[1]]
+    assert told == [UNTOLD, other, ""]
 
 
 def test_no_byte_is_left(log: ExchangeLog, home: Home, tmp_path: Path, doomed: str) -> None:
