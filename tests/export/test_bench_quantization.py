@@ -56,7 +56,9 @@ def test_the_loss_is_paired(bench: ModuleType) -> None:
     assert found["bound"] == pytest.approx(7.4, abs=1.0)
     assert found["perplexity_ratio"] == pytest.approx(2.71828**0.5, rel=1e-4)
     same = bench.compare(answers("x.x."), answers("x.x."), apart[:4], seed=0)
-    assert (same["loss"], same["bound"], same["perplexity_ratio"]) == (0.0, 0.0, 1.0)
+    assert (same["loss"], same["perplexity_ratio"]) == (0.0, 1.0)
+    # Where one query in two is lost, four of four are kept in one of sixteen such tries, and 5% is less.
+    assert same["bound"] == pytest.approx(52.7, abs=0.1)
     assert bench.compare(answers("xxxx"), answers("x.x."), apart[:4], seed=0)["loss"] == 50.0
 
 
