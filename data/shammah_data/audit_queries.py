@@ -6,7 +6,8 @@ from typing import Any
 
 from shammah_data import rows
 from shammah_data.auditing import Judged
-from shammah_data.exchange import Audited, Rival
+from shammah_data.exchange import Audited, Message, Rival
+from shammah_data.log import context_of
 from shammah_data.queries import ASKED_HERE, GIVEN, OUTCOME
 from shammah_data.session import Session, fetch
 
@@ -15,20 +16,28 @@ SOURCE = "audit"
 _LOCAL = f"tier IN ('neural', 'learned') AND complete AND {ASKED_HERE}"
 
 
-def waiting(session: Session, since: datetime) -> list[dict[str, Any]]:
+def waiting(session: Session, since: datetime, exchange_id: str | None = None) -> list[dict[str, Any]]:
     """Local answers given since then that were to be audited with some probability and were not yet, oldest first.
 
     Which of them were drawn says `auditing.is_drawn`. One that the teacher began to answer, or refused, waits no more.
+    `exchange_id`: only this one, where it still waits.
     """
+    only, values = ("AND e.id = ?::UUID ", [exchange_id]) if exchange_id else ("", [])
     return fetch(
         session,
         "SELECT id, session, turn, query, context, answer, tier, model_version, confidence, teacher_probability, trainable, "
-        f"created_at FROM exchanges e WHERE {_LOCAL} AND teacher_probability > 0 AND created_at >= ?::TIMESTAMP "
+        f"created_at FROM exchanges e WHERE {_LOCAL} AND teacher_probability > 0 AND created_at >= ?::TIMESTAMP {only}"
         "AND NOT EXISTS (SELECT 1 FROM outcomes o WHERE o.exchange_id = e.id) "
         "AND NOT EXISTS (SELECT 1 FROM exchanges a WHERE a.source = 'audit' AND NOT a.complete AND a.session = e.session "
         "AND a.turn = e.turn AND a.query = e.query) ORDER BY created_at, turn",
-        [rows.utc(since)],
+        [rows.utc(since), *values],
     )
+
+
+def context_now(session: Session, exchange_id: str) -> tuple[Message, ...]:
+    """The earlier turns of an exchange that are not forgotten by now; none where it is forgotten itself."""
+    found = fetch(session, "SELECT context FROM exchanges WHERE id = ?::UUID", [exchange_id])
+    return context_of(found[0]) if found else ()
 
 
 def rivals_since(session: Session, since: datetime) -> dict[str, Rival]:

@@ -17,7 +17,7 @@ from shammah_data import audit_queries
 from shammah_data.audit_queries import SOURCE
 from shammah_data.auditing import AuditRate, Judged, agreement, is_drawn, slipped
 from shammah_data.durable import PRIVATE_FILE
-from shammah_data.errors import ShammahError, TeacherError
+from shammah_data.errors import LogError, ShammahError, TeacherError
 from shammah_data.exchange import Audited, Exchange, Message, Rival
 from shammah_data.guard import Guard, Raised
 from shammah_data.log import ExchangeLog, context_of
@@ -107,6 +107,8 @@ class Auditor:
         self._counted = threading.Event()
         self._audited: dict[str, int] = {}
         self._today = 0
+        # The day, from one midnight in UTC to the next, of which that many were audited.
+        self._day: datetime | None = None
         self._tried: set[str] = set()
         self._wake = threading.Event()
         self._closed = threading.Event()
@@ -116,7 +118,16 @@ class Auditor:
 
     def probability(self, version: str) -> float:
         """With which probability the next accepted answer of a version is audited; nothing before the log has been counted."""
-        return self._rate.share(self._audited.get(version, 0), self._today) if self._counted.is_set() else 0.0
+        if not self._counted.is_set():
+            return 0.0
+        if self._midnight() == self._day:
+            return self._rate.share(self._audited.get(version, 0), self._today)
+        # Where the audits of a day are spent nothing else wakes who counts those of the next one.
+        self._wake.set()
+        return self._rate.share(self._audited.get(version, 0), 0)
+
+    def _midnight(self) -> datetime:
+        return self._now().replace(hour=0, minute=0, second=0, microsecond=0)
 
     # -- the background ------------------------------------------------------------------------------------------------
 
@@ -155,12 +166,11 @@ class Auditor:
 
     def count(self) -> None:
         """Read from the log how many answers were audited. Raises LogError."""
-        if not self._log.exists():
-            self._counted.set()
-            return
-        midnight = self._now().replace(hour=0, minute=0, second=0, microsecond=0)
-        self._audited = self._log.read(audit_queries.audited_counts)
-        self._today = self._log.read(lambda session: audit_queries.audits_since(session, midnight))
+        midnight = self._midnight()
+        if self._log.exists():
+            self._audited = self._log.read(audit_queries.audited_counts)
+            self._today = self._log.read(lambda session: audit_queries.audits_since(session, midnight))
+        self._day = midnight
         self._counted.set()
 
     def run(self) -> int:
@@ -201,9 +211,13 @@ class Auditor:
                     self._disturbed = True
                     continue
             probability = row["teacher_probability"] if rival is None else rival.probability
-            if is_drawn(exchange_id, probability):
-                done += self._audit(row, probability, rival)
+            if is_drawn(exchange_id, probability) and (now := self._still_waiting(exchange_id, since)) is not None:
+                done += self._audit(now, probability, rival)
         return done
+
+    def _still_waiting(self, exchange_id: str, since: datetime) -> dict[str, Any] | None:
+        """The exchange as it is by now: those before it took their time, and it or an earlier turn may be forgotten."""
+        return next(iter(self._log.read(lambda session: audit_queries.waiting(session, since, exchange_id))), None)
 
     # -- the other version of a trial ----------------------------------------------------------------------------------
 
@@ -312,6 +326,14 @@ class Auditor:
         """Paid for: not asked again in this session, whatever comes of it."""
         self._today += 1
         self._tried.add(exchange_id)
+        if asked.context:
+            try:
+                context = self._log.read(lambda session: audit_queries.context_now(session, exchange_id))
+            except LogError:
+                context = ()
+            if context != asked.context:
+                # What was said after what is forgotten by now is no answer to the question alone.
+                asked = replace(asked, context=context, trainable=False)
         self._log.append(asked, audit_of=exchange_id)
 
     # -- concluding ----------------------------------------------------------------------------------------------------

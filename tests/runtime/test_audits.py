@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from shammah_data.exchange import Exchange
 from shammah_data.forget import forget
 from shammah_data.guard import Raised
 from shammah_data.home import Home
-from shammah_data.log import ExchangeLog
+from shammah_data.log import ExchangeLog, context_of
 from shammah_data.manifest import Calibration, Step
 from shammah_data.queries import Selection
 from shammah_data.session import LogTakenError
@@ -292,6 +293,71 @@ def test_audits_go_on_after_a_full_disk(
     while len(rows(home)) < 2 and time.monotonic() < deadline:
         time.sleep(0.02)
     assert len(rows(home)) == 2
+
+
+def test_audits_go_on_the_next_day(
+    make: Callable[..., Appliance], teacher: Any, tiny: Tiny, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.publish(home, ACCEPT_ALL, context_examples=1000)
+    claude = teacher({})
+    appliance = make(dataclasses.replace(ALL, per_day=1))
+    auditor = auditor_of(appliance)
+    now = datetime.now(UTC)
+    monkeypatch.setattr(auditor, "_now", lambda: now)
+    ask(appliance, "one", "two")
+    auditor.start()
+    deadline = time.monotonic() + 20.0
+    while auditor.probability("v0001") > 0.0 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert claude.calls == 1
+    now += timedelta(days=1)
+    assert auditor.probability("v0001") == 1.0
+    # That woke what waits since yesterday.
+    while claude.calls < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert claude.calls == 2
+
+
+def test_what_is_forgotten_while_audits_run_is_not_sent(
+    make: Callable[..., Appliance], teacher: Any, tiny: Tiny, home: Home
+) -> None:
+    tiny.publish(home, ACCEPT_ALL, context_examples=1000)
+    claude = teacher({})
+
+    def answer(text: str) -> str:
+        if text == "one":
+            forget(ExchangeLog(home), home, Selection(words=("two",)))
+        return ANSWER
+
+    claude.answers = answer
+    appliance = make()
+    ask(appliance, "one")
+    appliance.conversation.begin()
+    ask(appliance, "two", "three")
+    assert auditor_of(appliance).run() == 2
+    sent = [[turn["content"] for turn in request.body["messages"]] for request in claude.requests]
+    assert sent == [["one"], ["three"]]
+
+
+def test_what_is_forgotten_while_an_audit_is_asked_is_not_kept_as_an_earlier_turn(
+    make: Callable[..., Appliance], teacher: Any, tiny: Tiny, home: Home
+) -> None:
+    tiny.publish(home, ACCEPT_ALL, context_examples=1000)
+    claude = teacher({})
+
+    def answer(text: str) -> str:
+        if text == "three":
+            forget(ExchangeLog(home), home, Selection(words=("two",)))
+        return ANSWER
+
+    claude.answers = answer
+    appliance = make()
+    ask(appliance, "two", "three")
+    auditor_of(appliance).run()
+    assert claude.calls == 2
+    found = rows(home)
+    assert {row["query"] for row in found} == {"three"}
+    assert [(row["source"], context_of(row), row["trainable"]) for row in found] == [("serve", (), True), ("audit", (), False)]
 
 
 def test_a_version_that_slips_answers_less_at_once(
