@@ -24,6 +24,7 @@ from shammah_runtime.stopping import NEVER, Stop
 FINISHED = frozenset({"end_turn", "stop_sequence"})
 BACK_OFF_SECONDS = 0.5
 LONGEST_BACK_OFF_SECONDS = 5.0
+_SLICE_SECONDS = 0.1
 Kind = Literal["claude", "openai"]
 
 
@@ -32,7 +33,8 @@ class TeacherSettings:
     """What to ask and how long to wait; seconds count from the call of `ask`, over both requests.
 
     `first_token_seconds` ends with the first sign of an answer, thinking included. `base_url` None leaves the SDK's
-    default (ANTHROPIC_BASE_URL, else api.anthropic.com). A price counts for its model and for dated releases of it.
+    default (ANTHROPIC_BASE_URL, else api.anthropic.com). A price counts for its model, for dated releases of it, and for
+    whatever name without a price of its own the model that was asked gives itself.
     After `failures` in a row nothing is asked for `pause_seconds`. `cache`, `cache_turns`: see `caching`.
     """
 
@@ -160,7 +162,7 @@ class Teacher:
         try:
             outcome = self._attempt(messages, on_text, asking, shown, began)
             if isinstance(outcome, Failure) and not shown and (delay := self._back_off(outcome, began)) is not None:
-                self._sleep(delay)
+                self._wait(delay, asking.stop)
                 if asking.again is not None:
                     messages = asking.again()
                 outcome = self._attempt(messages, on_text, asking, shown, began)
@@ -172,9 +174,7 @@ class Teacher:
         if isinstance(outcome, End):
             self._breaker.worked()
             # What holds no text is paid for all the same.
-            cost = cost_usd(
-                self.settings.prices, outcome.model, outcome.tokens_in, outcome.tokens_out, outcome.written, outcome.cached
-            )
+            cost = self._cost(outcome)
             if self._budget is not None:
                 self._budget.note(cost)
             if not text.strip():
@@ -200,6 +200,12 @@ class Teacher:
         told = safe(message, self._key, LONGEST_MESSAGE)
         return TeacherError(told[:1].upper() + told[1:], partial, of_the_question=of_the_question, cost_usd=cost)
 
+    def _cost(self, end: End) -> float | None:
+        prices = self.settings.prices
+        # Many a server calls the model by a name of its own.
+        model = end.model if price_of(prices, end.model) is not None else self.settings.model
+        return cost_usd(prices, model, end.tokens_in, end.tokens_out, end.written, end.cached)
+
     def _too_dear(self) -> str | None:
         if self._budget is None:
             return None
@@ -221,7 +227,7 @@ class Teacher:
                     raise InterruptedError
                 try:
                     # In slices, as Windows does not let Ctrl-C interrupt a wait.
-                    event = call.events.get(timeout=min(left, 0.1))
+                    event = call.events.get(timeout=min(left, _SLICE_SECONDS))
                 except queue.Empty:
                     continue
                 if not isinstance(event, Delta):
@@ -235,6 +241,14 @@ class Teacher:
         name = "first_token_seconds" if deadline < last else "total_seconds"
         what = "sent nothing" if deadline < last else "did not finish"
         return Failure(f"{self.who} {what} within {getattr(settings, name):g} s: ask again, or raise teacher.{name}")
+
+    def _wait(self, seconds: float, stop: Stop) -> None:
+        """In slices, since a wish to stop wakes nobody."""
+        stop.heed()
+        while seconds > 0.0:
+            self._sleep(min(seconds, _SLICE_SECONDS))
+            stop.heed()
+            seconds -= _SLICE_SECONDS
 
     def _back_off(self, failure: Failure, began: float) -> float | None:
         """Seconds to wait before the one retry, or None when there is to be none."""

@@ -64,6 +64,11 @@ class Asked:
         finally:
             self.elapsed = time.monotonic() - began
 
+    @property
+    def waited(self) -> float:
+        """Seconds between the two requests."""
+        return round(sum(self.slept), 6)
+
     def fails(self, url: str, **settings: Any) -> TeacherError:
         with pytest.raises(TeacherError) as caught:
             self.ask(url, **settings)
@@ -182,7 +187,7 @@ def test_a_refused_request_is_explained(fake: FakeClaude, asked: Asked, fault: F
     assert said in str(error)
     assert error.partial == ""
     assert fake.calls == calls
-    assert asked.slept == [0.5] * (calls - 1)
+    assert asked.waited == 0.5 * (calls - 1)
 
 
 @pytest.mark.parametrize(
@@ -198,37 +203,51 @@ def test_one_passing_fault_is_survived(fake: FakeClaude, asked: Asked, fault: Fa
     fake.fault = fault
     reply = asked.ask(fake.url)
     assert reply.text == "".join(asked.seen) == ANSWER
-    assert asked.slept == [slept]
+    assert asked.waited == slept
     assert fake.calls == 2
 
 
 @pytest.mark.parametrize(
     ("header", "calls", "slept"),
     [
-        ("0", 2, [0.0]),
-        ("5", 2, [5.0]),
-        ("5.5", 1, []),
-        ("Mon, 01 Jan 2001 00:00:00 GMT", 2, [0.0]),
-        ("Fri, 01 Jan 2100 00:00:00 GMT", 1, []),
-        ("nan", 2, [0.5]),
-        ("soon", 2, [0.5]),
+        ("0", 2, 0.0),
+        ("5", 2, 5.0),
+        ("5.5", 1, 0.0),
+        ("Mon, 01 Jan 2001 00:00:00 GMT", 2, 0.0),
+        ("Fri, 01 Jan 2100 00:00:00 GMT", 1, 0.0),
+        ("nan", 2, 0.5),
+        ("soon", 2, 0.5),
     ],
 )
-def test_retry_after_is_obeyed_only_when_small(
-    fake: FakeClaude, asked: Asked, header: str, calls: int, slept: list[float]
-) -> None:
+def test_retry_after_is_obeyed_only_when_small(fake: FakeClaude, asked: Asked, header: str, calls: int, slept: float) -> None:
     fake.fault, fake.retry_after_once = "rate_limited_once", header
     if calls == 2:
         assert asked.ask(fake.url).text == ANSWER
     else:
         assert "asks to wait" in str(asked.fails(fake.url))
-    assert (fake.calls, asked.slept) == (calls, slept)
+    assert (fake.calls, asked.waited) == (calls, slept)
 
 
 def test_no_retry_that_would_end_after_the_deadline(fake: FakeClaude, asked: Asked) -> None:
     fake.fault, fake.retry_after_once = "rate_limited_once", "5"
     assert "(429)" in str(asked.fails(fake.url, first_token_seconds=4.9))
     assert (fake.calls, asked.slept) == (1, [])
+
+
+def test_a_wish_to_stop_ends_the_wait_for_the_second_request(fake: FakeClaude) -> None:
+    fake.fault, fake.retry_after_once = "rate_limited_once", "5"
+    stop = Stop()
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        stop.ask()
+
+    teacher = Teacher(TeacherSettings("claude-haiku-4-5", base_url=fake.url), KEY, sleep=sleep)
+    with pytest.raises(InterruptedError):
+        teacher.ask([Message("user", QUERY)], print, Asking(stop=stop))
+    assert sum(slept) < 1.0
+    assert fake.calls == 1
 
 
 def test_a_closed_port_is_tried_twice_and_named(asked: Asked) -> None:
@@ -240,7 +259,7 @@ def test_a_closed_port_is_tried_twice_and_named(asked: Asked) -> None:
     assert "secret" not in str(error)
     assert "refused" in str(error)
     assert "ANTHROPIC_BASE_URL" in str(error)
-    assert asked.slept == [0.5]
+    assert asked.waited == 0.5
 
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1", "http://127.0.0.1:notaport", "no url"])

@@ -67,6 +67,13 @@ def test_it_streams_and_counts(fake: OpenModel) -> None:
     }
 
 
+def test_what_calls_itself_otherwise_costs_what_was_asked_for(fake: OpenModel) -> None:
+    prices = (("open", 1.0, 2.0), ("other", 9.0, 9.0))
+    reply = Teacher(TeacherSettings("open", base_url=fake.url, kind="openai", prices=prices), KEY).ask(TURNS, lambda _: None)
+    assert reply.model == "open-1"
+    assert reply.cost_usd == pytest.approx((9 * 1.0 + len(ANSWER.split(" ")) * 2.0) / 1e6)
+
+
 def test_a_server_that_wants_no_key_gets_none(fake: OpenModel) -> None:
     assert teacher(fake, None).ask(TURNS, lambda _: None).text == ANSWER
     assert "authorization" not in fake.requests[0][0]
