@@ -134,8 +134,12 @@ class Appliance:
             verified = self._turns.beside("learned", verified)
         else:
             forward = options.watch and serve.first_query == "forward" and self._may_ask()
-            neural = WhenLoaded(neural, self.models.wait, not forward, declined("neural", LOADING))
-            verified = WhenLoaded(verified, self.models.wait, not forward, None)
+
+            def patient(query: "Query") -> bool:
+                return not forward or cascade.not_asked(query) is not None
+
+            neural = WhenLoaded(neural, self.models.wait, patient, declined("neural", LOADING))
+            verified = WhenLoaded(verified, self.models.wait, patient, None)
         cascade = Cascade(
             local=(
                 neural,

@@ -191,7 +191,7 @@ class Cascade:
                 query.cut(f"cut here: {proposal.model_version} is no longer sure of this answer")
                 withdrawn = proposal
         since = self._clock()
-        if (reason := self._not_asked(query)) is not None:
+        if (reason := self.not_asked(query)) is not None:
             failed = timed(declined("teacher", reason), since)
             who = "Claude" if self._teacher is None else self._teacher.who
             nobody = reply(failed, f"no local answer is sure enough, and {who} was not asked: {reason}")
@@ -249,8 +249,8 @@ class Cascade:
         told = f"{proposed.attempt.reason}, but the answer does not end within {query.most_tokens} tokens"
         return Proposal(replace(proposed.attempt, outcome="declined", reason=told))
 
-    def _not_asked(self, query: Query) -> str | None:
-        """Why the teacher is not asked, or None."""
+    def not_asked(self, query: Query) -> str | None:
+        """Why the teacher is not asked what no local tier answers, or None."""
         if query.asked == "local":
             return "only a local answer was asked for"
         for text in (query.text, query.system or ""):

@@ -12,8 +12,14 @@ LOADING = "the model is still loading (serve.first_query)"
 class WhenLoaded:
     """A tier whose model may still be loading; `ready(seconds)` waits at most so long for it and says whether it is settled."""
 
-    def __init__(self, tier: LocalTier, ready: Callable[[float], bool], patient: bool, otherwise: Proposal | None) -> None:
-        """`patient`: whether a query waits; `otherwise`: what is said of one that does not."""
+    def __init__(
+        self,
+        tier: LocalTier,
+        ready: Callable[[float], bool],
+        patient: Callable[[Query], bool],
+        otherwise: Proposal | None,
+    ) -> None:
+        """`patient(query)`: whether a query waits; `otherwise`: what is said of one that does not."""
         self._tier = tier
         self._ready = ready
         self._patient = patient
@@ -21,7 +27,7 @@ class WhenLoaded:
 
     def propose(self, query: Query) -> Proposal | None:
         """What the tier says once it can, or what is said instead."""
-        if not self._patient and not self._ready(0.0):
+        if not self._ready(0.0) and not self._patient(query):
             return self._otherwise
         if not until(self._ready, query.stop):
             return declined("neural", STOPPED)

@@ -370,3 +370,20 @@ def test_the_first_query_waits_for_the_model_or_goes_on(
     reply = appliance.conversation.ask(QUESTION, lambda _: None)
     assert reply.proposal.attempt.tier == tier
     assert (reply.attempts[0].reason == LOADING) is (policy == "forward")
+
+
+def test_a_first_query_that_may_not_go_on_waits_in_any_case(
+    make_appliance: Make, tiny: Tiny, home: Home, claude: FakeClaude, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.publish(home)
+    appliance = make_appliance(Options(), first_query="forward")
+    appliance.models.wait()
+    monkeypatch.setattr("shammah_runtime.loading.until", lambda ready, stop: True)
+    for part in appliance.conversation.desk._cascade._local:
+        if hasattr(part, "_ready"):
+            monkeypatch.setattr(part, "_ready", lambda _: False)
+    reply = appliance.conversation.ask(QUESTION, lambda _: None, "local")
+    assert reply.proposal.attempt.tier == "neural"
+    monkeypatch.setattr(appliance._teacher, "why_not", lambda: "the day's budget is spent")
+    assert appliance.conversation.ask(QUESTION, lambda _: None).proposal.attempt.tier == "neural"
+    assert claude.calls == 0

@@ -218,7 +218,7 @@ class Answering:
 @pytest.mark.parametrize(
     ("patient", "ready", "stopped", "reason"),
     [
-        (True, [False, False, True], False, "asked"),
+        (True, [False, False, False, True], False, "asked"),
         (True, [False] * 100, True, STOPPED),
         (False, [False], False, LOADING),
         (False, [True, True], False, "asked"),
@@ -228,7 +228,7 @@ def test_the_first_query_waits_or_goes_on(patient: bool, ready: list[bool], stop
     stop = Stop()
     if stopped:
         stop.ask()
-    tier = WhenLoaded(Answering(), lambda _: ready.pop(0), patient, declined("neural", LOADING))
+    tier = WhenLoaded(Answering(), lambda _: ready.pop(0), lambda _: patient, declined("neural", LOADING))
     proposal = tier.propose(Query("q", stop=stop))
     assert proposal is not None
     assert proposal.attempt.reason == reason
