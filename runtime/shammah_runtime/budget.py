@@ -56,7 +56,8 @@ class Budget:
     """`most_usd` from one local midnight to the next.
 
     `logged(since)` sums up the log, which several machines may share; it knows nothing of what is private, and cannot always be
-    read. The ledger knows all that was spent here.
+    read. The ledger knows all that was spent here. `now()` without a zone, and so `since`, is local time: reckoned with the
+    present's offset a day on which the clocks change would begin an hour off.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Budget:
         most_usd: float,
         logged: Callable[[datetime], float],
         ledger: Ledger,
-        now: Callable[[], datetime] = lambda: datetime.now().astimezone(),
+        now: Callable[[], datetime] = lambda: datetime.now(),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._most = most_usd

@@ -1,8 +1,9 @@
 """What keeps the teacher from being asked: a row of failures, the day's budget; and what makes asking it cheaper."""
 
 import re
+import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 
 import pytest
 
@@ -12,6 +13,7 @@ from shammah_data.exchange import Exchange, Message
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_data.queries import spent_since
+from shammah_data.rows import utc
 from shammah_data.settings import ModelPrice, TeacherSection
 from shammah_runtime.breaker import Breaker
 from shammah_runtime.budget import Budget, Ledger
@@ -141,6 +143,33 @@ def test_a_budget_counts_what_the_log_says_and_what_it_cannot_tell(home: Home) -
     budget.note(2.0)
     assert budget.why_not() == "the day's budget is spent: $2.00 of $1.00 (teacher.daily_usd)"
     assert set(days) == {MIDNIGHT, MIDNIGHT + timedelta(days=1)}
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="Windows has one time zone")
+@pytest.mark.parametrize(("month", "day", "midnight"), [(3, 29, "2026-03-28T23:00:00"), (10, 25, "2026-10-24T22:00:00")])
+def test_a_day_on_which_the_clocks_change_begins_at_its_own_midnight(
+    home: Home, monkeypatch: pytest.MonkeyPatch, month: int, day: int, midnight: str
+) -> None:
+    class Noon(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime(2026, month, day, 12)
+
+    days: list[str] = []
+
+    def spent(since: datetime) -> float:
+        days.append(utc(since))
+        return 0.0
+
+    monkeypatch.setattr("shammah_runtime.budget.datetime", Noon)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+            time.tzset()
+            assert Budget(1.0, spent, Ledger(home.spent)).why_not() is None
+    finally:
+        time.tzset()
+    assert days == [midnight]
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"day": 3}', b'{"day": "2026-01-02", "usd": NaN}', b'{"usd": {}}'])
