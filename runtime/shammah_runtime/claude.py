@@ -68,14 +68,13 @@ class ClaudeRequest(Request):
         stop_reason: str | None = None
         read: tuple[int | None, int, int] = (None, 0, 0)
         tokens_out: int | None = None
-        begun = False
         for event in stream:
             if self.aborted:
                 break
             if event.type == "message_start":
-                begun = True
                 model = safe(str(event.message.model), self.key, 100)
                 read = _read_tokens(event.message.usage)
+                self.begun = End(model, "", read[0], None, *read[1:])
             elif event.type == "content_block_start":
                 self.events.put(Delta(text_of(event.content_block.text) if event.content_block.type == "text" else ""))
             elif event.type == "content_block_delta":
@@ -87,7 +86,7 @@ class ClaudeRequest(Request):
                     read = _read_tokens(event.usage)
             elif event.type == "message_stop" and isinstance(stop_reason, str):
                 return End(model, stop_reason, read[0], tokens_out, *read[1:])
-        return self.broken_off() if begun else self.no_answer()
+        return self.broken_off() if self.begun else self.no_answer()
 
     def failure(self, error: Exception) -> Failure:
         """Say in one line what an exception of the SDK or the network means."""

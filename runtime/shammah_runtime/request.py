@@ -55,7 +55,10 @@ class Wanted(Protocol):
 
 
 class Request:
-    """Begins with `start`; `events` brings pieces, then an end or a failure. `called` names the teacher in messages."""
+    """Begins with `start`; `events` brings pieces, then an end or a failure. `called` names the teacher in messages.
+
+    `begun`: what the service said of an answer that has begun, as far as it says so: its model and the tokens that it read.
+    """
 
     def __init__(
         self, settings: Wanted, called: Called, key: str, http_client: Any, messages: Sequence[Message], seconds: float
@@ -69,6 +72,7 @@ class Request:
         self.messages = messages
         self.seconds = max(seconds, 0.0) + 1.0  # only a backstop: the caller's own deadline comes first
         self.where = "its address"
+        self.begun: End | None = None
         self._aborted = threading.Event()
         self._socket: socket.socket | None = None
 

@@ -159,24 +159,24 @@ class Teacher:
             raise self._error(f"{self.who} is not asked: {reason}")
         began = self._clock()
         shown: list[str] = []
+        broken: list[End] = []
         try:
-            outcome = self._attempt(messages, on_text, asking, shown, began)
+            outcome = self._attempt(messages, on_text, asking, shown, broken, began)
             if isinstance(outcome, Failure) and not shown and (delay := self._back_off(outcome, began)) is not None:
                 self._wait(delay, asking.stop)
                 if asking.again is not None:
                     messages = asking.again()
-                outcome = self._attempt(messages, on_text, asking, shown, began)
+                outcome = self._attempt(messages, on_text, asking, shown, broken, began)
         except BaseException:
             self._breaker.left()
             raise
+        finally:
+            cost = self._paid(broken)
         text = "".join(shown)
-        cost = None
         if isinstance(outcome, End):
             self._breaker.worked()
             # What holds no text is paid for all the same.
-            cost = self._cost(outcome)
-            if self._budget is not None:
-                self._budget.note(cost)
+            cost = self._paid([outcome])
             if not text.strip():
                 outcome = self._nothing_said(outcome)
         elif outcome.of_the_question:
@@ -200,11 +200,18 @@ class Teacher:
         told = safe(message, self._key, LONGEST_MESSAGE)
         return TeacherError(told[:1].upper() + told[1:], partial, of_the_question=of_the_question, cost_usd=cost)
 
-    def _cost(self, end: End) -> float | None:
+    def _paid(self, ends: Sequence[End]) -> float | None:
+        """What these have cost, which the day's budget is told; None where nothing of it is known."""
         prices = self.settings.prices
-        # Many a server calls the model by a name of its own.
-        model = end.model if price_of(prices, end.model) is not None else self.settings.model
-        return cost_usd(prices, model, end.tokens_in, end.tokens_out, end.written, end.cached)
+        total: float | None = None
+        for end in ends:
+            # Many a server calls the model by a name of its own.
+            model = end.model if price_of(prices, end.model) is not None else self.settings.model
+            cost = cost_usd(prices, model, end.tokens_in, end.tokens_out, end.written, end.cached)
+            total = total if cost is None else (total or 0.0) + cost
+        if self._budget is not None:
+            self._budget.note(total)
+        return total
 
     def _too_dear(self) -> str | None:
         if self._budget is None:
@@ -214,12 +221,20 @@ class Teacher:
         return self._budget.why_not()
 
     def _attempt(
-        self, messages: Sequence[Message], on_text: Callable[[str], None], asking: Asking, shown: list[str], began: float
+        self,
+        messages: Sequence[Message],
+        on_text: Callable[[str], None],
+        asking: Asking,
+        shown: list[str],
+        broken: list[End],
+        began: float,
     ) -> End | Failure:
+        """One request; `shown` gets its text, `broken` what is known of an answer that began and does not end."""
         settings = asked(self.settings, asking)
         last = began + settings.total_seconds
         deadline = min(last, began + settings.first_token_seconds)
         call = self._kind(settings, self._called, self._key, self._http_client, messages, last - self._clock())
+        pieces, ended = 0, False
         try:
             call.start()
             while (left := deadline - self._clock()) > 0.0:
@@ -231,13 +246,18 @@ class Teacher:
                 except queue.Empty:
                     continue
                 if not isinstance(event, Delta):
+                    ended = isinstance(event, End)
                     return event
                 deadline = last
                 if event.text:
+                    pieces += 1
                     shown.append(event.text)
                     on_text(event.text)
         finally:
             call.abort()
+            if not ended and (begun := call.begun) is not None:
+                # No piece is less than a token.
+                broken.append(replace(begun, tokens_out=pieces))
         name = "first_token_seconds" if deadline < last else "total_seconds"
         what = "sent nothing" if deadline < last else "did not finish"
         return Failure(f"{self.who} {what} within {getattr(settings, name):g} s: ask again, or raise teacher.{name}")

@@ -163,7 +163,9 @@ def _cost(row: dict[str, Any]) -> str:
     if row["tier"] == "teacher" and not (row["answer"] or tokens or row["cost_usd"]):
         usd = "nothing that is known: nobody answered"
     elif row["tier"] == "teacher":
-        usd = "unknown price" if row["cost_usd"] is None else f"${row['cost_usd']:.5f}"
+        # Of an answer that broke off nobody says how many tokens were written.
+        least = "" if row["complete"] or row["answer_tokens"] is not None or not row["answer"] else "at least "
+        usd = "unknown price" if row["cost_usd"] is None else f"{least}${row['cost_usd']:.5f}"
     else:
         usd = "nothing: it was answered here"
     return ", ".join([usd, *tokens])

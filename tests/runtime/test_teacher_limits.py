@@ -212,6 +212,41 @@ def test_an_answer_without_text_is_paid_for_too(fake: FakeClaude, home: Home) ->
     assert fake.calls == 1
 
 
+def test_what_is_known_of_an_answer_that_broke_off_is_paid_for(fake: FakeClaude, home: Home) -> None:
+    fake.answers = {"How?": "So it goes on and on."}
+    fake.fault = "cut"
+    budget = Budget(0.000002, lambda _: 0.0, Ledger(home.spent))
+    teacher = Teacher(TeacherSettings(MODEL, base_url=fake.url), "key", budget=budget)
+    pieces: list[str] = []
+    with pytest.raises(TeacherError) as error:
+        teacher.ask(ASKED, pieces.append)
+    # One word read, and a token at least for each piece that came.
+    assert error.value.cost_usd == pytest.approx((1 * 1.0 + len(pieces) * 5.0) / 1e6)
+    assert len(pieces) == 3
+    assert teacher.why_not() is not None
+
+
+def test_an_answer_that_is_stopped_is_paid_for_too(fake: FakeClaude, home: Home) -> None:
+    def stop(_: str) -> None:
+        raise KeyboardInterrupt
+
+    budget = Budget(0.000002, lambda _: 0.0, Ledger(home.spent))
+    teacher = Teacher(TeacherSettings(MODEL, base_url=fake.url), "key", budget=budget)
+    with pytest.raises(KeyboardInterrupt):
+        teacher.ask(ASKED, stop)
+    assert teacher.why_not() is not None
+
+
+def test_a_first_request_that_broke_off_is_paid_for_beside_the_second(fake: FakeClaude, home: Home) -> None:
+    fake.fault = "early_error_event_once"
+    ledger = Ledger(home.spent)
+    budget = Budget(1.0, lambda _: 0.0, ledger, lambda: MIDNIGHT)
+    teacher = Teacher(TeacherSettings(MODEL, base_url=fake.url), "key", sleep=lambda _: None, budget=budget)
+    reply = teacher.ask(ASKED, lambda _: None)
+    assert reply.cost_usd == pytest.approx((1 * 1.0 + 1 * 5.0) / 1e6)
+    assert ledger.total("2026-05-01") == pytest.approx(7e-6)
+
+
 def test_a_spent_budget_declines_with_the_figure(home: Home, fake: FakeClaude) -> None:
     log = ExchangeLog(home)
     log.append(Exchange("q", "a", "teacher", cost_usd=0.25))

@@ -92,6 +92,12 @@ def test_what_nobody_answered_and_what_a_version_that_is_gone_did(home: Home) ->
     assert lines(home)["audit"] == "none so far: it was to be audited with probability 0.02"
 
 
+def test_what_is_known_of_the_cost_of_an_answer_that_broke_off(make_appliance: Make, home: Home, claude: FakeClaude) -> None:
+    claude.fault = "cut"
+    make_appliance().conversation.ask(TAUGHT, lambda _: None)
+    assert re.fullmatch(r"at least \$0\.000\d\d", lines(home)["cost"])
+
+
 def test_errors_are_one_line(home: Home) -> None:
     with pytest.raises(InputError, match="the log is empty"):
         why(home, ExchangeLog(home), None)
