@@ -38,7 +38,7 @@ class OpenAIRequest(Request):
             if response.status_code != 200:
                 return self._refused(response)
             try:
-                return self._read(response.iter_lines())
+                return self._read(lines(response.iter_bytes()))
             except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
                 return self.no_answer(error)
             except httpx2.TransportError as error:
@@ -58,12 +58,12 @@ class OpenAIRequest(Request):
             "stream_options": {"include_usage": True},
         }
 
-    def _read(self, lines: Iterable[str]) -> End | Failure:
+    def _read(self, told: Iterable[str]) -> End | Failure:
         model, stop_reason = self.settings.model, ""
         tokens_in: int | None = None
         tokens_out: int | None = None
         begun = False
-        for data in events(lines):
+        for data in events(told):
             if self.aborted or data == "[DONE]":
                 break
             chunk = json.loads(data)
@@ -74,7 +74,8 @@ class OpenAIRequest(Request):
             if usage := chunk.get("usage"):
                 tokens_in, tokens_out = count_of(usage.get("prompt_tokens")), count_of(usage.get("completion_tokens"))
             for choice in chunk.get("choices") or ():
-                self.events.put(Delta(text_of(choice["delta"].get("content") or "")))
+                # A choice may bring no text, but what a filter made of it.
+                self.events.put(Delta(text_of((choice.get("delta") or {}).get("content") or "")))
                 stop_reason = choice.get("finish_reason") or stop_reason
         if stop_reason:
             reason = STOP_REASONS.get(stop_reason, safe(str(stop_reason), self.key, 40))
@@ -107,6 +108,19 @@ class OpenAIRequest(Request):
         except ImportError:
             return Failure(f"The httpx2 package cannot be imported ({error}): install shammah again", cause=error)
         return self.network_failure(error, error, in_answer=False) or self.not_made(error, error)
+
+
+def lines(pieces: Iterable[bytes]) -> Iterator[str]:
+    """The lines of a stream of events: CR, LF or both end one, and none of the other letters that end a line of text."""
+    held: list[bytes] = []
+    for piece in pieces:
+        held.append(piece)
+        if b"\n" in piece or b"\r" in piece:
+            found = b"".join(held).splitlines(keepends=True)
+            # A CR may be the first half of both.
+            held = [] if found[-1].endswith(b"\n") else [found.pop()]
+            yield from (line.rstrip(b"\r\n").decode("utf-8", "replace") for line in found)
+    yield from (line.decode("utf-8", "replace") for line in b"".join(held).splitlines())
 
 
 def events(lines: Iterable[str]) -> Iterator[str]:

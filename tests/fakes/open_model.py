@@ -93,6 +93,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             self._event(choices=[{"index": 0, "delta": {"content": word if n == 0 else f" {word}"}}])
         if fault != "no_end":
+            self._event(choices=[{"index": 0, "content_filter_offsets": {"start": 0}, "finish_reason": None}])
             self._event(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}])
             self._event(choices=[], usage={"prompt_tokens": 9, "completion_tokens": len(words)})
             self._chunk(b"data: [DONE]\n\n")
@@ -113,7 +114,8 @@ class _Handler(BaseHTTPRequestHandler):
         return True
 
     def _event(self, **fields: Any) -> None:
-        self._chunk(f"data: {json.dumps({'model': 'open-1', **fields})}\n\n".encode())
+        # As letters, as most of them send them.
+        self._chunk(f"data: {json.dumps({'model': 'open-1', **fields}, ensure_ascii=False)}\n\n".encode())
 
     def _chunk(self, data: bytes) -> None:
         self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))

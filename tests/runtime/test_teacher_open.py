@@ -12,7 +12,7 @@ from shammah_data.errors import TeacherError
 from shammah_data.exchange import Message
 from shammah_data.settings import TeacherSection
 from shammah_runtime.hiring import key_of
-from shammah_runtime.openai_shape import events
+from shammah_runtime.openai_shape import events, lines
 from shammah_runtime.teacher import Teacher, TeacherSettings
 
 KEY = "sk-open-0123456789-not-a-real-key"
@@ -74,6 +74,12 @@ def test_what_calls_itself_otherwise_costs_what_was_asked_for(fake: OpenModel) -
     assert reply.cost_usd == pytest.approx((9 * 1.0 + len(ANSWER.split(" ")) * 2.0) / 1e6)
 
 
+@pytest.mark.parametrize("letter", ["\u2028", "\u2029", "\x85"])
+def test_a_letter_that_ends_a_line_elsewhere_is_one_of_the_answer(letter: str) -> None:
+    with OpenModel(f"One{letter}two, three.") as fake:
+        assert teacher(fake).ask(TURNS, lambda _: None).text == f"One{letter}two, three."
+
+
 def test_a_server_that_wants_no_key_gets_none(fake: OpenModel) -> None:
     assert teacher(fake, None).ask(TURNS, lambda _: None).text == ANSWER
     assert "authorization" not in fake.requests[0][0]
@@ -126,6 +132,13 @@ def test_an_address_that_nobody_is_at(url: str) -> None:
 def test_events_are_read_however_they_are_divided() -> None:
     lines = ["event: x", ": comment", "data: a", "data:b", "", "", "id: 1", "data: c", "", "data: cut off"]
     assert list(events(lines)) == ["a\nb", "c"]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+def test_lines_end_as_events_have_them_however_they_are_divided(size: int) -> None:
+    sent = "a\u2028b\r\nc\x85\n\r\rd\x0b\r\n\ne".encode()
+    pieces = [sent[at : at + size] for at in range(0, len(sent), size)]
+    assert list(lines(pieces)) == ["a\u2028b", "c\x85", "", "", "d\x0b", "", "e"]
 
 
 def test_its_key_comes_from_its_own_variable_first() -> None:
