@@ -43,7 +43,13 @@ class ClaudeRequest(Request):
                 )
                 stack.callback(client.close)
             sdk = anthropic.Anthropic(
-                api_key=self.key, base_url=self.settings.base_url, max_retries=0, timeout=timeout, http_client=client
+                api_key=self.key,
+                base_url=self.settings.base_url,
+                max_retries=0,
+                timeout=timeout,
+                http_client=client,
+                # A collector of traces would be told of each question, and by some settings what it says.
+                open_telemetry=False,
             )
             if sdk.base_url.host:
                 self.where = f"{sdk.base_url.scheme}://{sdk.base_url.netloc.decode()}"  # without user and password

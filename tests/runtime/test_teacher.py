@@ -127,6 +127,15 @@ def test_any_script_survives(fake: FakeClaude, asked: Asked) -> None:
     assert asked.ask(fake.url, query="nihao").text == "你好 🙂"
 
 
+def test_no_question_is_traced(fake: FakeClaude, asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The SDK hands its calls to whatever collects traces, and what is said with them where this is set.
+    monkeypatch.setenv("ANTHROPIC_OPEN_TELEMETRY_TRACES_CONTENT_MODE", "content")
+    traced: list[object] = []
+    monkeypatch.setattr("opentelemetry.trace.get_tracer", lambda *given, **_: traced.append(given))
+    assert asked.ask(fake.url).text == ANSWER
+    assert traced == []
+
+
 def test_base_url_comes_from_the_environment(fake: FakeClaude, asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_BASE_URL", fake.url)
     assert asked.ask(url="", base_url=None).text == ANSWER
