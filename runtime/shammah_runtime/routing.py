@@ -4,9 +4,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
+from unicodedata import normalize
 
 from shammah_data.exchange import Message
 from shammah_data.settings import RoutingSection
+
+# What nobody sees in a word: a place to hyphenate it, joiners, marks of direction, a byte order mark.
+_UNSEEN = re.compile("[\xad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class Routing:
         """As the settings say; their patterns have been checked."""
 
         def compiled(patterns: Sequence[str]) -> tuple[re.Pattern[str], ...]:
-            return tuple(re.compile(pattern, re.IGNORECASE) for pattern in patterns)
+            return tuple(re.compile(normalize("NFC", pattern), re.IGNORECASE) for pattern in patterns)
 
         return cls(compiled(section.never_local), compiled(section.always_local))
 
@@ -54,4 +58,8 @@ class Routing:
 
 
 def _match(patterns: Sequence[re.Pattern[str]], text: str) -> str | None:
-    return next((pattern.pattern for pattern in patterns if pattern.search(text)), None)
+    """The first pattern that is in a text as it is written or as it is read: copies bring ligatures and line ends along."""
+    if not patterns:
+        return None
+    read = " ".join(_UNSEEN.sub("", normalize("NFKC", text)).split())
+    return next((one.pattern for one in patterns if any(map(one.search, (text, normalize("NFC", text), read)))), None)

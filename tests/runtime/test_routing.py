@@ -97,6 +97,26 @@ def test_what_stays_here_is_no_context_for_the_teacher_and_is_not_audited(
     assert probability == {"When does the library open?": 0.0, TAUGHT: 1.0}
 
 
+@pytest.mark.parametrize(
+    ("pattern", "text"),
+    [
+        ("geh\xe4lter", "Die Geha\u0308lter?"),  # two letters for one, as some systems have it in names of files
+        ("geha\u0308lter", "Die Geh\xe4lter?"),
+        ("confidential", "Is this con\ufb01dential?"),  # a ligature, as it is copied from a PDF
+        ("salary", "What is my sal\xadary?"),  # a place to hyphenate
+        ("project x", "When does project\xa0X begin?"),
+        ("project x", "When does project\n X begin?"),
+        ("salary", "\uff33\uff41\uff4c\uff41\uff52\uff59?"),
+    ],
+)
+def test_a_topic_is_found_however_it_is_written(pattern: str, text: str) -> None:
+    routing = Routing.of(RoutingSection(always_local=(pattern,)))
+    assert routing.only_local(text) is not None
+    assert routing.keeps("b", [Message("user", text), Message("assistant", "c")])
+    assert routing.may_leave([Message("user", text), Message("assistant", "c")]) == []
+    assert routing.only_local("What is the time?") is None
+
+
 def test_a_pair_leaves_or_stays_together() -> None:
     routing = Routing.of(RoutingSection(always_local=("secret",)))
     context = [Message("user", "a"), Message("assistant", "the secret"), Message("user", "b"), Message("assistant", "c")]
