@@ -16,6 +16,8 @@ from shammah_data.errors import LogError
 # Two looks at the log for one question are one.
 _FRESH_SECONDS = 2.0
 _LOCK_SECONDS = 1.0
+# A budget of less is told to the hundredth of a cent.
+_FEW_CENTS = 0.1
 
 
 class Ledger:
@@ -85,7 +87,8 @@ class Budget:
             spent = max(self._from_log(day), self._ledger.total(f"{day:%Y-%m-%d}"))
             if spent < self._most:
                 return None
-            return f"the day's budget is spent: ${spent:.2f} of ${self._most:.2f} (teacher.daily_usd)"
+            digits = 2 if self._most >= _FEW_CENTS else 4
+            return f"the day's budget is spent: ${spent:.{digits}f} of ${self._most:.{digits}f} (teacher.daily_usd)"
 
     def note(self, usd: float | None) -> None:
         """An answer of this process cost so much."""

@@ -261,6 +261,11 @@ def test_a_spent_budget_declines_with_the_figure(home: Home, fake: FakeClaude) -
     assert fake.calls == 0
 
 
+def test_a_budget_of_less_than_a_cent_is_told_as_such(home: Home) -> None:
+    budget = Budget(0.004, lambda _: 0.01205, Ledger(home.spent))
+    assert budget.why_not() == "the day's budget is spent: $0.0120 of $0.0040 (teacher.daily_usd)"
+
+
 def test_a_budget_cannot_be_kept_without_a_price(home: Home) -> None:
     teacher = Teacher(TeacherSettings("unheard-of"), "key", budget=Budget(1.0, lambda _: 0.0, Ledger(home.spent)))
     assert teacher.why_not() == "unheard-of has no price, and teacher.daily_usd cannot be kept: add it to [[teacher.prices]]"
