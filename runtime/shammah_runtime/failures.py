@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from shammah_data.text import one_line, printable
 
 TRANSIENT_STATUS = frozenset({429, 500, 502, 503, 504, 529})
+# What a proxy or a firewall says too, but not in JSON.
+_AT_THE_DOOR = frozenset({401, 403, 404, 405, 407, 451})
 # What one question did wrong says nothing of the next.
 OF_THE_QUESTION = frozenset({400, 413})
 # An error event in the middle of a stream has HTTP status 200; its type says which status it would have had.
@@ -84,6 +86,8 @@ def status_failure(
     shown = 402 if spent else status
     family = status // 100 * 100 if status // 100 in (3, 5) else 0
     what, todo = WHAT_AND_WHAT_TO_DO.get(shown, WHAT_AND_WHAT_TO_DO.get(family, ("{who} answered with an error", "ask again")))
+    if shown in _AT_THE_DOOR and headers.get("content-type", "").startswith("text/html"):
+        what, todo = "Something on the way answered for {who} with a page", "check the network and {address}"
     transient = status in TRANSIENT_STATUS and not spent
     wait = retry_after(headers.get("retry-after", ""))
     if wait is not None and transient:

@@ -33,6 +33,7 @@ Fault = Literal[
     "reset_once",
     "slow_headers",
     "html",
+    "blocked",
     # in mid-answer
     "pings",
     "stall",
@@ -201,6 +202,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._reset()
         elif fault == "html":
             self._send(200, b"<html>Sign in to this network</html>", {"content-type": "text/html"})
+        elif fault == "blocked":
+            self._send(403, b"<html>Blocked by your company</html>", {"content-type": "text/html; charset=utf-8"})
         elif fault == "slow_headers":
             self._stall()
         elif body.get("stream"):

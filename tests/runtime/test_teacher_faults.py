@@ -38,6 +38,7 @@ CASES = (
     Case("TLS", 0, "Claude cannot be reached at https://127.0.0.1:", address="https://127.0.0.1:{port}"),
     Case("DNS", 0, "Claude cannot be reached at http://claude.invalid", address="http://claude.invalid"),
     Case("401", 1, "Claude refused the API key (401): check ANTHROPIC_API_KEY", "unauthorized"),
+    Case("a proxy's page", 1, "answered for Claude with a page (403): check the network and ANTHROPIC_BASE_URL", "blocked"),
     Case("429 for a day", 1, "Claude is rate limited (429): it asks to wait 86400 s", "rate_limited"),
     Case("spend limit", 1, "Claude reports a billing problem (400): check the plan and the spend limit", "spend_limit"),
     Case("529 again and again", 2, "Claude is overloaded (529): ask again in a minute", "overloaded"),
