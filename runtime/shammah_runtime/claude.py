@@ -79,7 +79,7 @@ class ClaudeRequest(Request):
                 break
             if event.type == "message_start":
                 model = safe(str(event.message.model), self.key, 100)
-                read = _read_tokens(event.message.usage)
+                read = _read_tokens(_usage(event.message))
                 self.begun = End(model, "", read[0], None, *read[1:])
             elif event.type == "content_block_start":
                 self.events.put(Delta(text_of(event.content_block.text) if event.content_block.type == "text" else ""))
@@ -87,9 +87,10 @@ class ClaudeRequest(Request):
                 self.events.put(Delta(text_of(event.delta.text) if event.delta.type == "text_delta" else ""))
             elif event.type == "message_delta":
                 stop_reason = event.delta.stop_reason
-                tokens_out = count_of(event.usage.output_tokens)
-                if count_of(event.usage.input_tokens):
-                    read = _read_tokens(event.usage)
+                usage = _usage(event)
+                tokens_out = count_of(getattr(usage, "output_tokens", None))
+                if count_of(getattr(usage, "input_tokens", None)):
+                    read = _read_tokens(usage)
             elif event.type == "message_stop" and isinstance(stop_reason, str):
                 return End(model, stop_reason, read[0], tokens_out, *read[1:])
         return self.broken_off() if self.begun else self.no_answer()
@@ -112,9 +113,14 @@ class ClaudeRequest(Request):
         return self.network_failure(error, cause, not wrapped) or self.not_made(error, cause)
 
 
+def _usage(told: Any) -> "Usage | Any":
+    """The tokens of a message or an event; None where a gateway leaves them out, for which no answer is to be lost."""
+    return getattr(told, "usage", None)
+
+
 def _read_tokens(usage: "Usage | Any") -> tuple[int | None, int, int]:
     """(all that was read, written to the cache, read from it); the API counts the three apart."""
-    plain = count_of(usage.input_tokens)
+    plain = count_of(getattr(usage, "input_tokens", None))
     written = count_of(getattr(usage, "cache_creation_input_tokens", None)) or 0
     cached = count_of(getattr(usage, "cache_read_input_tokens", None)) or 0
     return (None if plain is None else plain + written + cached), written, cached

@@ -47,6 +47,7 @@ Fault = Literal[
     # whole answers that are not quite answers
     "empty",
     "thinking",
+    "no_usage",
     "max_tokens",
     "refusal",
 ]
@@ -223,7 +224,10 @@ class _Handler(BaseHTTPRequestHandler):
         answer = self._said(body, fault)
         pieces = re.findall(r"\s*\S+\s*", answer)
         half = max(1, len(pieces) // 2)
-        self._event("message_start", message=_message(body, answer) | {"content": [], "stop_reason": None})
+        begun = _message(body, answer) | {"content": [], "stop_reason": None}
+        if fault == "no_usage":
+            del begun["usage"]
+        self._event("message_start", message=begun)
         if fault == "early_error_event_once":
             self._fail_in_stream()
             return
@@ -249,11 +253,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._chunk(b"")
             return
         reason = {"max_tokens": "max_tokens", "refusal": "refusal", "no_stop_reason": None}.get(fault, "end_turn")
-        self._event(
-            "message_delta",
-            delta={"stop_reason": reason, "stop_sequence": None},
-            usage={"output_tokens": count_tokens(answer)},
-        )
+        usage = {} if fault == "no_usage" else {"usage": {"output_tokens": count_tokens(answer)}}
+        self._event("message_delta", delta={"stop_reason": reason, "stop_sequence": None}, **usage)
         self._event("message_stop")
         self._chunk(b"")
 

@@ -171,6 +171,13 @@ def test_cost_is_that_of_the_model_or_unknown(fake: FakeClaude, asked: Asked, mo
     assert reply.cost_usd == (usd if usd is None else pytest.approx(usd))
 
 
+def test_an_answer_of_which_no_tokens_are_told_is_one(fake: FakeClaude, asked: Asked) -> None:
+    fake.fault = "no_usage"
+    reply = asked.ask(fake.url)
+    assert (reply.text, reply.complete) == (ANSWER, True)
+    assert (reply.input_tokens, reply.output_tokens, reply.cost_usd) == (None, None, None)
+
+
 def test_prices_are_the_callers_to_set(fake: FakeClaude, asked: Asked) -> None:
     reply = asked.ask(fake.url, system="Be brief.", prices=(("claude-haiku-4-5", 1e6, 0.0),))
     assert reply.cost_usd == pytest.approx(8.0)
