@@ -289,11 +289,12 @@ class Auditor:
         try:
             reply = self._teacher.ask([*context_of(row), Message("user", row["query"])], lambda _: None)
         except TeacherError as error:
-            if not error.of_the_question:
-                raise
-            # It would refuse this one again: the others are not to wait for it.
-            self._spent(exchange_id, replace(asked, answer=error.partial, cost_usd=error.cost_usd))
-            return False
+            if error.of_the_question or error.partial or error.cost_usd:
+                # It would refuse this one again, or break off: the others are not to wait for it, nor is it to be paid twice.
+                self._spent(exchange_id, replace(asked, answer=error.partial, cost_usd=error.cost_usd))
+            if error.of_the_question:
+                return False
+            raise
         self._spent(
             exchange_id,
             replace(

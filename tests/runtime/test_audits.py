@@ -224,6 +224,25 @@ def test_one_question_that_gets_no_answer_keeps_no_other_from_its_audit(
     assert claude.calls == 3
 
 
+def test_an_answer_that_breaks_off_is_not_asked_and_paid_for_again_and_again(
+    make: Callable[..., Appliance], teacher: Any, tiny: Tiny, home: Home
+) -> None:
+    tiny.publish(home, ACCEPT_ALL, context_examples=1000)
+    claude = teacher({})
+    appliance = make()
+    auditor = auditor_of(appliance)
+    ask(appliance, "one", "two")
+    claude.fault = "cut"
+    with pytest.raises(TeacherError, match="broke in mid-answer"):
+        auditor.run()
+    claude.fault = "ok"
+    assert auditor.run() == 1
+    assert auditor_of(make()).run() == 0
+    assert claude.calls == 2
+    audits = [(row["query"], row["complete"]) for row in rows(home) if row["source"] == "audit"]
+    assert audits == [("one", False), ("two", True)]
+
+
 def test_what_has_to_stay_here_by_now_is_not_audited(
     make: Callable[..., Appliance], teacher: Any, tiny: Tiny, home: Home
 ) -> None:
