@@ -16,12 +16,16 @@ from shammah_data.errors import LogError
 # Two looks at the log for one question are one.
 _FRESH_SECONDS = 2.0
 _LOCK_SECONDS = 1.0
+_OTHER_DAYS = 2
 # A budget of less is told to the hundredth of a cent.
 _FEW_CENTS = 0.1
 
 
 class Ledger:
-    """What was spent here on one day, over all processes of a home: {"day": "2026-01-02", "usd": 0.25} in one file."""
+    """What was spent here on a day, over all processes of a home: {"days": {"2026-01-02": 0.25}} in one file, in dollars.
+
+    Around midnight and in different time zones processes have different days, of which the file holds a few.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -35,23 +39,26 @@ class Ledger:
         self._unwritten += usd
         try:
             with FileLock(self._path.with_name(f"{self._path.name}.lock"), mode=PRIVATE_FILE, timeout=_LOCK_SECONDS):
-                total = self._written(day) + self._unwritten
-                atomic_write(self._path, json.dumps({"day": day, "usd": total}).encode())
+                days = self._days()
+                total = days.pop(day, 0.0) + self._unwritten
+                others = dict(sorted(days.items())[-_OTHER_DAYS:])
+                atomic_write(self._path, json.dumps({"days": {**others, day: total}}).encode())
         except (OSError, Timeout):
             return
         self._unwritten = 0.0
 
     def total(self, day: str) -> float:
         """What was spent on that day, in dollars."""
-        return self._written(day) + (self._unwritten if day == self._day else 0.0)
+        return self._days().get(day, 0.0) + (self._unwritten if day == self._day else 0.0)
 
-    def _written(self, day: str) -> float:
+    def _days(self) -> dict[str, float]:
         try:
             found = json.loads(self._path.read_bytes())
-            usd = float(found["usd"]) if found["day"] == day else 0.0
-        except (OSError, ValueError, KeyError, TypeError):
-            return 0.0
-        return usd if math.isfinite(usd) else 0.0
+            # An earlier release wrote down one day only.
+            days = found["days"] if "days" in found else {found["day"]: found["usd"]}
+            return {str(day): float(usd) for day, usd in days.items() if math.isfinite(usd)}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
+            return {}
 
 
 class Budget:

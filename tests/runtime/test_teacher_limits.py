@@ -172,7 +172,19 @@ def test_a_day_on_which_the_clocks_change_begins_at_its_own_midnight(
     assert days == [midnight]
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b'{"day": 3}', b'{"day": "2026-01-02", "usd": NaN}', b'{"usd": {}}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b'{"day": 3}',
+        b'{"day": "2026-01-02", "usd": NaN}',
+        b'{"usd": {}}',
+        b'{"days": 3}',
+        b'{"days": {"2026-01-02": 1' + b"0" * 400 + b"}}",
+        b'{"days": {"2026-01-02": {}}}',
+    ],
+)
 def test_a_sum_that_cannot_be_read_or_written_is_kept_in_mind(home: Home, content: bytes) -> None:
     home.spent.write_bytes(content)
     ledger = Ledger(home.spent)
@@ -187,6 +199,27 @@ def test_a_sum_that_cannot_be_read_or_written_is_kept_in_mind(home: Home, conten
     assert Ledger(home.spent).total("2026-01-02") == 0.5
     assert home.spent.stat().st_mode & 0o777 == 0o600
     assert ledger.total("2026-01-03") == 0.0
+
+
+def test_processes_that_have_another_day_do_not_take_each_others_sums(home: Home) -> None:
+    # A container has UTC where its host has the zone of the place; and at midnight two processes count for two days.
+    host, container = Ledger(home.spent), Ledger(home.spent)
+    for _ in range(3):
+        host.add("2026-01-02", 0.25)
+        container.add("2026-01-03", 0.5)
+    assert (host.total("2026-01-02"), container.total("2026-01-03")) == (0.75, 1.5)
+    for day in ("2099-01-01", "2099-01-02", "2099-01-03"):  # a clock that was ahead
+        host.add(day, 9.0)
+    host.add("2026-01-04", 0.25)
+    assert Ledger(home.spent).total("2026-01-04") == 0.25
+    assert len(home.spent.read_bytes()) < 200
+
+
+def test_a_sum_of_an_earlier_release_counts(home: Home) -> None:
+    home.spent.write_text('{"day": "2026-01-02", "usd": 0.25}')
+    ledger = Ledger(home.spent)
+    ledger.add("2026-01-02", 0.5)
+    assert Ledger(home.spent).total("2026-01-02") == 0.75
 
 
 def test_what_a_day_has_cost(home: Home) -> None:
