@@ -1,11 +1,13 @@
 """Why a past question was answered as it was: everything that the log knows of it, in lines. Reads; asks nobody."""
 
 from collections.abc import Sequence
+from datetime import UTC
 from typing import Any
 
 from shammah_data import audit_queries
+from shammah_data.auditing import is_drawn
 from shammah_data.errors import ArtifactError, InputError, LogError
-from shammah_data.exchange import Attempt, Audited
+from shammah_data.exchange import IMPORTED, Attempt, Audited
 from shammah_data.guard import Guard
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog, context_of
@@ -145,9 +147,15 @@ def _audited(log: ExchangeLog, row: dict[str, Any]) -> str:
     if found:
         return "; ".join(map(_outcome, found))
     probability = row["teacher_probability"] or 0.0
-    if row["tier"] in ("teacher", "import") or not probability:
+    if row["tier"] in ("teacher", "import") or row["source"].startswith(IMPORTED) or not probability:
         return "none: it was not to be audited"
-    return f"none so far: it was to be audited with probability {probability:.2f}"
+    exchange_id, since = str(row["id"]), row["created_at"].replace(tzinfo=UTC)
+    if not log.read(lambda session: audit_queries.waiting(session, since, exchange_id)):
+        return "none: it was asked, and the teacher gave no whole answer"
+    if (rival := log.read(lambda session: audit_queries.rivals_since(session, since)).get(exchange_id)) is not None:
+        probability = rival.probability
+    said = "none so far: it was" if is_drawn(exchange_id, probability) else "none: it was not"
+    return f"{said} drawn for one, with probability {probability:.2f}"
 
 
 def _outcome(one: Audited) -> str:

@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 from fakes.claude import FakeClaude
 from fakes.gpu import stand_in
 from fakes.versions import QUESTION, TAUGHT, Tiny
+from shammah_data.auditing import is_drawn
 from shammah_data.errors import InputError, LogError
-from shammah_data.exchange import Audited, Exchange, Feedback
+from shammah_data.exchange import Audited, Exchange, Feedback, Rival
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_data.manifest import Calibration
@@ -87,9 +88,26 @@ def test_what_nobody_answered_and_what_a_version_that_is_gone_did(home: Home) ->
     log = ExchangeLog(home)
     log.append(Exchange("q?", "", "teacher", complete=False))
     assert (lines(home)["answer"], lines(home)["by"], lines(home)["tried"]) == ("none", "nobody", "nothing is recorded")
-    log.append(Exchange("r?", "a", "neural", model_version="v0009", complete=True, teacher_probability=0.02))
+    log.append(Exchange("r?", "a", "neural", model_version="v0009", complete=True, teacher_probability=1.0))
     assert lines(home)["threshold"] == "v0009 is no longer here"
-    assert lines(home)["audit"] == "none so far: it was to be audited with probability 0.02"
+    assert lines(home)["audit"] == "none so far: it was drawn for one, with probability 1.00"
+
+
+def test_why_there_is_no_audit(home: Home) -> None:
+    log = ExchangeLog(home)
+    ids = [f"{n:08d}-1111-4111-8111-111111111111" for n in range(100)]
+    drawn, undrawn = (next(one for one in ids if is_drawn(one, 0.3) is which) for which in (True, False))
+    for one in (drawn, undrawn):
+        log.append(Exchange(f"q {one}", "a", "neural", session="s", id=one, complete=True, teacher_probability=0.3))
+    assert lines(home, undrawn)["audit"] == "none: it was not drawn for one, with probability 0.30"
+    assert lines(home, drawn)["audit"] == "none so far: it was drawn for one, with probability 0.30"
+    # In a trial more are drawn.
+    log.compare(Rival(undrawn, "v0002", 1.0, "b", False, 0.9, "x"))
+    assert lines(home, undrawn)["audit"] == "none so far: it was drawn for one, with probability 1.00"
+    log.append(Exchange(f"q {drawn}", "", "teacher", session="s", source="audit", complete=False), audit_of=drawn)
+    assert lines(home, drawn)["audit"] == "none: it was asked, and the teacher gave no whole answer"
+    log.append(Exchange("r", "a", "neural", source="import:other.jsonl", complete=True, teacher_probability=1.0))
+    assert lines(home)["audit"] == "none: it was not to be audited"
 
 
 def test_what_is_known_of_the_cost_of_an_answer_that_broke_off(make_appliance: Make, home: Home, claude: FakeClaude) -> None:
