@@ -128,7 +128,9 @@ class Commands:
         if self._conversation.private or not self._appliance.keeps:
             self._terminal.remark("noted for this session only: nothing is kept, so that nothing is learned")
             return
-        if correction is not None:
+        if correction is not None and not exchange.trainable:
+            told = "noted, and not trained on: it came after what stays here, or is forgotten by now"
+        elif correction is not None:
             self._corrected = exchange.id
             told = "noted: this is what it will learn"
         elif exchange.id == self._corrected and rating == "bad":

@@ -88,8 +88,10 @@ class Desk:
         audited = 0.0 if private else self._audit_probability(query, reply)
         current = query.current
         exchange = replace(reply.exchange(current, session, turn, audited), **given)  # type: ignore[arg-type]
-        if query.system or current.context != query.context:
-            # What was said under other orders, or after what is forgotten by now, is no answer to the question alone.
+        unseen = exchange.tier == "teacher" and len(self._cascade.routing.may_leave(current.context)) < len(current.context)
+        if query.system or current.context != query.context or unseen:
+            # What was said under other orders, or after what is forgotten by now, is no answer to the question alone; and what
+            # the teacher said without the turns that stay here, none after them.
             exchange = replace(exchange, trainable=False)
         self._keep(lambda log: self._append(log, exchange), private)
         if audited and self._auditor is not None:

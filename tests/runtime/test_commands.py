@@ -19,11 +19,13 @@ from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_data.queries import Selection
 from shammah_data.savings import savings, savings_lines
+from shammah_data.settings import RoutingSection
 from shammah_runtime.appliance import Appliance, Options
 from shammah_runtime.commands import Commands
 from shammah_runtime.history import History
 from shammah_runtime.loading import LOADING
 from shammah_runtime.repl import Repl
+from shammah_runtime.routing import Routing
 from shammah_runtime.starting import Starting
 from shammah_runtime.terminal import Terminal
 
@@ -349,6 +351,17 @@ def test_completion(make_appliance: Make, tmp_path: Path, monkeypatch: pytest.Mo
         "/fix te": [],
     }.items():
         assert commands.complete(text) == known, text
+
+
+def test_a_correction_of_what_is_not_trained_on_says_so(
+    make_appliance: Make, tiny: Tiny, home: Home, claude: FakeClaude
+) -> None:
+    tiny.publish(home)
+    appliance = make_appliance()
+    appliance.conversation.desk._cascade.routing = Routing.of(RoutingSection(always_local=("library",)))
+    said = run(appliance, "When does the library open?", "/teacher And how much is it?", "/fix Nothing.")
+    noted = [line.removeprefix("> ") for line in said if "noted" in line]
+    assert noted == ["noted, and not trained on: it came after what stays here, or is forgotten by now"]
 
 
 # -- the first query --------------------------------------------------------------------------------------------------

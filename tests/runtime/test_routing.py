@@ -97,6 +97,21 @@ def test_what_stays_here_is_no_context_for_the_teacher_and_is_not_audited(
     assert probability == {"When does the library open?": 0.0, TAUGHT: 1.0}
 
 
+def test_an_answer_of_one_who_did_not_see_what_was_said_before_is_not_trained_on(
+    route: Callable[..., Appliance], tiny: Tiny, home: Home, claude: FakeClaude
+) -> None:
+    tiny.publish(home)
+    conversation = route(always_local=("library",)).conversation
+    conversation.ask("When does the library open?", lambda _: None)
+    conversation.ask("And how much is it?", lambda _: None, "teacher")
+    conversation.begin()
+    conversation.ask(TAUGHT, lambda _: None, "teacher")
+    conversation.ask("And how much is that?", lambda _: None, "teacher")
+    assert [turn["content"] for turn in claude.requests[0].body["messages"]] == ["And how much is it?"]
+    trainable = {row["query"]: row["trainable"] for row in ExchangeLog(home).recent() if row["tier"] == "teacher"}
+    assert trainable == {"And how much is it?": False, TAUGHT: True, "And how much is that?": True}
+
+
 @pytest.mark.parametrize(
     ("pattern", "text"),
     [
