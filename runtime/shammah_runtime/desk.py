@@ -142,12 +142,15 @@ class Desk:
     def _audit_probability(self, query: Query, reply: Reply) -> float:
         """With which probability an answer is put to the teacher as well.
 
-        What is not kept never is, and neither is what the teacher was not to be asked.
+        What is not kept never is, and neither is what the teacher was not to be asked, nor what a user has said, since the
+        teacher may not know better.
         """
         tier = reply.proposal.attempt.tier
         if self._auditor is None or self._log is None or query.system or query.asked == "local":
             return 0.0
         if not reply.answered or tier not in AUDITED or self._cascade.routing.keeps(query.text, query.context):
+            return 0.0
+        if not query.context and self._index.settled(query.text, reply.proposal.text):
             return 0.0
         return self._auditor.probability(reply.proposal.model_version or tier)
 

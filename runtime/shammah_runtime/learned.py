@@ -19,7 +19,7 @@ from shammah_data.exchange import Attempt, named
 from shammah_data.guards import conflict
 from shammah_data.judge import normalize, same_facts
 from shammah_data.similarity import Support
-from shammah_data.standing import GIVEN, displaces, in_force, standing
+from shammah_data.standing import GIVEN, GOOD, displaces, in_force, standing
 from shammah_data.trust import Record
 from shammah_runtime.followup import depends_on_context
 from shammah_runtime.proposal import Proposal, Query, declined
@@ -174,8 +174,14 @@ class LearnedIndex:
             (self._refused.discard if right else self._refused.add)(pair)
 
     def refused(self, query: str, answer: str) -> bool:
-        """Whether this answer was wrong when this very query was asked last."""
-        return (normalize(query), normalize(answer)) in self._refused
+        """Whether this answer was wrong when this very query was asked last; never of a user's own word."""
+        return (normalize(query), normalize(answer)) in self._refused and not self.settled(query, answer)
+
+    def settled(self, query: str, answer: str) -> bool:
+        """Whether a user has said that this is the answer to this very query: corrected it to that, or called it good."""
+        with self._lock:
+            found = self._known.get(self._by_query.get(normalize(query), ""))
+        return found is not None and found[0].stands >= GOOD and normalize(found[0].answer) == normalize(answer)
 
     def record(self, answer: str, version: str, start: Record = Record()) -> Record:
         """What became of an answer, `start` included, with less weight for what other versions gave."""

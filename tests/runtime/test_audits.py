@@ -13,10 +13,10 @@ import pytest
 
 from fakes.claude import FakeClaude
 from fakes.processes import Holder
-from fakes.versions import ACCEPT_ALL, ANSWER, Tiny
+from fakes.versions import ACCEPT_ALL, ANSWER, TAUGHT, TAUGHT_ANSWER, Tiny
 from shammah_data.auditing import is_drawn
 from shammah_data.errors import TeacherError
-from shammah_data.exchange import Exchange
+from shammah_data.exchange import Audited, Exchange
 from shammah_data.forget import forget
 from shammah_data.guard import Raised
 from shammah_data.home import Home
@@ -252,6 +252,26 @@ def test_what_has_to_stay_here_by_now_is_not_audited(
     assert auditor_of(make(always_local=("salary",))).run() == 0
     assert claude.calls == 0
     assert auditor_of(make()).run() == 3
+
+
+def test_what_the_user_has_said_is_not_put_to_the_teacher(make: Callable[..., Appliance], teacher: Any, home: Home) -> None:
+    claude = teacher({TAUGHT: TAUGHT_ANSWER})
+    appliance = make()
+    auditor = auditor_of(appliance)
+    conversation = appliance.conversation
+    conversation.ask(TAUGHT, lambda _: None)
+    conversation.rate("bad", "Bring nothing at all.")
+    for _ in range(2):
+        conversation.begin()
+        assert conversation.ask(TAUGHT, lambda _: None).text == "Bring nothing at all."
+        assert auditor.run() == 0
+    assert claude.calls == 1
+    # An earlier release has put it there.
+    given = rows(home)[-1]
+    ExchangeLog(home).audit(Audited(str(given["id"]), "learned", 1.0, False, "other words"))
+    again = make()
+    auditor_of(again)
+    assert again.conversation.ask(TAUGHT, lambda _: None).text == "Bring nothing at all."
 
 
 def test_an_audit_is_as_trainable_as_what_it_audits(
