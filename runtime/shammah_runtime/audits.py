@@ -21,6 +21,7 @@ from shammah_data.errors import LogError, ShammahError, TeacherError
 from shammah_data.exchange import Audited, Exchange, Message, Rival
 from shammah_data.guard import Guard, Raised
 from shammah_data.log import ExchangeLog, context_of
+from shammah_data.refusing import is_refusal
 from shammah_data.rollout import Plan, decide, judge_trial, named, on_trial
 from shammah_data.sequential import audit_probability
 from shammah_data.store import ModelStore, Pointer
@@ -295,20 +296,22 @@ class Auditor:
             if error.of_the_question:
                 return False
             raise
+        # Who only declines does not say that an answer is wrong.
+        answered = reply.complete and (not is_refusal(reply.text) or is_refusal(row["answer"]))
         self._spent(
             exchange_id,
             replace(
                 asked,
                 answer=reply.text,
                 teacher_model=reply.model,
-                complete=reply.complete,
+                complete=answered,
                 latency_ms=reply.latency_ms,
                 prompt_tokens=reply.input_tokens,
                 answer_tokens=reply.output_tokens,
                 cost_usd=reply.cost_usd,
             ),
         )
-        if not reply.complete:
+        if not answered:
             return False
         version = row["model_version"] or row["tier"]
         agrees, reason = agreement(reply.text, row["answer"])

@@ -224,6 +224,20 @@ def test_one_question_that_gets_no_answer_keeps_no_other_from_its_audit(
     assert claude.calls == 3
 
 
+def test_a_teacher_that_declines_in_words_says_nothing_of_an_answer(
+    make: Callable[..., Appliance], teacher: Any, tiny: Tiny, home: Home
+) -> None:
+    tiny.publish(home, ACCEPT_ALL, context_examples=1000)
+    claude = teacher({"one": "I'm sorry, but I can't access your opening hours. Please look at the website.", "two": ANSWER})
+    appliance = make()
+    ask(appliance, "one", "two")
+    assert auditor_of(appliance).run() == 1
+    assert [found.agrees for found in ExchangeLog(home).outcomes(["v0001"])] == [True]
+    # Nor is it asked again.
+    assert auditor_of(make()).run() == 0
+    assert claude.calls == 2
+
+
 def test_an_answer_that_breaks_off_is_not_asked_and_paid_for_again_and_again(
     make: Callable[..., Appliance], teacher: Any, tiny: Tiny, home: Home
 ) -> None:

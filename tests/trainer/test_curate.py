@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from shammah_data.home import Home
-from shammah_trainer.curate import Curated, curate, is_refusal, without_rejected
+from shammah_data.refusing import is_refusal
+from shammah_trainer.curate import Curated, curate, without_rejected
 from shammah_trainer.likeness import LEXICAL, Likeness, alone, lexical_vectors, likeness_of, nearest
 
 PLAIN = "A refund takes 5 working days to reach your account after the shop sends it. Ask the shop for the refund reference."
@@ -211,6 +212,8 @@ def test_in_a_conversation_an_answer_keeps_its_words() -> None:
         "I cannot assist with this request.",
         "As an AI language model, I am unable to provide that.",
         "I won’t help with that, but here is a hotline.",
+        "I don't have access to your company's opening hours.",
+        "Unfortunately, I do not have any information about your office.",
     ],
 )
 def test_refusals_are_left_out(answer: str) -> None:
@@ -220,7 +223,12 @@ def test_refusals_are_left_out(answer: str) -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    ["You can't help it: the port is closed.", "Sorry for the delay! Your card is on its way.", "I can help you with that."],
+    [
+        "You can't help it: the port is closed.",
+        "Sorry for the delay! Your card is on its way.",
+        "I can help you with that.",
+        "I don't have it.",
+    ],
 )
 def test_other_answers_are_no_refusals(answer: str) -> None:
     assert not is_refusal(answer)

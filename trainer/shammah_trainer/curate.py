@@ -14,6 +14,7 @@ from shammah_data.exchange import Message
 from shammah_data.guards import conflict
 from shammah_data.judge import normalize
 from shammah_data.log import context_of
+from shammah_data.refusing import is_refusal
 from shammah_data.standing import displaces, standing
 from shammah_trainer.duplicates import Partition, near_duplicates
 from shammah_trainer.likeness import Likeness
@@ -21,13 +22,6 @@ from shammah_trainer.wordings import Pair, classes, most_central, outdated
 
 # Questions of one answer that are compared with those of another; the newest say enough.
 _MOST_COMPARED = 16
-_REFUSAL = re.compile(
-    r"(?:i'?m (?:very |really )?sorry,?(?: but)?|i apologi[sz]e,?(?: but)?|unfortunately,?|as an ai\b[^.,]*,)?\s*"
-    r"i(?: am|'m) (?:not able|unable) to (?:help|assist|answer|provide|do|discuss|comply|access|share)\b|"
-    r"(?:i'?m (?:very |really )?sorry,?(?: but)?|i apologi[sz]e,?(?: but)?|unfortunately,?|as an ai\b[^.,]*,)?\s*"
-    r"i (?:can ?not|can't|won't|will not|must decline to|have to decline to|don't feel comfortable)\s*"
-    r"(?:help|assist|answer|provide|do that|discuss|comply|access|share|with that|engage)\b"
-)
 _FILLER = frozenset("please kindly the an hello hi hey thanks thank just".split())
 
 
@@ -124,11 +118,6 @@ def without_rejected(rows: Sequence[dict[str, Any]], rejected: Sequence[dict[str
         if called_bad is None or row["rating"] or row["created_at"] > called_bad:
             kept.append(row)
     return kept, len(rows) - len(kept)
-
-
-def is_refusal(answer: str) -> bool:
-    """Whether an answer only says that there will be none: "I'm sorry, but I can't help with that." """
-    return len(answer) < 600 and bool(_REFUSAL.match(" ".join(answer.lower().replace("’", "'").split())))
 
 
 def _usable(rows: Sequence[dict[str, Any]], excluded: Counter[str]) -> list[_Row]:
