@@ -26,13 +26,14 @@ from shammah_runtime.engine import memory
 from shammah_runtime.engine.backing import Backing, backing
 from shammah_runtime.engine.choice import Wanted
 from shammah_runtime.engine.decoding import Decoding
+from shammah_runtime.filling import LookedUp, WhenFilled
 from shammah_runtime.heeding import Heeding
 from shammah_runtime.hiring import make_teacher
 from shammah_runtime.learned import LearnedIndex, LearnedTier
-from shammah_runtime.loading import LOADING, WhenLoaded, until
+from shammah_runtime.loading import LOADING, WhenLoaded
 from shammah_runtime.models import ModelKeeper
 from shammah_runtime.neural import NeuralTier
-from shammah_runtime.proposal import STOPPED, declined
+from shammah_runtime.proposal import declined
 from shammah_runtime.retrieval import Retrieval
 from shammah_runtime.rivals import Rivals
 from shammah_runtime.routing import Routing
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
     from shammah_runtime.desk import Keeper
     from shammah_runtime.engine.model import Memory, Model
-    from shammah_runtime.proposal import LocalTier, Proposal, Query
+    from shammah_runtime.proposal import LocalTier, Query
     from shammah_runtime.rivals import Said
 
 _RETRY_SECONDS = 1.0
@@ -126,8 +127,8 @@ class Appliance:
             serve.commit_early,
             self._verified.most,
         )
-        neural: LocalTier = Courteous(_Looked(self._neural, self._verified, self._filled), self._courtesy)
-        verified: LocalTier = Courteous(_Filled(self._verified, self._filled), self._courtesy)
+        neural: LocalTier = Courteous(LookedUp(self._neural, self._verified, self._filled), self._courtesy)
+        verified: LocalTier = Courteous(WhenFilled(self._verified, self._filled), self._courtesy)
         self._turns: OneAtATime | None = None
         if options.engine_wait is not None:
             neural = self._turns = OneAtATime(neural, self.models.wait, options.engine_wait)
@@ -144,7 +145,7 @@ class Appliance:
             local=(
                 neural,
                 verified,
-                _Filled(LearnedTier(self.index, serve.learned_threshold, self._verifies), self._filled),
+                WhenFilled(LearnedTier(self.index, serve.learned_threshold, self._verifies), self._filled),
                 TemplateTier(),
             ),
             teacher=self._teacher,
@@ -371,31 +372,3 @@ class _Compared:
     def ask(self, model: "Model", query: "Query") -> "Said | None":
         self._filled.wait()
         return self._rivals.ask(model, query)
-
-
-class _Looked:
-    """The neural tier, before which earlier answers are looked for: once for this tier and the next."""
-
-    def __init__(self, tier: "LocalTier", verified: VerifiedTier, filled: threading.Event) -> None:
-        self._tier = tier
-        self._verified = verified
-        self._filled = filled
-
-    def propose(self, query: "Query") -> "Proposal | None":
-        if not until(self._filled.wait, query.stop):
-            return declined("neural", STOPPED)
-        self._verified.look(query)
-        return self._tier.propose(query)
-
-
-class _Filled:
-    """A tier that waits until its index has been read."""
-
-    def __init__(self, tier: "LocalTier", filled: threading.Event) -> None:
-        self._tier = tier
-        self._filled = filled
-
-    def propose(self, query: "Query") -> "Proposal | None":
-        if not until(self._filled.wait, query.stop):
-            return declined("learned", STOPPED)
-        return self._tier.propose(query)
