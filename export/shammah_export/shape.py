@@ -5,7 +5,7 @@ of transformers (4: `rope_theta`, `rope_scaling`, `rope_local_base_freq`; 5: `ro
 
 What it does not know is refused by name, never guessed: other architectures; rotary scaling other than linear and llama3
 (yarn, dynamic, longrope ...), partial rotation, layers without rotation; attention that is neither full nor a sliding window,
-windows for llama, bidirectional attention; soft caps on attention or on logits; activations other than the family's own;
+windows for llama, attention that is not causal; soft caps on attention or on logits; activations other than the family's own;
 pretraining_tp; weights that are already quantized; heads that are no multiple of 16 wide.
 """
 
@@ -17,10 +17,11 @@ from typing import Any, Literal, TypeVar
 from shammah_data.errors import ExportError
 
 MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3", "gemma3_text", "gemma3")
+_ORIGINAL = "original_max_position_embeddings"
 ROPE_KEYS: Mapping[str, tuple[str, ...]] = {
     "default": (),
     "linear": ("factor",),
-    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", _ORIGINAL),
 }
 FULL, LOCAL = "full_attention", "sliding_attention"
 # GroupQueryAttention on the CPU refuses to rotate heads of other sizes.
@@ -194,8 +195,15 @@ def _rope(config: Mapping[str, Any], kind: str, longest: int) -> Rope:
         raise ExportError(f"rope_type {name!r} is not supported; {', '.join(ROPE_KEYS)} are")
     usual = GEMMA3_THETAS[kind] if config["model_type"] == "gemma3_text" else 10_000.0
     theta = number({"rope_theta": usual} | rope, "rope_theta", float)
-    settings = {"original_max_position_embeddings": longest, **rope}
-    return Rope(theta, name, {key: number(settings, key, float) for key in ROPE_KEYS[name]})
+    settings = {_ORIGINAL: longest, **rope}
+    if config["model_type"] != "gemma3_text" and _ORIGINAL in config:
+        # Said outside of them, it counts in transformers too, and more than inside.
+        settings[_ORIGINAL] = config[_ORIGINAL]
+    scaling = {key: number(settings, key, float) for key in ROPE_KEYS[name]}
+    if name == "llama3" and scaling["high_freq_factor"] <= scaling["low_freq_factor"]:
+        low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+        raise ExportError(f"config.json: high_freq_factor {high} is not above low_freq_factor {low}")
+    return Rope(theta, name, scaling)
 
 
 def _rope_settings(config: Mapping[str, Any], kind: str) -> dict[str, Any]:
@@ -268,6 +276,7 @@ def _refuse_unsupported(config: Mapping[str, Any], shape: ModelShape) -> None:
         "attn_logit_softcapping": None,
         "final_logit_softcapping": None,
         "use_bidirectional_attention": False,
+        "is_causal": True,
     }
     if shape.activation == "gelu_tanh":
         expected["hidden_activation"] = "gelu_pytorch_tanh"

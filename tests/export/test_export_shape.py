@@ -89,6 +89,7 @@ def test_which_layers_have_a_bias(changes: dict[str, Any], biases: tuple[bool, b
         (GEMMA | {"final_logit_softcapping": 30.0}, "final_logit_softcapping 30.0"),
         (GEMMA | {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping 50.0"),
         (GEMMA | {"use_bidirectional_attention": True}, "use_bidirectional_attention True"),
+        ({"is_causal": False}, "is_causal False"),
         (GEMMA | {"query_pre_attn_scalar": 0}, "query_pre_attn_scalar is 0"),
         (GEMMA | {"rope_parameters": {"full_attention": None}}, "rope_parameters is None; an object is needed"),
         ({"rope_parameters": {"full_attention": {}}}, "rope_parameters by layer type are not supported for llama"),
@@ -99,6 +100,14 @@ def test_which_layers_have_a_bias(changes: dict[str, Any], biases: tuple[bool, b
         ({"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, "rope_type 'yarn'"),
         ({"rope_parameters": {"rope_type": "longrope", "factor": 2.0}}, "rope_type 'longrope'"),
         ({"rope_parameters": {"rope_type": "llama3", "factor": 8.0}}, "low_freq_factor is None"),
+        (
+            {"rope_parameters": {"rope_type": "llama3", **LLAMA3, "high_freq_factor": 0.5}},
+            "0.5 is not above low_freq_factor 1.0",
+        ),
+        (
+            {"rope_parameters": {"rope_type": "llama3", **LLAMA3, "low_freq_factor": 4.0}},
+            "4.0 is not above low_freq_factor 4.0",
+        ),
         ({"rope_scaling": {"type": "linear"}}, "factor is None"),
         ({"rope_parameters": 3}, "rope_parameters is 3"),
         ({"rope_scaling": [1]}, r"rope_scaling is \[1\]; an object is needed"),
@@ -230,6 +239,17 @@ def test_what_is_not_said_is_what_transformers_assumes(changes: dict[str, Any]) 
     window = getattr(theirs, "sliding_window", None)
     kinds = getattr(theirs, "layer_types", None) or [FULL if window is None else LOCAL] * 8
     assert [shape.window_of(layer) for layer in range(8)] == [window if kind == LOCAL else None for kind in kinds]
+
+
+@pytest.mark.parametrize("inside", [{}, {"original_max_position_embeddings": 2048}])
+def test_an_original_context_outside_the_rotary_settings_counts_as_in_transformers(inside: dict[str, Any]) -> None:
+    rope = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, **inside}
+    said = CONFIG | {"rope_theta": 5e5, "rope_scaling": rope, "original_max_position_embeddings": 1024}
+    # The model takes it over from there, its config does not.
+    theirs = LlamaRotaryEmbedding(CONFIG_MAPPING["llama"].from_dict(copy.deepcopy(said)))
+    rope_settings = theirs.config.rope_parameters
+    found = ModelShape.from_config(said).rope.scaling["original_max_position_embeddings"]
+    assert found == rope_settings["original_max_position_embeddings"] == 1024
 
 
 def test_qwen3_heads_are_128_wide_where_nothing_is_said() -> None:
