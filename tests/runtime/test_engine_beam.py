@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from fakes.versions import ANSWER, CONTEXT, QUESTION, Tiny
-from shammah_data.errors import InputError
+from shammah_data.errors import ArtifactError, InputError
 from shammah_data.manifest import CacheShape
 from shammah_export.export import export_model
 from shammah_runtime.engine import memory
@@ -184,6 +184,31 @@ def test_a_search_can_be_given_up(random_tiny: Tiny) -> None:
     assert len(said.ids) == len(said.logprobs) == 3
     assert not said.finished
     assert len(decoder.generate(PROMPTS[2], Decoding(beams=2, max_tokens=9)).ids) == 9
+
+
+@pytest.mark.parametrize(
+    "decoding",
+    [
+        Decoding(beams=2),
+        Decoding(beams=2, repetition_penalty=1.2),
+        Decoding(temperature=1.0),
+        Decoding(temperature=1.0, top_k=5),
+        Decoding(temperature=1.0, top_p=0.9),
+        Decoding(temperature=1.0, min_p=0.1),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_logits_that_are_no_numbers_are_an_error_of_the_version(
+    random_tiny: Tiny, monkeypatch: pytest.MonkeyPatch, decoding: Decoding, value: float
+) -> None:
+    decoder = random_tiny.decoder()
+    plain = decoder.generate(PROMPTS[1], Decoding(max_tokens=4))
+    with monkeypatch.context() as patch:
+        patch.setattr(decoder.session, "feed", lambda *_: np.full((1, random_tiny.shape.vocab), value, np.float32))
+        with pytest.raises(ArtifactError, match="logits are no numbers"):
+            decoder.generate(PROMPTS[0], decoding)
+    assert decoder.generate(PROMPTS[1], Decoding(max_tokens=4)).ids == plain.ids
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import numpy as np
 from shammah_data.errors import InputError
 from shammah_runtime.engine import memory
 from shammah_runtime.engine.decoding import Decoding
-from shammah_runtime.engine.sampling import Floats, likeliest, log_softmax, normalizer, penalized
+from shammah_runtime.engine.sampling import Floats, likeliest, log_softmax, need_numbers, normalizer, penalized
 from shammah_runtime.engine.session import GraphSession, KVCache
 
 
@@ -58,7 +58,7 @@ def search(
 
     `cache` is used and holds something else behind the prompt afterwards. When `cancelled`, or interrupted in the session,
     returns what had ended until then, or else the beams. Raises InputError, with both figures, where there is no memory for
-    the beams.
+    the beams, and ArtifactError for logits that are no numbers.
     """
     width, penalty = decoding.beams, decoding.length_penalty
     prompt_ids = tuple(cache.ids)
@@ -71,6 +71,7 @@ def search(
 
     def continued(beam: _Beam, logits_V: Floats) -> list[_Beam]:
         taken = normalizer(logits_V, scratch_V)
+        need_numbers(taken)
         ranked_V = logits_V
         if decoding.repetition_penalty != 1.0:
             ranked_V = penalized(log_softmax(logits_V), {*prompt_ids, *beam.ids}, decoding.repetition_penalty)

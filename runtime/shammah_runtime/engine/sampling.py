@@ -3,11 +3,13 @@
 V: vocabulary.
 """
 
+import math
 from collections.abc import Collection
 
 import numpy as np
 import numpy.typing as npt
 
+from shammah_data.errors import ArtifactError
 from shammah_runtime.engine.decoding import Decoding
 
 Floats = npt.NDArray[np.float32]
@@ -64,7 +66,8 @@ def sample(logits_V: Floats, decoding: Decoding, rng: "np.random.Generator | Non
 
     Order: the penalty on tokens that were `said` before, temperature, the `top_k` most likely, the smallest set of at least
     `top_p` probability (Holtzman et al., "The Curious Case of Neural Text Degeneration", 2020), those at least `min_p` times
-    as likely as the likeliest (Nguyen et al., "Turning Up the Heat", 2024).
+    as likely as the likeliest (Nguyen et al., "Turning Up the Heat", 2024). Raises ArtifactError where it would have to draw
+    from logits that are no numbers.
     """
     if decoding.repetition_penalty != 1.0 and said:
         logits_V = penalized(logits_V, said, decoding.repetition_penalty)
@@ -92,8 +95,12 @@ def _passed(cumulative: npt.NDArray[np.float64], wanted: float) -> int:
 
 
 def candidates(logits_V: Floats, decoding: Decoding) -> tuple[npt.NDArray[np.int64] | None, Floats]:
-    """The ids that may be drawn (None: all, in order) and a weight for each, 1 for the likeliest."""
+    """The ids that may be drawn (None: all, in order) and a weight for each, 1 for the likeliest.
+
+    Raises ArtifactError for logits that are no numbers.
+    """
     most = logits_V.max()
+    need_numbers(float(most))
     if 0 < decoding.top_k < len(logits_V):
         tokens = likeliest(logits_V, decoding.top_k)
         weights = _weights(logits_V[tokens], most, decoding.temperature)
@@ -119,6 +126,12 @@ def candidates(logits_V: Floats, decoding: Decoding) -> tuple[npt.NDArray[np.int
     if decoding.min_p > 0.0:
         weights = weights[: max(1, int(np.searchsorted(-weights, -decoding.min_p, side="right")))]
     return tokens[: len(weights)], weights
+
+
+def need_numbers(value: float) -> None:
+    """Raise ArtifactError where what was made of logits is not finite, as damaged weights or too narrow a type can have it."""
+    if not math.isfinite(value):
+        raise ArtifactError("the model's logits are no numbers: run `shammah-train rollback` or retrain")
 
 
 def _weights(logits: Floats, most: np.float32, temperature: float) -> Floats:
