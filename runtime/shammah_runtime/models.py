@@ -1,7 +1,6 @@
 """Which model version serves: loading in the background, swapping between two queries. Knows the store, no tiers."""
 
 import gc
-import hashlib
 import queue
 import threading
 import time
@@ -16,6 +15,8 @@ from shammah_runtime.engine import memory
 from shammah_runtime.engine.choice import Wanted, choices
 from shammah_runtime.engine.model import Model, cuda_usable, open_model
 from shammah_runtime.engine.session import import_onnxruntime
+from shammah_runtime.shortage import Shortage
+from shammah_runtime.trial import falls_to
 
 # Where memory allows one engine only, the candidate has the first part of each such period.
 TURNS_SECONDS = 600.0
@@ -86,6 +87,7 @@ class ModelKeeper:
         self._stamp: tuple[int, int] | None = None
         self._pointer = Pointer()
         self._refused: set[str] = set()
+        self._short = Shortage(wanted)
         self._said: dict[str, str] = {}
         self._one_query = False
         self._in_turns = False
@@ -182,10 +184,13 @@ class ModelKeeper:
             try:
                 self._pointer = self._store.pointer()
                 self._refused.clear()
+                self._short.clear()
                 self._in_turns = False
                 self._no_room_for = None
             except ShammahError as error:
                 self._refuse("pointer", str(error))
+        if self._short:
+            self._refused -= self._short.over(self._alone(self._available()))
         try:
             self._follow(first)
         finally:
@@ -288,33 +293,34 @@ class ModelKeeper:
         """Have a version loaded beside the others; where there is no memory for that, `instead` of them."""
         if version in self._loaded:
             return "loaded"
+        manifest, alone = None, None
         try:
             # Needed in any case, and imported while the first version is verified.
             import_onnxruntime()
             verification = self._store.verification(version)
             manifest = verification.manifest()
             room = self._available()
+            alone = self._alone(room)
             if self._loaded and room is not None:
                 # The graph that is best alone, not a lesser one that has room beside what is about to leave.
-                alone = room + sum(memory.needed(model.manifest, model.graph) for model in self._loaded.values())
                 best = choices(manifest, self._wanted, cuda_usable(), alone)[0].graph
                 if best.provider == "cpu" and memory.needed(manifest, best) > room:
                     verification.whole()
-                    return self._load_instead(manifest) if instead else "no room"
-                room = alone
+                    return self._load_instead(manifest, alone) if instead else "no room"
             # Its weights are verified meanwhile; until they are, it answers nobody.
             try:
-                model = self._open(manifest, room)
+                model = self._open(manifest, alone)
             finally:
                 verification.whole()
         except Exception as error:  # noqa: BLE001 - whatever a version does, queries must not wait for it for ever
             self._refuse(version, _reason(error))
+            self._short.note(manifest, alone, alone)
             return "refused"
         with self._changed:
             self._loaded[version] = model
         return "loaded"
 
-    def _load_instead(self, manifest: Manifest) -> Literal["loaded", "refused"]:
+    def _load_instead(self, manifest: Manifest, alone: int | None) -> Literal["loaded", "refused"]:
         """Close every engine once its last query has ended, then load; when that fails, load what served before."""
         with self._changed:
             self._settled = False
@@ -327,10 +333,12 @@ class ModelKeeper:
         for wanted in (manifest, serving):
             if wanted is None or self._stop.is_set():
                 continue
+            room = self._available()
             try:
-                model = self._open(wanted, self._available())
+                model = self._open(wanted, room)
             except Exception as error:  # noqa: BLE001 - see _load
                 self._refuse(wanted.version, _reason(error))
+                self._short.note(wanted, alone if wanted is manifest else room, room)
                 continue
             with self._changed:
                 self._loaded[wanted.version] = model
@@ -338,6 +346,10 @@ class ModelKeeper:
         if self._serving not in self._loaded:
             self._serving = None
         return "loaded" if manifest.version in self._loaded else "refused"
+
+    def _alone(self, room: int | None) -> int | None:
+        """The memory that there would be without the engines that are loaded."""
+        return None if room is None else room + sum(memory.needed(one.manifest, one.graph) for one in self._loaded.values())
 
     def _open(self, manifest: Manifest, room: int | None) -> Model:
         try:
@@ -378,12 +390,6 @@ class ModelKeeper:
         if self._said.get(version) != self._reason:
             self._said[version] = self._reason
             self._notes.put(f"{self._reason} ({self._serving} goes on answering)" if self._serving else self._reason)
-
-
-def falls_to(candidate: str, session: str, share: float) -> bool:
-    """Whether the candidate answers a session: always the same, for `share` of all sessions, other ones for each version."""
-    digest = hashlib.sha256(f"{candidate}\n{session}".encode("utf-8", "replace")).digest()
-    return int.from_bytes(digest[:7], "big") < share * 2**56
 
 
 def _reason(error: Exception) -> str:

@@ -25,8 +25,9 @@ from shammah_runtime.engine.choice import Wanted
 from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.engine.memory import needed
 from shammah_runtime.engine.model import Model, open_model
-from shammah_runtime.models import ModelKeeper, falls_to
+from shammah_runtime.models import ModelKeeper
 from shammah_runtime.status import status_lines
+from shammah_runtime.trial import falls_to
 
 PATIENCE = 30.0
 
@@ -434,7 +435,7 @@ class Machine:
     """A memory that holds so many engines of the tiny models, and what was opened in it."""
 
     def __init__(self, engines: float) -> None:
-        self._engines = engines
+        self.engines = engines
         self._open: list[weakref.ref[Model]] = []
         self.opened: list[str] = []
         self.most = 0
@@ -444,7 +445,7 @@ class Machine:
         return sum(model() is not None for model in self._open)
 
     def available(self) -> int:
-        return int((self._engines - self.alive()) * self._bytes)
+        return int((self.engines - self.alive()) * self._bytes)
 
     def opener(self, folder: Path, manifest: Manifest, *rest: Any) -> Model:
         self.opened.append(manifest.version)
@@ -760,3 +761,69 @@ def test_a_version_for_which_there_is_no_memory_is_refused_and_the_old_one_comes
     assert note.startswith("v0002 is refused: v0002: int8 needs about ")
     assert "of which" in note
     assert note.endswith("insist with --precision (v0001 goes on answering)")
+
+
+def test_a_version_is_tried_again_once_there_is_memory_for_it(
+    make_keeper: Callable[..., ModelKeeper], tiny: Tiny, other_tiny: Tiny, home: Home
+) -> None:
+    """As a night is over that took it, or another program."""
+    room, opened = [1_000_000], []
+
+    def opener(*given: Any) -> Model:
+        opened.append(given[1].version)
+        return open_model(*given)
+
+    tiny.publish(home)
+    keeper = make_keeper(opener, available=lambda: room[0])
+    for _ in range(3):
+        keeper.look()
+        assert keeper.current() is None
+    assert "of memory, of which 1 MB are free" in keeper.reason
+    room[0] = 10**9
+    keeper.look()
+    assert said(keeper.current()) == ANSWER
+    assert opened == ["v0001", "v0001"]
+    assert keeper.notes()[1:] == ["now answering with v0001 (int8, cpu), the first version"]
+
+
+def test_a_new_version_is_tried_again_once_there_is_memory_beside_the_old_one(
+    make_keeper: Callable[..., ModelKeeper], tiny: Tiny, other_tiny: Tiny, home: Home
+) -> None:
+    machine = Machine(1.5)
+    machine.publish(home, tiny)
+    keeper = make_keeper(machine.opener, available=machine.available)
+    keeper.look()
+    other_tiny.publish(home, shape=dataclasses.replace(other_tiny.shape, context=100_000))
+    for _ in range(3):
+        keeper.look()
+        assert said(keeper.current()) == ANSWER
+    machine.engines = 20
+    keeper.look()
+    assert said(keeper.current()) == OTHER_ANSWER
+    assert machine.opened == ["v0001", "v0002"]
+
+
+def test_where_closing_the_old_version_frees_too_little_it_is_not_closed_again_and_again(
+    make_keeper: Callable[..., ModelKeeper], tiny: Tiny, other_tiny: Tiny, home: Home
+) -> None:
+    machine, more = Machine(0.0), [0.0]
+    machine.publish(home, tiny)
+    manifest = ModelStore(home.models).verify("v0001")
+    size = needed(manifest, manifest.graphs[0])
+
+    def available() -> int:
+        """What serves gives back seven tenths of what is reckoned with."""
+        return int(((0.5 if machine.alive() else 1.2) + more[0]) * size)
+
+    keeper = make_keeper(machine.opener, available=available)
+    keeper.look()
+    tokens = int(0.4 * size) // (2 * 4 * tiny.shape.layers * tiny.shape.kv_heads * tiny.shape.head_dim)
+    other_tiny.publish(home, shape=dataclasses.replace(other_tiny.shape, context=other_tiny.shape.context + tokens))
+    for _ in range(3):
+        keeper.look()
+        assert said(keeper.current()) == ANSWER
+    assert machine.opened == ["v0001", "v0002", "v0001"]
+    more[0] = 0.3
+    keeper.look()
+    assert said(keeper.current()) == OTHER_ANSWER
+    assert machine.opened == ["v0001", "v0002", "v0001", "v0002"]
