@@ -194,7 +194,7 @@ class ModelStore:
         for weights in (False, True):
             for entry in manifest.files:
                 path = folder / entry.path
-                if (path.name == WEIGHTS) is weights and sha256(path) != entry.sha256:
+                if (path.name == WEIGHTS) is weights and _digest(path) != entry.sha256:
                     raise ArtifactError(f"{path}: not the bytes that were published: run `shammah-train rollback` or retrain")
             yield manifest
 
@@ -368,3 +368,10 @@ def _untried(pointer: Pointer) -> Pointer:
 def _unpinned(pointer: Pointer) -> None:
     if pointer.pinned:
         raise ArtifactError(f"{pointer.champion} is pinned: run `shammah-train unpin` first")
+
+
+def _digest(path: Path) -> str:
+    try:
+        return sha256(path)
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read ({error}): run `shammah-train rollback` or retrain") from error

@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import json
 import os
@@ -125,6 +126,18 @@ def test_a_damaged_version_is_refused_and_never_promoted(
     with pytest.raises(ArtifactError, match=says):
         store.promote(bad)
     assert store.pointer() == before
+
+
+def test_a_file_that_cannot_be_read_is_named(store: ModelStore, publish: Publish, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a failing disk, or where another user made the version."""
+    name = publish(b"good")
+
+    def unreadable(path: Path) -> str:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("shammah_data.store.sha256", unreadable)
+    with pytest.raises(ArtifactError, match=r"v0001/.*: cannot be read \(.*Input/output error\): run `shammah-train rollback`"):
+        store.promote(name)
 
 
 def test_all_but_the_weights_is_verified_before_the_manifest_is_given(store: ModelStore, publish: Publish) -> None:
