@@ -146,7 +146,7 @@ def stats(as_json: AsJson = False) -> None:
     print(f"{figures.exchanges} exchanges, {figures.learnable} to learn from, {figures.feedback} ratings, {figures.runs} runs")
     for tier, (n, ms, usd) in figures.per_tier.items():
         latency = "" if ms is None else f"  median {ms:.0f} ms"
-        print(f"  {printable(tier):<9} {n:>7}  {n / figures.exchanges:5.1%}{latency}" + (f"  ${usd:.4f}" if usd else ""))
+        print(f"  {printable(tier):<10} {n:>7}  {n / figures.exchanges:5.1%}{latency}" + (f"  ${usd:.4f}" if usd else ""))
     if figures.spooled:
         print(f"{figures.spooled} more wait in the spool for the database to be free")
     if figures.forgotten:

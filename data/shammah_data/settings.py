@@ -344,7 +344,10 @@ def _possible(path: Path, settings: "Settings") -> None:
                 re.compile(pattern)
             except re.error as error:
                 raise SettingsError(f"{path}: routing.{key}: {pattern!r} is no regular expression: {error}") from error
-    teacher = settings.teacher
+    serve, teacher = settings.serve, settings.teacher
+    if serve.beams > 1 and serve.temperature > 0.0:
+        both = f"serve.beams = {serve.beams} and serve.temperature = {serve.temperature}"
+        raise SettingsError(f"{path}: {both}: a beam search draws nothing, set one of them")
     if teacher.base_url and not re.fullmatch(r"https?://\S+", teacher.base_url):
         raise SettingsError(f'{path}: teacher.base_url must be an address, as in base_url = "http://127.0.0.1:8000/v1"')
     if teacher.kind == "openai" and not teacher.base_url:

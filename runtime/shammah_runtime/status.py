@@ -52,11 +52,11 @@ def status_lines(appliance: Appliance) -> list[str]:
     lines.append(f"exchanges  {stats.exchanges}, of which {stats.waiting} wait for training{spooled}")
     for tier, (count, latency, usd) in stats.per_tier.items():
         median = "" if latency is None else f", median {latency:.0f} ms"
-        lines.append(f"  {tier:<8} {count:>6} ({count / stats.exchanges:.0%}){median}" + (f", ${usd:.4f}" if usd else ""))
+        lines.append(f"  {tier:<10} {count:>6} ({count / stats.exchanges:.0%}){median}" + (f", ${usd:.4f}" if usd else ""))
     versions = [model.manifest.version] if model else []
     if stats.audits:
         lines.append(
-            f"  audits   {stats.audits:>6}, asked in the background"
+            f"  audits     {stats.audits:>6}, asked in the background"
             + (f", ${stats.audits_usd:.4f}" if stats.audits_usd else "")
         )
     lines.append(f"precision  {precision_line(appliance.log.read(lambda session: judged(session, [*versions, 'learned'])))}")

@@ -82,6 +82,14 @@ def test_a_correction_that_was_called_bad_is_shown_as_withdrawn(home: Home, run:
     assert "\nCorrected, and withdrawn:\n" in (tmp_path / "after.md").read_text()
 
 
+def test_the_figures_of_who_answered_stand_below_one_another(home: Home, run: Run) -> None:
+    put(home, "Q1", "A1")
+    put(home, "Q2", "")
+    lines = run("stats").stdout.splitlines()[1:]
+    assert sorted(line.split()[0] for line in lines) == ["teacher", "unanswered"]
+    assert len({line.index(" 50.0%") for line in lines}) == 1
+
+
 def test_what_makes_no_sense_is_refused(home: Home, run: Run, tmp_path: Path) -> None:
     first = put(home, "Q1", "A1")
     with pytest.raises(InputError, match="one of 1, 3, 10"):

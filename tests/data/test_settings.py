@@ -66,6 +66,7 @@ def test_the_byte_order_mark_of_an_editor_is_no_key(tmp_path: Path) -> None:
         ("[serve]\nstop = ['end', '']", r"serve\.stop = .*; it must be a list of texts"),
         ("[serve]\nstop = [3]", r"serve\.stop = \[3\]; it must be a list of texts"),
         ("[serve]\nbeams = 33", r"serve\.beams = 33; it must lie between 1 and 32"),
+        ("[serve]\nbeams = 3\ntemperature = 0.5", r"serve\.beams = 3 and serve\.temperature = 0\.5: a beam search"),
         ("[serve]\ntop_p = nan", r"serve\.top_p = nan; it must lie"),
         ("[routing]\ntarget_precision = 95", r"routing\.target_precision = 95\.0; it must lie between 0\.0 and 1\.0"),
         ("[serve]\ntemperature = inf", r"serve\.temperature = inf; it must lie"),

@@ -117,7 +117,7 @@ def test_the_status_tells_the_precision_that_audits_found(
     assert "precision  67% of the local answers" in status
     assert "2 of 3 audited ones agreed" in status
     assert "exchanges  3," in status
-    assert "audits        3, asked in the background" in status
+    assert "audits          3, asked in the background" in status
 
 
 def test_only_what_was_drawn_is_asked(make: Callable[..., Appliance], teacher: Any, tiny: Tiny, home: Home) -> None:

@@ -259,6 +259,10 @@ def test_status_counts_what_the_log_holds(make_appliance: Make, tiny: Tiny, home
     assert sorted(line.split()[:3] for line in status[4:7]) == [[t, "1", "(33%),"] for t in ("learned", "teacher", "template")]
     (teacher,) = [line for line in status if "teacher" in line]
     assert "$0.00" in teacher
+    claude.fault = "unauthorized"
+    unanswered = [line for line in run(make_appliance(), "who knows?", "/status") if line.startswith("  ")][1:]
+    assert "unanswered" in {line.split()[0] for line in unanswered}
+    assert len({line.index("1 (25%)") for line in unanswered}) == 1
 
 
 def test_a_version_of_a_time_beyond_the_calendar_is_refused_in_one_line(

@@ -239,7 +239,9 @@ def test_an_option_may_be_what_the_setting_may_be() -> None:
 
 def test_settings_that_contradict_each_other_are_one_line(home: Home) -> None:
     home.settings.write_text("[serve]\nbeams = 2\ntemperature = 0.5\n", encoding="utf-8")
-    assert "beams 2 and temperature 0.5" in one_line(serve("--offline"), 2)
+    said = f"{home.settings}: serve.beams = 2 and serve.temperature = 0.5: a beam search draws nothing"
+    assert said in one_line(serve("--offline"), 2)
+    assert said in checks(home)["settings"]
 
 
 def test_options_before_the_command_are_not_silently_dropped(home: Home) -> None:
