@@ -31,7 +31,8 @@ T = TypeVar("T")
 # A second opener fails at once and is told so; the message is all that DuckDB offers to tell a lock from damage.
 _GONE = "database does not exist"
 _TAKEN = ("Conflicting lock", "Could not set lock", "being used by another process", "different configuration", _GONE)
-_NO_DATABASE = "not a valid DuckDB database file"
+# Damage that no waiting cures: no database, or the beginning of one.
+_DAMAGED = ("not a valid DuckDB database file", "Could not read enough bytes")
 _HOLDER = re.compile(r"\(PID (\d+)\)")
 # How a write-ahead log begins (its version entry). DuckDB passes over one that begins otherwise, and its rows, in silence.
 _WAL_START = b"\x64\x00\x62"
@@ -188,7 +189,7 @@ class FileDatabase:
                     mended = self._mend(deadline)
                     continue
                 if not any(mark in said for mark in _TAKEN):
-                    cure = ": run `shammah-log repair`" if _NO_DATABASE in said else ""
+                    cure = ": run `shammah-log repair`" if any(mark in said for mark in _DAMAGED) else ""
                     raise LogError(f"{self.path}: cannot be opened: {first_line(error)}{cure}") from error
                 if self._clock() >= deadline:
                     holder = _HOLDER.search(said)

@@ -21,6 +21,7 @@ from shammah_data.home import Home
 from shammah_data.log import ExchangeLog, context_of, read_snapshot
 from shammah_data.queries import Selection
 from shammah_data.remote import TOKEN_VARIABLE
+from shammah_data.repair import repair
 from shammah_data.session import LogTakenError, Session
 from shammah_data.settings import PrivacySettings, Settings
 
@@ -431,6 +432,17 @@ def test_a_damaged_database_is_left_alone_and_what_comes_is_kept(log: ExchangeLo
         log.append(asked("kept"))
     assert home.log.read_bytes() == content
     home.log.unlink()
+    assert list(targets(log)) == ["kept"]
+
+
+@pytest.mark.parametrize("length", [100, 5000, 13_000])
+def test_a_database_that_was_cut_off_is_told_with_its_cure(log: ExchangeLog, home: Home, length: int) -> None:
+    log.append(asked())
+    home.log.write_bytes(home.log.read_bytes()[:length])
+    for use in (log.recent, lambda: log.append(asked("kept"))):
+        with pytest.raises(LogError, match=r"cannot be opened: .*: run `shammah-log repair`"):
+            use()
+    repair(home)
     assert list(targets(log)) == ["kept"]
 
 
