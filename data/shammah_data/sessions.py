@@ -50,14 +50,20 @@ def exchanges(session: Session, conversation: str) -> list[dict[str, Any]]:
 def whole(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The exchanges that a session goes on from: those with a whole answer.
 
-    A question that was taken back and asked again was asked with the same turns before it: the first answer to it is none.
+    A question that was asked again was asked with the same turns before it: of its answers the last one stands.
     """
-    asked = [(row["query"], row["context"]) for row in rows]
-    return [
-        row
-        for row, again in itertools.zip_longest(rows, asked[1:])
-        if row["complete"] and row["answer"].strip() and (row["query"], row["context"]) != again
-    ]
+    found = []
+    for _, run in itertools.groupby(rows, lambda row: (row["query"], row["context"])):
+        standing: dict[str, Any] | None = None
+        for row in run:
+            if row["complete"] and row["answer"].strip():
+                standing = row
+            elif standing is not None and row["correction"]:
+                # Nobody answered this time: what it should have been is said of the answer that stands.
+                standing = {**standing, "correction": row["correction"], "withdrawn": row["withdrawn"]}
+        if standing is not None:
+            found.append(standing)
+    return found
 
 
 def turns(rows: list[dict[str, Any]]) -> list[Message]:

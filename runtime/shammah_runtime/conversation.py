@@ -64,7 +64,9 @@ class Conversation:
         self._count = 0
         self.last: tuple[Exchange, Reply] | None = None
         self.corrected = False
-        self._last_is_a_turn = False
+        # The answer to the last question, and whether that is being asked again: until another has come, it stands.
+        self._last_turn: _Turn | None = None
+        self._again = False
         self._last_before_private: tuple[Exchange, Reply] | None = None
         # Why there is no `last`, where there is none.
         self.nothing = _NOTHING
@@ -77,21 +79,35 @@ class Conversation:
         Raises InputError for an empty or oversized query, KeyboardInterrupt or, after a wish to `stop`, InterruptedError when
         stopped before anything was shown.
         """
-        text = asked(text)
-        query = Query(text, self._earlier(), self.session, asked=which, stop=stop, cut=cut, earlier=self._earlier)
-        exchange, reply = self.desk.answer(query, on_text, self.session, self._count, self.private)
+        try:
+            text = asked(text)
+            query = Query(text, self._earlier(), self.session, asked=which, stop=stop, cut=cut, earlier=self._earlier)
+            exchange, reply = self.desk.answer(query, on_text, self.session, self._count, self.private)
+        finally:
+            again, self._again = self._again, False
         self._count += 1
         self.last, self.corrected = (exchange, reply), False
-        self._last_is_a_turn = reply.answered
         if reply.answered:
-            self._turns.append(_Turn(text, reply.proposal.text, exchange.id))
+            if again and self._last_is_a_turn:
+                del self._turns[-1:]
+                if self._private_since is not None:
+                    self._private_since = min(self._private_since, len(self._turns))
+            self._last_turn = _Turn(text, reply.proposal.text, exchange.id)
+            self._turns.append(self._last_turn)
             self._drop_old_turns()
+        elif not again:
+            self._last_turn = None
         return reply
 
+    @property
+    def _last_is_a_turn(self) -> bool:
+        return bool(self._turns) and self._turns[-1] is self._last_turn
+
     def _earlier(self) -> tuple[Message, ...]:
-        """What was said before, but what is forgotten by now."""
+        """What was said before, but what is forgotten by now, and the answer to what is asked again."""
         self._drop_forgotten()
-        turns = self._turns[-self._context_turns :] if self._context_turns else []
+        before = self._turns[:-1] if self._again and self._last_is_a_turn else self._turns
+        turns = before[-self._context_turns :] if self._context_turns else []
         return tuple(message for turn in turns for message in turn.messages)
 
     def _drop_old_turns(self) -> None:
@@ -110,7 +126,7 @@ class Conversation:
         if self.last is not None and self.desk.forgot(self.last[0].id):
             if self._last_before_private is self.last:
                 self._last_before_private = None
-            self.last, self._last_is_a_turn, self.nothing = None, False, _FORGOTTEN
+            self.last, self._last_turn, self.nothing = None, None, _FORGOTTEN
 
     @property
     def private(self) -> bool:
@@ -129,15 +145,14 @@ class Conversation:
                 self.last, self.nothing = None, _GONE
 
     def take_back(self) -> str:
-        """The last question, to be asked again; its answer is no context of what follows. Raises InputError without one."""
+        """The last question, to be asked again at once: its answer is no context of that, nor of what follows another one.
+
+        Raises InputError without one.
+        """
         self._drop_forgotten()
         if self.last is None:
             raise InputError(self.nothing)
-        if self._last_is_a_turn:
-            del self._turns[-1:]
-            self._last_is_a_turn = False
-            if self._private_since is not None:
-                self._private_since = min(self._private_since, len(self._turns))
+        self._again = self._last_is_a_turn
         return self.last[0].query
 
     def begin(self, said: Sequence[Message] = (), session: str | None = None, count: int = 0, ids: Sequence[str] = ()) -> None:
@@ -170,9 +185,10 @@ class Conversation:
             raise InputError("there is no answer to rate: nobody answered; /fix TEXT tells the right answer")
         self.desk.rate(exchange, reply, rating, correction, weight, self.private, self.corrected)
         self.corrected = self.corrected or correction is not None
-        if (correction is not None or rating == "bad") and self._last_is_a_turn and self._turns:
+        said = correction or (reply.proposal.text if rating == "bad" else "")
+        if said and self._last_turn is not None and self._last_is_a_turn:
             # What was called bad too is no earlier turn; what was said is.
-            self._turns[-1] = replace(self._turns[-1], answer=correction or reply.proposal.text)
+            self._turns[-1] = self._last_turn = replace(self._last_turn, answer=said)
         return exchange
 
 

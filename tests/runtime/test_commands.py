@@ -120,6 +120,47 @@ def test_retry_asks_again_whoever_answered(make_appliance: Make, home: Home, cla
     assert logged[3]["context"] == logged[4]["context"]
 
 
+def test_an_answer_stands_until_a_retry_has_brought_another(
+    make_appliance: Make, home: Home, claude: FakeClaude, tmp_path: Path
+) -> None:
+    claude.answers = {"Say that so?": "So it is."}
+    appliance, path = make_appliance(), tmp_path / "talk.json"
+    run(appliance, "Say that so?")
+    claude.fault = "unauthorized"
+    run(appliance, "/retry", "/teacher", f"/save {path}")
+    claude.fault = "ok"
+    run(appliance, "And then?")
+    asked = [[turn["content"] for turn in request.body["messages"]] for request in claude.requests]
+    # Asked again it was as at first; what follows follows the answer that there is.
+    assert asked == [["Say that so?"]] * 3 + [["Say that so?", "So it is.", "And then?"]]
+    saved = json.loads(path.read_text(encoding="utf-8"))["messages"]
+    assert [turn["content"] for turn in saved] == ["Say that so?", "So it is."]
+    claude.answers = {"Say that so?": "So it is.", "And then?": "Then this."}
+    run(appliance, "/retry", "Then?")
+    assert [turn["content"] for turn in claude.requests[-1].body["messages"]] == [
+        *("Say that so?", "So it is."),
+        *("And then?", "Then this."),
+        "Then?",
+    ]
+
+
+def test_a_correction_after_a_retry_without_an_answer_is_what_was_said(
+    make_appliance: Make, home: Home, claude: FakeClaude
+) -> None:
+    appliance = make_appliance()
+    run(appliance, "Say that so?")
+    claude.fault = "unauthorized"
+    run(appliance, "/retry", "/bad", "/fix So it is not.")
+    claude.fault = "ok"
+    run(appliance, "/private", "/retry", "And then?")
+    contents = [turn["content"] for turn in claude.requests[-1].body["messages"]]
+    assert contents == ["Say that so?", "So it is not.", "And then?"]
+    again = make_appliance()
+    again.resume(None)
+    run(again, "And then?")
+    assert [turn["content"] for turn in claude.requests[-1].body["messages"]] == contents
+
+
 def test_retry_after_a_fix_gives_the_correction_which_claude_does_not_undo(
     make_appliance: Make, home: Home, claude: FakeClaude
 ) -> None:
