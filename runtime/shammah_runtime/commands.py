@@ -125,6 +125,9 @@ class Commands:
 
     def _rate(self, rating: Rating, correction: str | None = None, weight: float = 1.0) -> None:
         exchange = self._conversation.rate(rating, correction, weight)
+        if self._conversation.private and correction is not None:
+            self._terminal.remark("nothing is kept in private: this is what was said, until /private again")
+            return
         if self._conversation.private or not self._appliance.keeps:
             self._terminal.remark("noted for this session only: nothing is kept, so that nothing is learned")
             return

@@ -59,6 +59,8 @@ class Conversation:
         self.desk = Desk(cascade, index, log, warn, forgotten, auditor)
         self._context_turns = context_turns
         self._private_since: int | None = None
+        # The turn before that which private has changed, as it was: it comes back.
+        self._public: _Turn | None = None
         self.session = session or str(uuid.uuid4())
         self._turns: list[_Turn] = []
         self._count = 0
@@ -89,15 +91,19 @@ class Conversation:
         self.last, self.corrected = (exchange, reply), False
         if reply.answered:
             if again and self._last_is_a_turn:
+                self._set_apart()
                 del self._turns[-1:]
-                if self._private_since is not None:
-                    self._private_since = min(self._private_since, len(self._turns))
             self._last_turn = _Turn(text, reply.proposal.text, exchange.id)
             self._turns.append(self._last_turn)
             self._drop_old_turns()
         elif not again:
             self._last_turn = None
         return reply
+
+    def _set_apart(self) -> None:
+        """The last turn is about to change: in private, one from before is to be what it was afterwards."""
+        if self._private_since == len(self._turns):
+            self._public, self._private_since = self._turns[-1], len(self._turns) - 1
 
     @property
     def _last_is_a_turn(self) -> bool:
@@ -141,6 +147,10 @@ class Conversation:
         elif not private and self._private_since is not None:
             del self._turns[self._private_since :]
             self._private_since = None
+            if (public := self._public) is not None:
+                self._turns.append(public)
+                self._last_turn, self._public = public, None
+                self._drop_forgotten()
             if self.last is not self._last_before_private:
                 self.last, self.nothing = None, _GONE
 
@@ -168,7 +178,7 @@ class Conversation:
         ]
         self._drop_old_turns()
         self._count = count
-        self._private_since = len(self._turns) if self.private else None
+        self._private_since, self._public = len(self._turns) if self.private else None, None
         self.last, self._last_before_private, self.nothing = None, None, _NOTHING
 
     def rate(self, rating: Rating, correction: str | None = None, weight: float = 1.0) -> Exchange:
@@ -188,6 +198,7 @@ class Conversation:
         said = correction or (reply.proposal.text if rating == "bad" else "")
         if said and self._last_turn is not None and self._last_is_a_turn:
             # What was called bad too is no earlier turn; what was said is.
+            self._set_apart()
             self._turns[-1] = self._last_turn = replace(self._last_turn, answer=said)
         return exchange
 

@@ -57,7 +57,23 @@ def rows(home: Home) -> list[dict[str, object]]:
 def test_a_rating_that_is_not_kept_is_not_said_to_be(make_appliance: Make, claude: FakeClaude, command: str) -> None:
     not_kept = "noted for this session only: nothing is kept, so that nothing is learned"
     assert run(make_appliance(Options(no_log=True, watch=False)), TAUGHT, command)[-2] == not_kept
-    assert run(make_appliance(), "/private", TAUGHT, command)[-2] == not_kept
+    private = "nothing is kept in private: this is what was said, until /private again" if "/fix" in command else not_kept
+    assert run(make_appliance(), "/private", TAUGHT, command)[-2] == private
+
+
+@pytest.mark.parametrize("command", ["/fix This is a secret.", "/critical This is a secret.", "/teacher"])
+def test_what_becomes_of_an_answer_in_private_is_no_context_of_what_is_kept(
+    make_appliance: Make, home: Home, claude: FakeClaude, command: str
+) -> None:
+    said = iter(["So it is.", "This is a secret.", "In private.", "Then this."])
+    claude.answers = lambda _: next(said)
+    if command != "/teacher":
+        said = iter(["So it is.", "In private.", "Then this."])
+    run(make_appliance(), "Say that so?", "/private", command, "Who asks?", "/private", "And then?")
+    contents = [[turn["content"] for turn in request.body["messages"]] for request in claude.requests]
+    assert contents[-2] == ["Say that so?", "This is a secret.", "Who asks?"]
+    assert contents[-1] == ["Say that so?", "So it is.", "And then?"]
+    assert "secret" not in str(rows(home))
 
 
 def test_what_was_forgotten_cannot_be_rated(make_appliance: Make, home: Home, claude: FakeClaude) -> None:
