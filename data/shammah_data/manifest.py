@@ -219,7 +219,7 @@ class Manifest:
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
-            raise ArtifactError(f"{path}: cannot be read: {error}") from error
+            raise ArtifactError(f"{path}: cannot be read: {error}: run `shammah-train rollback` or retrain") from error
         if not isinstance(raw, dict) or raw.get("format") not in READABLE:
             found = raw.get("format") if isinstance(raw, dict) else type(raw).__name__
             known = " and ".join(map(str, READABLE))

@@ -110,7 +110,7 @@ def mistake(path: Path) -> None:
         (link, "not a plain file"),
         (link_folder, "not a plain file"),
         (link_version, "not a plain folder"),
-        (spoil_manifest, "cannot be read"),
+        (spoil_manifest, "cannot be read: .*: run `shammah-train rollback` or retrain"),
         (mistake, "v0002: its manifest is that of v0001"),
     ],
 )
