@@ -1,6 +1,6 @@
 """A base whose rounded weights say what its plain ones say: fitted once, where every night through the quantizer begins.
 
-Most of what int4 loses, it loses where the base is first rounded (docs/decisions/0012-quantization-schemes.md). Data-free
+Before anything is learned, int4 loses most by the rounding of the base (docs/decisions/0012-quantization-schemes.md). Data-free
 distillation, as LLM-QAT does it (Liu et al., arXiv 2305.17888): the base writes texts, and its rounded self learns what the
 plain one says at places of them. No exchange is seen, so that nothing need be forgotten.
 
