@@ -224,7 +224,7 @@ class TrainSettings:
     local_share_drop: it is also due with fewer, when the share of local answers fell by this.
     candidate_share: the share of sessions that a new version answers until audits have decided; 0 lets it serve at once.
     trial_days: how long that may take at most.
-    max_minutes: how long the training may take, evaluation not counted; 0: as long as it needs.
+    max_minutes: how long the training may take, evaluation and fitting a base for int4 not counted; 0: as long as it needs.
     checkpoint_seconds: the least time between two checkpoints.
     start: which weights a night starts from: `base`, `champion` wherever they can be used, or what the policy chooses (`auto`).
     restart_nights: after each so many nights that continued from one another, one starts from the base again.

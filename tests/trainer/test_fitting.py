@@ -86,6 +86,16 @@ def test_what_brings_nothing_is_not_kept(loud: Base) -> None:
     assert {path.name for path in loud.folder.iterdir() if path.is_dir()} == set()
 
 
+def test_a_folder_that_cannot_be_written_ends_no_night(loud: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.mkdtemp", full)
+    order, _, told = ordered(loud, tmp_path, "int4")
+    assert order.task.start == loud.folder
+    assert "starting from the base as it is: [Errno 28] No space left on device" in told
+
+
 @pytest.mark.parametrize("lacking", ["memory", "disk"])
 def test_without_room_the_night_starts_from_the_base_as_it_is(
     loud: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: str

@@ -69,7 +69,8 @@ def begin_with(base: Base, precision: Precision, say: Say) -> Fitted | None:
     """The fitted base; None, and a line that says why, where a night must begin with the base as it is."""
     try:
         return fit_base(base, precision, say)
-    except TrainingError as error:
+    except (TrainingError, OSError) as error:
+        # A base's folder that cannot be written ends no night: training writes elsewhere.
         say(f"starting from the base as it is: {error}")
         return None
 

@@ -117,8 +117,8 @@ def prepare(
         balance=train.balance,
         opening=train.opening,
     )
-    torch.set_num_threads(threads(train.threads, _CORES, serving_busy))
-    task, fitted = _fitted(task, recipe, reporter)
+    count = threads(train.threads, _CORES, serving_busy)
+    task, fitted = _fitted(task, recipe, count, reporter)
     key = _key(task, recipe, train.max_length, processes)
     earlier = adopt(run.parent, run)
     found = read(run / FOLDER)
@@ -135,7 +135,7 @@ def prepare(
     work = Work(max(lengths, default=0), recipe.tokens_at_once, mixed == "bf16", recipe.through is not None, not keeps)
     room = available() if memory is None else memory
     plan = plan_memory(sizes, work, room)
-    manner = Manner(mixed, threads(train.threads, _CORES, serving_busy), plan.save_memory, plan.tokens_at_once)
+    manner = Manner(mixed, count, plan.save_memory, plan.tokens_at_once)
     figures: dict[str, Any] = {
         "memory": {"needed": plan.needed, "available": room, "gradient_checkpointing": plan.save_memory},
         "processes": processes,
@@ -245,10 +245,11 @@ def _encoder(base: Base, train: TrainSettings) -> Encoder:
     return Encoder(ChatTokenizer(base.folder / "tokenizer.json", base.chat), base.stop_ids, train.max_length)
 
 
-def _fitted(task: Task, recipe: Recipe, reporter: Reporter) -> tuple[Task, dict[str, Any]]:
+def _fitted(task: Task, recipe: Recipe, count: int, reporter: Reporter) -> tuple[Task, dict[str, Any]]:
     """The task from a base that was fitted to the rounding, where one begins with a base; and what was measured of it."""
     if recipe.through is None or task.continues:
         return task, {}
+    torch.set_num_threads(count)
     fitted = begin_with(task.base, recipe.through, reporter.say)
     if fitted is None:
         return task, {}
