@@ -79,8 +79,8 @@ class Signals:
         try:
             yield stop
         finally:
-            self._presses = 0
             self._stop = before
+            self._presses = 0
 
     def _on(self, number: int, _: FrameType | None) -> None:
         if number != signal.SIGINT:
@@ -92,5 +92,6 @@ class Signals:
         elif self._stop is not None:
             self._stop.ask()
             self._presses += 1
-            if self._presses >= _ORDER:
+            # Not each one from then on: what the order ends is given the time to end.
+            if self._presses % _ORDER == 0:
                 raise KeyboardInterrupt

@@ -74,12 +74,14 @@ class Screen:
     def until(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
         """Draw until something is to be seen."""
         waited = 0.0
+        before = time.monotonic()
         while not condition():
-            before = time.monotonic()
             if not self.read() and not condition():
                 raise AssertionError(f"it ended:\n{self.text}")
             # While the machine stood still, the session did too: that counts as one look, not as time it had.
-            waited += min(time.monotonic() - before, 1.0)
+            now = time.monotonic()
+            waited += min(now - before, 1.0)
+            before = now
             if waited > seconds:
                 raise AssertionError(f"not within {seconds:g} s:\n{self.text}")
 

@@ -43,11 +43,23 @@ def tokens(decoder, *rest):
 Decoder.tokens = tokens
 main()
 """
-# /stats never ends, with the log open.
+# /stats never ends, with the log open, and each Ctrl-C that reaches the session is told.
 COUNTLESS = """
+import signal
 import threading
 from shammah_runtime import commands
 from shammah_runtime.cli import main
+from shammah_runtime.signals import Signals
+
+taken, presses = Signals._on, []
+
+def take(signals, number, frame):
+    if number == signal.SIGINT and signals._wake is None:
+        presses.append(number)
+        print(f"press {len(presses)}", flush=True)
+    taken(signals, number, frame)
+
+Signals._on = take
 
 def savings(log):
     print("under way", flush=True)
@@ -348,14 +360,12 @@ def test_the_third_ctrl_c_ends_a_command(start: Start, home: Home) -> None:
     screen.ask("/stats")
     screen.until_text("under way")
 
-    def stopped() -> bool:
-        # Presses in quick succession may reach it as one.
+    # One at a time: the terminal throws away what was not read yet when the next one comes.
+    for number in (1, 2, 3):
+        assert "stopped" not in screen.text
         screen.press("\x03")
-        return "stopped" in screen.text
-
-    screen.until(stopped)
-    # The last press may have come too late: its echo then stands before the prompt, and Enter brings one on a line of its own.
-    screen.press("\r")
+        screen.until_text(f"press {number}")
+    screen.until_text("stopped")
     screen.until_prompt()
     # The log is free again.
     assert "You are welcome." in ask(screen, "thanks")
