@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from urllib.parse import urlsplit
 
 from shammah_data.log import ExchangeLog
 from shammah_data.queries import spent_since
@@ -12,6 +13,8 @@ from shammah_runtime.prices import PRICES
 from shammah_runtime.teacher import Teacher, TeacherSettings
 
 _WAIT_SECONDS = 0.25
+# Whose key OPENAI_API_KEY is: other tools put it there for this service, and no other is to see it.
+_OPENAI = "openai.com"
 
 
 def make_teacher(section: TeacherSection, context_turns: int, log: ExchangeLog) -> Teacher:
@@ -36,12 +39,24 @@ def make_teacher(section: TeacherSection, context_turns: int, log: ExchangeLog) 
 
 def key_names(section: TeacherSection) -> tuple[str, ...]:
     """The variables that may hold the key for a kind of teacher, the first one first."""
-    return ("SHAMMAH_TEACHER_KEY", "OPENAI_API_KEY") if section.kind == "openai" else ("ANTHROPIC_API_KEY",)
+    if section.kind != "openai":
+        return ("ANTHROPIC_API_KEY",)
+    return ("SHAMMAH_TEACHER_KEY", "OPENAI_API_KEY") if _of_openai(section.base_url) else ("SHAMMAH_TEACHER_KEY",)
 
 
 def key_of(section: TeacherSection, environment: Mapping[str, str]) -> str | None:
     """The key for a kind of teacher."""
     return next((key for name in key_names(section) if (key := environment.get(name))), None)
+
+
+def _of_openai(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError:
+        # An address that is none: the first question says so.
+        return False
+    return parts.scheme == "https" and (host == _OPENAI or host.endswith(f".{_OPENAI}"))
 
 
 def _spent(log: ExchangeLog) -> Callable[[datetime], float]:

@@ -142,12 +142,25 @@ def test_lines_end_as_events_have_them_however_they_are_divided(size: int) -> No
 
 
 def test_its_key_comes_from_its_own_variable_first() -> None:
-    section = TeacherSection(kind="openai", base_url="http://x/v1")
+    section = TeacherSection(kind="openai", base_url="https://api.openai.com/v1")
     both = {"SHAMMAH_TEACHER_KEY": "mine", "OPENAI_API_KEY": "theirs", "ANTHROPIC_API_KEY": "claude's"}
     assert key_of(section, both) == "mine"
     assert key_of(section, {"OPENAI_API_KEY": "theirs", "ANTHROPIC_API_KEY": "claude's"}) == "theirs"
     assert key_of(section, {"ANTHROPIC_API_KEY": "claude's"}) is None
     assert key_of(TeacherSection(), both) == "claude's"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://127.0.0.1:8000/v1", "https://example.org/v1", "https://notopenai.com/v1", "https://openai.com.example.org/v1",
+     "http://api.openai.com/v1", "https://api.openai.com@example.org/v1", "https://[openai.com"],
+)  # fmt: skip
+def test_the_key_for_openai_goes_to_openai_only(url: str) -> None:
+    section = TeacherSection(kind="openai", base_url=url)
+    assert key_of(section, {"OPENAI_API_KEY": "theirs"}) is None
+    assert key_of(section, {"OPENAI_API_KEY": "theirs", "SHAMMAH_TEACHER_KEY": "mine"}) == "mine"
+    of_openai = TeacherSection(kind="openai", base_url="https://eu.api.openai.com/v1")
+    assert key_of(of_openai, {"OPENAI_API_KEY": "theirs"}) == "theirs"
 
 
 def test_it_needs_no_sdk(fake: OpenModel) -> None:
