@@ -88,8 +88,8 @@ def open_(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[TinyHome], Appl
 def waits(appliance: Appliance) -> bool:
     """Whether anything is still to be asked of the other version or of Claude."""
     since = datetime.now(UTC) - timedelta(hours=1)
-    rivals = appliance.log.read(lambda session: audit_queries.rivals_since(session, since))
-    rows = appliance.log.read(lambda session: audit_queries.waiting(session, since))
+    rivals = appliance.log.read(lambda session: audit_queries.rivals_since(session, since), PATIENCE)
+    rows = appliance.log.read(lambda session: audit_queries.waiting(session, since), PATIENCE)
     return any(
         is_drawn(str(row["id"]), found.probability)
         if (found := rivals.get(str(row["id"]))) is not None
