@@ -86,6 +86,34 @@ def test_what_brings_nothing_is_not_kept(loud: Base) -> None:
     assert {path.name for path in loud.folder.iterdir() if path.is_dir()} == set()
 
 
+def test_what_brought_nothing_is_not_tried_again_until_the_base_or_the_fitting_changes(
+    loud: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, in_vain = fit_base, replace(SHORT, learning_rate=0.0)
+    monkeypatch.setattr("shammah_trainer.fitting.fit_base", lambda base, precision, say: whole(base, precision, say, in_vain))
+    said_first = ordered(loud, tmp_path, "int4", run="first")[2]
+    assert "fitting it to the rounding of int4, once" in said_first
+    order, figures, told = ordered(loud, tmp_path, "int4", run="second")
+    assert order.task.start == loud.folder
+    assert "fitted" not in figures
+    (line,) = [line for line in told.splitlines() if "fitting" in line]
+    assert f"starting from the base as it is: base {loud.name}: fitting it to int4 brought nothing before (KL " in line
+    # Another base of that name.
+    info = json.loads((loud.folder / "base.json").read_text())
+    (loud.folder / "base.json").write_text(json.dumps({**info, "sha256": "another"}))
+    assert "fitting it to the rounding of int4, once" in ordered(Base.open(loud.folder), tmp_path, "int4", run="third")[2]
+    (loud.folder / "base.json").write_text(json.dumps(info))
+    # A note that cannot be read is none.
+    (note,) = loud.folder.glob("*nothing*")
+    for broken in ("{", "[]", "{}"):
+        note.write_text(broken)
+        with pytest.raises(TrainingError, match=r"brought nothing \("):
+            whole(loud, "int4", lambda _: None, in_vain)
+    # Another fitting may bring something, and then there is nothing to remember.
+    assert whole(loud, "int4", lambda _: None, SHORT).folder == loud.folder / "int4"
+    assert not note.exists()
+
+
 def test_a_folder_that_cannot_be_written_ends_no_night(loud: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> str:
         raise OSError(28, "No space left on device")
@@ -130,12 +158,14 @@ def test_a_night_through_the_quantizer_begins_with_the_fitted_base(
     assert "fitted" not in figures
 
 
-def ordered(base: Base, tmp_path: Path, precision: str, start_name: str | None = None) -> tuple[Order, dict[str, Any], str]:
+def ordered(
+    base: Base, tmp_path: Path, precision: str, start_name: str | None = None, run: str = "run"
+) -> tuple[Order, dict[str, Any], str]:
     """The order of a night, its first figures, and what was said."""
     told = io.StringIO()
-    run = tmp_path / f"run-{precision}-{start_name}"
-    run.mkdir()
+    folder = tmp_path / f"{run}-{precision}-{start_name}"
+    folder.mkdir()
     task = Task(base, base.folder, start_name or base.sha256, tuple(EXAMPLES), (), ())
     train = TrainSettings(precision=precision, max_length=128, threads=1)  # type: ignore[arg-type]
-    order, figures = prepare(task, run, train, 1, False, Reporter(told), memory=10**12)
+    order, figures = prepare(task, folder, train, 1, False, Reporter(told), memory=10**12)
     return order, figures, told.getvalue()

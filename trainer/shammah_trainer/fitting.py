@@ -33,6 +33,8 @@ from shammah_trainer.finetune import load_model, mixed_precision
 
 # Says that the folder is complete, and what was measured.
 INFO = "fitted.json"
+# Beside the base, behind the precision's name: what was measured where the fitting brought nothing.
+_IN_VAIN = "-brought-nothing.json"
 _STAGING = ".fitting-"
 _SEED = 0
 
@@ -79,14 +81,20 @@ def fit_base(base: Base, precision: Precision, say: Say, fit: Fit = Fit()) -> Fi
     """The base fitted to the rounding of `precision`: below its folder, made there if need be.
 
     Deterministic on one machine with one number of threads. Raises TrainingError where memory or disk do not suffice, and
-    where fitting brought nothing.
+    where fitting brought nothing, which is remembered: the same fitting of the same base is not tried again.
     """
     target = base.folder / str(precision)
     if (there := _there(target, base)) is not None:
         return there
+    mixed = mixed_precision() == "bf16"
+    in_vain = base.folder / f"{precision}{_IN_VAIN}"
+    tried = {"base_sha256": base.sha256, "fit": asdict(fit), "mixed": mixed}
+    if (measured := _measured(in_vain, tried)) is not None:
+        raise TrainingError(
+            f"base {base.name}: fitting it to {precision} brought nothing before ({measured}), and neither has changed since"
+        )
     for leftover in base.folder.glob(f"{_STAGING}*"):
         shutil.rmtree(leftover, ignore_errors=True)
-    mixed = mixed_precision() == "bf16"
     _need_room(base, fit, mixed)
     say(f"base {base.name}: fitting it to the rounding of {precision}, once, so that it loses less by it")
     began = time.monotonic()
@@ -95,13 +103,15 @@ def fit_base(base: Base, precision: Precision, say: Say, fit: Fit = Fit()) -> Fi
         with torch.random.fork_rng():
             torch.manual_seed(_SEED)
             before, after = _fit(base, precision, staging, fit, mixed, say)
+        info = json.dumps({**tried, "kl_before": before, "kl_after": after}, indent=1).encode()
         if not after < before:
-            raise TrainingError(f"base {base.name}: fitting it to {precision} brought nothing (KL {before:.3f} -> {after:.3f})")
-        info = {"base_sha256": base.sha256, "kl_before": before, "kl_after": after, "fit": asdict(fit)}
-        atomic_write(staging / INFO, json.dumps(info, indent=1).encode())
+            atomic_write(in_vain, info)
+            raise TrainingError(f"base {base.name}: fitting it to {precision} brought nothing ({_change(before, after)})")
+        atomic_write(staging / INFO, info)
         fsync_folder(staging)
         shutil.rmtree(target, ignore_errors=True)
         staging.rename(target)
+        in_vain.unlink(missing_ok=True)
         fsync_folder(base.folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -116,6 +126,19 @@ def _there(target: Path, base: Base) -> Fitted | None:
         return known if info["base_sha256"] == base.sha256 else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _measured(in_vain: Path, tried: dict[str, Any]) -> str | None:
+    """What was measured when just this was tried, and brought nothing."""
+    try:
+        info = json.loads(in_vain.read_text(encoding="utf-8"))
+        return _change(info["kl_before"], info["kl_after"]) if tried.items() <= info.items() else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _change(before: float, after: float) -> str:
+    return f"KL {before:.3f} -> {after:.3f}"
 
 
 def _need_room(base: Base, fit: Fit, mixed: bool) -> None:
