@@ -6,7 +6,7 @@ import pytest
 
 from fakes.bert import make_bert
 from shammah_data.home import Home
-from shammah_trainer.run import equip
+from shammah_trainer.equipping import equip
 
 
 def test_the_first_run_makes_one_and_the_next_keeps_it(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from filelock import FileLock
 from tokenizers import Tokenizer
 
+from fakes.bert import make_bert
 from fakes.blocked import block
 from fakes.tiny import Asked, Night, Said, TinyHome, exchanges, other_phrasings, script
 from shammah_data.embedder import EmbedderCard
@@ -275,6 +276,18 @@ def test_force_without_anything_to_hold_out_says_so(make_home: Callable[..., Tin
     reason = "nothing can be held out of so few exchanges (2), and nothing else shows what it learned"
     assert train(home, "--force") == Said(0, f"skipped: {reason}\n", "")
     assert not run_folders(home)
+
+
+def test_too_little_to_learn_from_is_told_before_anything_is_fetched(
+    make_home: Callable[..., TinyHome], train: Train, tmp_path: Path
+) -> None:
+    home = make_home(min_examples=100, embedder=str(make_bert(tmp_path / "tiny-bert")))
+    # One phrasing of each question: there is none to hold out, whatever is alike.
+    home.import_(list({one.response: one for one in exchanges()}.values())[:5])
+    reason = "nothing can be held out of so few exchanges (5), and nothing else shows what it learned"
+    assert train(home, "--force") == Said(0, f"skipped: {reason}\n", "")
+    assert not (home.root / "embedder").exists()
+    assert not (home.root / "bases").exists()
 
 
 def test_another_run_in_progress_is_left_alone(few: TinyHome, train: Train) -> None:

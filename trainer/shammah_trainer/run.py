@@ -17,7 +17,6 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from shammah_data import embedder as card
 from shammah_data.durable import PRIVATE_FILE, atomic_write, private_folder
 from shammah_data.errors import LogError, ShammahError
 from shammah_data.exchange import RunRecord
@@ -37,8 +36,9 @@ from shammah_trainer.continuing import Beginning, begin, champion, lineage_after
 from shammah_trainer.continuing import figures as start_figures
 from shammah_trainer.curate import without_rejected
 from shammah_trainer.dataset import Dataset, Example, build_dataset
+from shammah_trainer.equipping import could_hold_out, equip, holds_out, lacks
 from shammah_trainer.gate import Check, Figures, checks
-from shammah_trainer.likeness import likeness_of
+from shammah_trainer.likeness import LEXICAL, Likeness, likeness_of
 from shammah_trainer.priority import Serving
 from shammah_trainer.processes import Processes
 from shammah_trainer.progress import Reporter
@@ -146,18 +146,6 @@ def _locked(home: Home, settings: Settings, reporter: Reporter, force: bool, sta
     return result
 
 
-def equip(home: Home, wanted: str, say: Callable[[str], None]) -> None:
-    """Make the embedder of a home without one, unless `wanted` is "none"; a night does without where that cannot be."""
-    from shammah_trainer.embedder import make_embedder
-
-    if wanted == "none" or (home.embedder / card.NAME).exists():
-        return
-    try:
-        make_embedder(wanted, home, say)
-    except ShammahError as error:
-        say(f"earlier answers are found by their words only: {error}")
-
-
 class _Run:
     def __init__(
         self,
@@ -204,10 +192,8 @@ class _Run:
         self._trained_on = {str(row["id"]) for row in found}
         left_out = self._log.read(lambda session: left_out_of(session, until), wait=10.0)
         left_out = {**left_out, "rated bad when given again": called_bad} if called_bad else left_out
-        equip(self._home, self._train.embedder, say)
-        likeness = likeness_of(self._home, self._train.threads or 2, say)
-        dataset = self._stages.split(found, self._train.seed, likeness, left_out)
-        if not (dataset.heldout_phrasings or dataset.heldout_groups):
+        dataset, likeness = self._split(found, left_out)
+        if dataset is None:
             shutil.rmtree(self._folder)
             return Result(
                 "skipped", f"nothing can be held out of so few exchanges ({rows}), and nothing else shows what it learned"
@@ -228,6 +214,16 @@ class _Run:
             return self._finish(base, dataset, found, merged, staging, until)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+
+    def _split(self, rows: list[dict[str, Any]], left_out: Mapping[str, int]) -> tuple[Dataset | None, Likeness]:
+        """The split, by the home's embedder, which is made if need be; None where it holds nothing out."""
+        train, say = self._train, self._reporter.say
+        if lacks(self._home, train.embedder) and not could_hold_out(self._stages.split, rows, train.seed):
+            return None, LEXICAL
+        equip(self._home, train.embedder, say)
+        likeness = likeness_of(self._home, train.threads or 2, say)
+        dataset = self._stages.split(rows, train.seed, likeness, left_out)
+        return dataset if holds_out(dataset) else None, likeness
 
     def _same_run_before(self, stale: Sequence[str]) -> str | None:
         """The last run, if this one could only come to the same end."""
