@@ -8,6 +8,7 @@ from importlib import metadata
 from typing import Literal
 
 from shammah_data import targets
+from shammah_data.bases import BASE_INFO, CURE, DEFAULT, unusable
 from shammah_data.errors import SettingsError, ShammahError, reason
 from shammah_data.home import Home
 from shammah_data.manifest import Calibration, Manifest
@@ -160,9 +161,13 @@ def _log(home: Home) -> Check:
 
 
 def _base(home: Home) -> Check:
-    made = (
-        sorted(path.name for path in home.bases.glob("[!.]*") if (path / "base.json").exists()) if home.bases.exists() else []
-    )
+    try:
+        source = Settings.load(home.settings).train.base
+    except SettingsError:
+        source = DEFAULT  # reported already
+    if (wrong := unusable(source, home.bases)) is not None:
+        return Check("fail", "base", f"train.base = {source!r}: {wrong}", f"{CURE}, in {home.settings}")
+    made = sorted(path.name for path in home.bases.glob("[!.]*") if (path / BASE_INFO).exists()) if home.bases.exists() else []
     if not made:
         return Check("ok", "base", "none yet", "shammah-train makes one when it is needed; only training needs it")
     return Check("ok", "base", ", ".join(made))

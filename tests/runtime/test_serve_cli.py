@@ -371,6 +371,27 @@ def test_the_doctor_names_what_is_wrong(home: Home, tiny: Tiny) -> None:
     assert serve("doctor").returncode == 1
 
 
+def test_the_doctor_knows_a_base_that_no_night_can_begin_with(home: Home, tmp_path: Path) -> None:
+    def told(base: str) -> str:
+        home.settings.write_text(f"[train]\nbase = {json.dumps(base)}\n", encoding="utf-8")
+        return checks(home)["base"]
+
+    cure = f"set it to a folder in bases/, a model folder, a GGUF file or a hub name, in {home.settings}"
+    missing = "no such file or folder (a hub name is written owner/name)"
+    assert told("/no/such/base") == f"fail base       train.base = '/no/such/base': {missing}: {cure}"
+    assert serve("doctor").returncode == 1
+    (tmp_path / "a.gguf").write_bytes(b"no model")
+    assert told(str(tmp_path / "a.gguf")).startswith(f"fail base       train.base = '{tmp_path}/a.gguf': does not begin like")
+    (tmp_path / "a.gguf").write_bytes(b"GGUF")
+    for usable in (str(tmp_path / "a.gguf"), "owner/name", "smollm2-135m-instruct"):
+        assert told(usable).startswith("ok   base       none yet")
+    # What has been made is there, whatever became of its source.
+    (home.bases / "mine").mkdir(parents=True)
+    (home.bases / "mine" / "base.json").write_text("{}")
+    assert told("mine") == "ok   base       mine"
+    assert told("yours").startswith("fail base       train.base = 'yours'")
+
+
 @pytest.mark.parametrize(
     ("key", "said"),
     [

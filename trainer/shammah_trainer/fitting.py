@@ -21,12 +21,13 @@ import torch
 import transformers
 from torch.nn import functional
 
+from shammah_data.bases import BASE_INFO
 from shammah_data.durable import atomic_write, fsync_folder
 from shammah_data.errors import TrainingError
 from shammah_export.precision import Precision
 from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_runtime.engine.memory import available
-from shammah_trainer.base import BASE_INFO, Base
+from shammah_trainer.base import Base
 from shammah_trainer.budget import Sizes, Work, memory_needed
 from shammah_trainer.fakequant import ThroughQuantizer
 from shammah_trainer.finetune import load_model, mixed_precision

@@ -30,7 +30,7 @@ from shammah_data.store import ModelStore
 from shammah_data.tombstones import tombstones, versions_that_saw
 from shammah_export.tokenizer import write_tokenizer
 from shammah_trainer import checkpoints
-from shammah_trainer.base import DEFAULT, Base, make_base
+from shammah_trainer.base import Base, check_base, wanted_base
 from shammah_trainer.before import recipe_of, settle, state_of
 from shammah_trainer.continuing import Beginning, begin, champion, lineage_after, runs_that_serve, split, tonight, without_known
 from shammah_trainer.continuing import figures as start_figures
@@ -177,6 +177,7 @@ class _Run:
     def execute(self, force: bool) -> Result:
         import psutil
 
+        check_base(self._train.base, self._home)
         serving = Serving(psutil.process_iter, time.monotonic)
         sha256, rows, until = self._log.snapshot(self._folder / "snapshot.parquet")
         self.figures |= {"snapshot_sha256": sha256, "snapshot_rows": rows, "recipe_sha256": recipe_of(self._train)}
@@ -200,7 +201,7 @@ class _Run:
             )
         replay = replayed(dataset) if self._train.replay else ()
         self.figures["dataset"] = {**dataset.card, "replay": len(replay), "likeness": likeness.name}
-        base = make_base(None if self._train.base == DEFAULT else self._train.base, self._home.bases, say)
+        base = wanted_base(self._train.base, self._home, say)
         dataset, beginning = self._begin(base, dataset, stale, {str(row["id"]): row["query"] for row in found})
         say(
             f"run {self._id}: {rows} exchanges in {dataset.groups} groups; {len(dataset.train)} to train on (and {len(replay)} "
