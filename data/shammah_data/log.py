@@ -218,11 +218,14 @@ class ExchangeLog:
         """What `work` makes of a session that may write, after everything spooled has been stored. Raises LogError."""
         return self._change(work)
 
-    def _record(self, exchange: Exchange) -> dict[str, Any]:
+    def may_train_on(self, exchange: Exchange) -> bool:
+        """Whether the settings let a night learn from an exchange of this origin."""
         imported = exchange.tier == "import" or exchange.source.startswith(IMPORTED)
         teacher = exchange.tier == "teacher" and not self._privacy.train_on_teacher
-        if teacher or (imported and not self._privacy.train_on_imports):
-            exchange = replace(exchange, trainable=False)
+        return not teacher and not (imported and not self._privacy.train_on_imports)
+
+    def _record(self, exchange: Exchange) -> dict[str, Any]:
+        exchange = replace(exchange, trainable=exchange.trainable and self.may_train_on(exchange))
         return rows.exchange_record(exchange, self.clean)
 
     def _change(self, work: Callable[[Session], T]) -> T:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from shammah_data import sessions
 from shammah_data.durable import PRIVATE_FILE
 from shammah_data.errors import InputError
-from shammah_data.exchange import WEIGHTS, Attempt, Rating
+from shammah_data.exchange import WEIGHTS, Attempt, Exchange, Rating
+from shammah_data.promise import kept_out
 from shammah_data.savings import savings, savings_lines
 from shammah_data.settings import ServeSettings
 from shammah_data.text import printable
@@ -131,11 +132,11 @@ class Commands:
         if self._conversation.private or not self._appliance.keeps:
             self._terminal.remark("noted for this session only: nothing is kept, so that nothing is learned")
             return
-        if correction is not None and not exchange.trainable:
-            told = "noted, and not trained on: it came after what stays here, or is forgotten by now"
-        elif correction is not None:
-            self._corrected = exchange.id
-            told = "noted: this is what it will learn"
+        why_not = self._kept_out(exchange, correction)
+        if correction is not None:
+            if why_not is None:
+                self._corrected = exchange.id
+            told = "noted: this is what it will learn" if why_not is None else f"noted, and not trained on: {why_not}"
         elif exchange.id == self._corrected and rating == "bad":
             told = "noted: your correction is wrong too, never trained on; /fix TEXT tells the right answer"
         elif exchange.id == self._corrected:
@@ -143,8 +144,18 @@ class Commands:
         elif rating == "bad":
             told = "noted: wrong, never trained on; /fix TEXT tells the right answer"
         else:
-            told = "noted: right"
-        self._terminal.remark(f"{told}; it counts {weight:.0f} times" if weight > 1.0 else told)
+            told = "noted: right" if weight == 1.0 or why_not is None else f"noted: right, and not trained on: {why_not}"
+        self._terminal.remark(f"{told}; it counts {weight:.0f} times" if weight > 1.0 and why_not is None else told)
+
+    def _kept_out(self, exchange: Exchange, correction: str | None) -> str | None:
+        """Why no night will learn what was said of the last answer; None where one will."""
+        if not exchange.trainable:
+            return "it came after what stays here, or is forgotten by now"
+        if not self._appliance.log.may_train_on(exchange):
+            return "[privacy] in config.toml says so"
+        if correction is None and exchange.id == self._corrected:
+            return None  # the correction is what it will learn
+        return kept_out(True, exchange.complete, exchange.answer, correction)
 
     def _fix(self, rest: str) -> None:
         if not rest:

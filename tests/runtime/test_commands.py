@@ -1,5 +1,6 @@
 """The commands of a session: what they do to the conversation, to the log and to files, without a terminal."""
 
+import contextlib
 import errno
 import io
 import json
@@ -19,7 +20,7 @@ from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_data.queries import Selection
 from shammah_data.savings import savings, savings_lines
-from shammah_data.settings import RoutingSection
+from shammah_data.settings import PrivacySettings, RoutingSection, Settings
 from shammah_runtime.appliance import Appliance, Options
 from shammah_runtime.commands import Commands
 from shammah_runtime.history import History
@@ -28,8 +29,11 @@ from shammah_runtime.repl import Repl
 from shammah_runtime.routing import Routing
 from shammah_runtime.starting import Starting
 from shammah_runtime.terminal import Terminal
+from shammah_trainer.curate import curate
+from shammah_trainer.likeness import LEXICAL
 
 Make = Callable[..., Appliance]
+SAYS_NO = PrivacySettings(train_on_teacher=False)
 OFFLINE = Options(offline=True, watch=False)
 
 
@@ -419,6 +423,42 @@ def test_a_correction_of_what_is_not_trained_on_says_so(
     said = run(appliance, "When does the library open?", "/teacher And how much is it?", "/fix Nothing.")
     noted = [line.removeprefix("> ") for line in said if "noted" in line]
     assert noted == ["noted, and not trained on: it came after what stays here, or is forgotten by now"]
+
+
+@pytest.mark.parametrize(
+    ("privacy", "command", "told"),
+    [
+        (
+            PrivacySettings(train_on_teacher=False),
+            "/fix Nothing.",
+            "noted, and not trained on: [privacy] in config.toml says so",
+        ),
+        (
+            PrivacySettings(train_on_teacher=False),
+            "/critical",
+            "noted: right, and not trained on: [privacy] in config.toml says so",
+        ),
+        (
+            PrivacySettings(train_on_teacher=False),
+            "/critical Nothing.",
+            "noted, and not trained on: [privacy] in config.toml says so",
+        ),
+        (
+            PrivacySettings(),
+            "/fix I'm sorry, I can't help with that.",
+            "noted, and not trained on: it only says that there is no answer",
+        ),
+        (PrivacySettings(), "/critical", "noted: right; it counts 10 times"),
+        (PrivacySettings(), "/fix Nothing.", "noted: this is what it will learn"),
+    ],
+)
+def test_what_no_night_will_learn_is_not_promised(
+    home: Home, claude: FakeClaude, privacy: PrivacySettings, command: str, told: str
+) -> None:
+    with contextlib.closing(Appliance(home, Settings(privacy=privacy), Options(watch=False), print)) as appliance:
+        appliance.start()
+        assert run(appliance, TAUGHT, command)[2] == told
+    assert bool(curate(ExchangeLog(home).learnable(), LEXICAL).kept) == ("not trained" not in told)
 
 
 # -- the first query --------------------------------------------------------------------------------------------------

@@ -21,6 +21,8 @@ from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_data.verdicts import Verdict, note
 from shammah_runtime.http.browsers import SECONDS, Browsers
+from shammah_trainer.curate import curate
+from shammah_trainer.likeness import LEXICAL
 
 Serving = Callable[..., Listening]
 STYLE = (
@@ -396,6 +398,50 @@ def test_a_script_gets_only_the_place_of_the_exchange(visitor: Visitor, home: Ho
     assert [found["id"] for found in part.named("article")] == [f"x-{one.id}"]
     assert part.named("html") == []
     assert "Noted: right." in part.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "fields", "told"),
+    [
+        ({}, {"rating": "fix", "correction": "At nine."}, "Noted: this is what it will learn."),
+        ({"complete": False}, {"rating": "fix", "correction": "At nine."}, "Noted: this is what it will learn."),
+        (
+            {"trainable": False},
+            {"rating": "fix", "correction": "At nine."},
+            "Noted, and not trained on: it is kept out of training.",
+        ),
+        (
+            {},
+            {"rating": "fix", "correction": "Sorry, I cannot help with that. I'm sorry, I can't."},
+            "Noted: this is what it will learn.",
+        ),
+        (
+            {},
+            {"rating": "fix", "correction": "I'm sorry, but I can't help with that."},
+            "Noted, and not trained on: it only says that there is no answer.",
+        ),
+        ({}, {"rating": "critical"}, "Noted: right, it counts ten times."),
+        ({"trainable": False}, {"rating": "critical"}, "Noted: right, and not trained on: it is kept out of training."),
+        ({"complete": False}, {"rating": "critical"}, "Noted: right, and not trained on: the answer is incomplete."),
+        ({"complete": False}, {"rating": "good"}, "Noted: right."),
+    ],
+)
+def test_what_no_night_will_learn_is_not_promised(
+    visitor: Visitor, home: Home, changes: dict[str, bool], fields: dict[str, str], told: str
+) -> None:
+    (one,) = asked(home, **changes)
+    part = Page(visitor.post(f"/exchanges/{one.id}/rating", fields, {"x-part": "1"}).body.decode())
+    assert told in part.text
+    if told != "Noted: right.":
+        learned = [kept.id for kept in curate(ExchangeLog(home).learnable(), LEXICAL).kept]
+        assert bool(learned) == ("not trained" not in told)
+
+
+def test_a_correction_that_stands_counts_ten_times(visitor: Visitor, home: Home) -> None:
+    (one,) = asked(home, complete=False)
+    visitor.rate(one.id, "fix", correction="At nine.")
+    part = Page(visitor.post(f"/exchanges/{one.id}/rating", {"rating": "critical"}, {"x-part": "1"}).body.decode())
+    assert "Noted: right, it counts ten times." in part.text
 
 
 @pytest.mark.parametrize(

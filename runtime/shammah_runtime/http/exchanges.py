@@ -8,6 +8,7 @@ from typing import Any
 
 from shammah_data.errors import InputError
 from shammah_data.exchange import WEIGHTS
+from shammah_data.promise import kept_out
 from shammah_data.served import LONGEST
 from shammah_runtime.http import feedback_api
 from shammah_runtime.http.feedback_api import FeedbackRequest
@@ -16,12 +17,7 @@ from shammah_runtime.http.overview import duration
 _LONGEST_TITLE = 200
 # What a whole page shows of a question or an answer; `shammah-log show` has the rest.
 _LONGEST_TEXT = 50_000
-_NOTED = {
-    "good": "Noted: right.",
-    "bad": "Noted: wrong; it is never trained on.",
-    "critical": "Noted: right, it counts ten times.",
-}
-_FIXED = "Noted: this is what it will learn."
+_RATINGS = ("good", "bad", "critical")
 
 
 @dataclass(frozen=True)
@@ -79,8 +75,8 @@ def alone(row: Mapping[str, Any], noted: str = "") -> Shown:
     return shown(row, noted, _LONGEST_TEXT)
 
 
-def read(exchange_id: str, given: Mapping[str, str]) -> tuple[FeedbackRequest, str]:
-    """What a form says of an exchange, as /v1/feedback takes it, and what is told of it then. Raises InputError."""
+def read(exchange_id: str, given: Mapping[str, str]) -> FeedbackRequest:
+    """What a form says of an exchange, as /v1/feedback takes it. Raises InputError."""
     rating, correction = given.get("rating", ""), given.get("correction", "").strip()
     # A browser sends the ends of lines as CR LF.
     correction = correction.replace("\r\n", "\n")
@@ -89,12 +85,26 @@ def read(exchange_id: str, given: Mapping[str, str]) -> tuple[FeedbackRequest, s
             raise InputError("write what the answer should have been")
         weight = WEIGHTS[-1] if given.get("critical") else WEIGHTS[0]
         asked = {"id": exchange_id, "rating": "bad", "correction": correction, "weight": weight}
-        return feedback_api.read(json.dumps(asked).encode()), _FIXED
-    if rating not in _NOTED:
+        return feedback_api.read(json.dumps(asked).encode())
+    if rating not in _RATINGS:
         raise InputError("rating: good, bad, critical or fix")
     weight = WEIGHTS[-1] if rating == "critical" else WEIGHTS[0]
     asked = {"id": exchange_id, "rating": "bad" if rating == "bad" else "good", "weight": weight}
-    return feedback_api.read(json.dumps(asked).encode()), _NOTED[rating]
+    return feedback_api.read(json.dumps(asked).encode())
+
+
+def noted(asked: FeedbackRequest, row: Mapping[str, Any]) -> str:
+    """What is told of a rating; `row`: the exchange as it is then."""
+    fixed = asked.correction is not None
+    if asked.rating == "bad" and not fixed:
+        return "Noted: wrong; it is never trained on."
+    correction = asked.correction if fixed or row["withdrawn"] else row["correction"]
+    why_not = kept_out(row["trainable"], row["complete"], row["answer"], correction)
+    if fixed:
+        return "Noted: this is what it will learn." if why_not is None else f"Noted, and not trained on: {why_not}."
+    if asked.weight < WEIGHTS[-1]:
+        return "Noted: right."
+    return "Noted: right, it counts ten times." if why_not is None else f"Noted: right, and not trained on: {why_not}."
 
 
 def cut(text: str, longest: int) -> str:

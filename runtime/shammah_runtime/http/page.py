@@ -27,6 +27,7 @@ from shammah_runtime import why
 from shammah_runtime.appliance import Appliance
 from shammah_runtime.http import exchanges, overview
 from shammah_runtime.http.browsers import SECONDS, Browsers
+from shammah_runtime.http.feedback_api import FeedbackRequest
 from shammah_runtime.http.guard import allowed
 from shammah_runtime.http.service import Service
 
@@ -172,12 +173,13 @@ class Page:
 
         return await self._found(identity, work, word)
 
-    async def _part(self, identity: str, word: str, noted: str) -> Response:
+    async def _part(self, identity: str, word: str, given: FeedbackRequest) -> Response:
         """The place of one exchange in a list, after something was done to it."""
 
         def work() -> str:
             row, attempts = self._appliance.log.find(identity)
-            return _filled("part", word, row=exchanges.shown({**row, "attempts": attempts}, noted), keeps=True)
+            shown = exchanges.shown({**row, "attempts": attempts}, exchanges.noted(given, row))
+            return _filled("part", word, row=shown, keeps=True)
 
         return await self._found(identity, work, word)
 
@@ -193,7 +195,7 @@ class Page:
     async def _rate(self, request: Request, word: str) -> Response:
         identity = request.path_params["id"]
         try:
-            given, noted = exchanges.read(identity, await _form(request))
+            given = exchanges.read(identity, await _form(request))
             kept = await self._service.rate(given.id, given.rating, given.correction, float(given.weight))
         except InputError as error:
             return _problem(400, str(error), word)
@@ -202,7 +204,7 @@ class Page:
         if kept is None:
             return _problem(404, _UNKNOWN, word)
         if "x-part" in request.headers:
-            return await self._part(identity, word, noted)
+            return await self._part(identity, word, given)
         return _to(f"/exchanges/{identity}?noted")
 
 
