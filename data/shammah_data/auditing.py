@@ -12,6 +12,7 @@ from shammah_data.binomial import lower_bound, upper_bound, upper_tail
 from shammah_data.denial import denied, unheard
 from shammah_data.judge import WORD_SHARE, facts, judge
 from shammah_data.sequential import LEAST_REFERENCE, SUSPECTED
+from shammah_data.text import counted
 
 # Audited answers of a version after which its share has halved.
 _HALVED_AFTER = 25.0
@@ -161,7 +162,8 @@ def slipped(answers: Sequence[Judged], target_precision: float, threshold: float
     newest = answers[-_NEWEST:]
     raised = _borne_out(newest, target_precision)
     wrong = sum(not each.agrees for each in newest)
-    told = f"{wrong} of {len(newest)} audited answers disagreed with the teacher, {1.0 - target_precision:.0%} are allowed"
+    told = f"{wrong} of {counted(len(newest), 'audited answer')} disagreed with the teacher"
+    told += f", {1.0 - target_precision:.0%} are allowed"
     return Slip(2.0 if raised is None else max(threshold, raised), told)
 
 

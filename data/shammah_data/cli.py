@@ -14,7 +14,7 @@ from shammah_data.errors import InputError
 from shammah_data.exchange import WEIGHTS, Feedback, Rating
 from shammah_data.importing import BadLines, read_past
 from shammah_data.present import print_exchanges, print_json
-from shammah_data.text import one_line, printable
+from shammah_data.text import counted, one_line, printable
 
 app = typer.Typer(
     help="Fill, read, correct, export and look after the exchange log.",
@@ -53,7 +53,7 @@ def import_(
 
         def progress(seen: int, name: str = name) -> None:
             if sys.stderr.isatty():
-                print(f"\r{printable(name)}: {seen} exchanges", end="", file=sys.stderr, flush=True)
+                print(f"\r{printable(name)}: {counted(seen, 'exchange')}", end="", file=sys.stderr, flush=True)
 
         past = read_past(path, bad)
         new, known = log.count_new(past, progress) if dry_run else log.add_many(past, progress)
@@ -81,7 +81,8 @@ def import_(
         print_json(done)
     if unusable:
         raise InputError(
-            f"{unusable} lines could not be used{'' if dry_run else ' (the rest are imported)'}: correct them and import again"
+            f"{counted(unusable, 'line')} could not be used{'' if dry_run else ' (the rest are imported)'}: correct "
+            f"{'it' if unusable == 1 else 'them'} and import again"
         )
 
 
@@ -143,12 +144,13 @@ def stats(as_json: AsJson = False) -> None:
         }
         print_json({**{name: n for name, n in asdict(figures).items() if name != "per_tier"}, "tiers": tiers})
         return
-    print(f"{figures.exchanges} exchanges, {figures.learnable} to learn from, {figures.feedback} ratings, {figures.runs} runs")
+    known = f"{counted(figures.exchanges, 'exchange')}, {figures.learnable} to learn from"
+    print(f"{known}, {counted(figures.feedback, 'rating')}, {counted(figures.runs, 'run')}")
     for tier, (n, ms, usd) in figures.per_tier.items():
         latency = "" if ms is None else f"  median {ms:.0f} ms"
         print(f"  {printable(tier):<10} {n:>7}  {n / figures.exchanges:5.1%}{latency}" + (f"  ${usd:.4f}" if usd else ""))
     if figures.spooled:
-        print(f"{figures.spooled} more wait in the spool for the database to be free")
+        print(f"{figures.spooled} more {'waits' if figures.spooled == 1 else 'wait'} in the spool for the database to be free")
     if figures.forgotten:
         print(f"{figures.forgotten} forgotten")
 
@@ -205,7 +207,7 @@ def trainable(
     if as_json:
         print_json({"changed": count, "trainable": answer == "yes"})
     else:
-        print(f"{count} exchanges changed: {'may' if answer == 'yes' else 'must not'} be trained on")
+        print(f"{counted(count, 'exchange')} changed: {'may' if answer == 'yes' else 'must not'} be trained on")
 
 
 @app.command()
@@ -225,7 +227,7 @@ def export(
     if as_json:
         print_json({"file": str(path), "exchanges": count})
     else:
-        print(f"{count} exchanges in {printable(str(path))}")
+        print(f"{counted(count, 'exchange')} in {printable(str(path))}")
 
 
 def _done(told: str, figures: dict[str, Any], as_json: bool) -> None:

@@ -30,6 +30,7 @@ from shammah_data.queries import Selection
 from shammah_data.session import LocalSession, LogTakenError, Session, fetch, literal, transaction
 from shammah_data.spool import Spool
 from shammah_data.store import ModelStore
+from shammah_data.text import counted
 from shammah_data.tombstones import tombstones, versions_that_saw
 from shammah_data.unlearn import unlearn
 
@@ -113,7 +114,7 @@ def _forget(log: ExchangeLog, home: Home, selection: Selection | None) -> Forgot
     _torn(home, ids, told)
     _typed(home, pairs, told)
     if vectors := embeddings.forget(home, ids):
-        told.removed.append(f"{vectors} vectors of questions, for the search by likeness")
+        told.removed.append(f"{counted(vectors, 'vector of a question', 'vectors of questions')}, for the search by likeness")
     if (answers := home.cache / "heldout").exists():
         shutil.rmtree(answers)
         told.removed.append("what versions answered to held-out questions; the next run asks them again")
@@ -247,7 +248,7 @@ def _runs(home: Home, ids: set[str], pairs: set[Pair], told: Forgotten) -> None:
             kept = [line for line in lines if not _tells(json.loads(line), questions, texts)]
             if len(kept) < len(lines):
                 atomic_write(answers, b"".join(line + b"\n" for line in kept))
-                told.removed.append(f"{len(lines) - len(kept)} lines of {answers}")
+                told.removed.append(f"{counted(len(lines) - len(kept), 'line')} of {answers}")
 
 
 def _tells(answer: dict[str, Any], questions: set[str], texts: set[str]) -> bool:
@@ -265,7 +266,7 @@ def _indexes(home: Home, ids: Sequence[str], told: Forgotten) -> None:
             told.remaining.append(f"{version} may hold it as text ({error}): the next run that publishes deletes it")
             continue
         if count:
-            told.removed.append(f"{count} exchanges in the learned index of {version}")
+            told.removed.append(f"{counted(count, 'exchange')} in the learned index of {version}")
 
 
 def _holds(snapshot: Path, ids: set[str], pairs: set[Pair]) -> bool:
@@ -287,7 +288,7 @@ def _torn(home: Home, ids: Sequence[str], told: Forgotten) -> None:
     kept = [line for line in lines if not any(one.encode() in line for one in ids)]
     if len(kept) < len(lines):
         atomic_write(torn, b"".join(line + b"\n" for line in kept))
-        told.removed.append(f"{len(lines) - len(kept)} lines of {torn}")
+        told.removed.append(f"{counted(len(lines) - len(kept), 'line')} of {torn}")
 
 
 def _typed(home: Home, pairs: set[Pair], told: Forgotten) -> None:
@@ -299,7 +300,7 @@ def _typed(home: Home, pairs: set[Pair], told: Forgotten) -> None:
     kept = [line for line in lines if not _says(line, gone)]
     if len(kept) < len(lines):
         atomic_write(home.history, b"".join(line + b"\n" for line in kept))
-        told.removed.append(f"{len(lines) - len(kept)} lines of {home.history}")
+        told.removed.append(f"{counted(len(lines) - len(kept), 'line')} of {home.history}")
 
 
 def _says(line: bytes, texts: set[str]) -> bool:

@@ -6,6 +6,7 @@ from shammah_data.pages import Figure, Table
 from shammah_data.past import Past
 from shammah_data.plots import Axis, Chart, Series, key, line_chart, open_key
 from shammah_data.shares import Share
+from shammah_data.text import counted
 
 Measure = Callable[[Past], Share | None]
 
@@ -115,8 +116,8 @@ def _from_to(runs: Sequence[Past], what: str, share_of: Measure) -> str:
     if after is None:
         return ""
     if before is None or first.id == last.id:
-        return f"{after.percent} {what} with {last.count('snapshot_rows')} exchanges. "
-    known = f"{first.count('snapshot_rows')} exchanges, {after.percent} with {last.count('snapshot_rows')}"
+        return f"{after.percent} {what} with {counted(last.count('snapshot_rows') or 0, 'exchange')}. "
+    known = f"{counted(first.count('snapshot_rows') or 0, 'exchange')}, {after.percent} with {last.count('snapshot_rows')}"
     return f"{before.percent} {what} with {known}. "
 
 

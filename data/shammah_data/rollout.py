@@ -16,6 +16,7 @@ from shammah_data.errors import ArtifactError
 from shammah_data.exchange import Audited
 from shammah_data.sequential import FINE_ERROR, MARGIN, WORSE_ERROR, Audit, Standing, allowed_rate, reference_rate, standing
 from shammah_data.store import ModelStore, Pointer
+from shammah_data.text import counted
 from shammah_data.verdicts import Verdict, note
 
 
@@ -46,7 +47,7 @@ class Trial:
             return f"none of its answers is audited yet, {self.reference_audited} of {self.against}'s are"
         both = f", {found.pairs} of them beside {self.against}'s" if found.pairs else ""
         return (
-            f"{found.wrong} of {found.audited} audited answers wrong{both}, about {found.rate:.0%} of all; "
+            f"{found.wrong} of {counted(found.audited, 'audited answer')} wrong{both}, about {found.rate:.0%} of all; "
             f"{self.against}: about {self.reference:.0%} ({self.reference_audited} audited); "
             f"evidence that it is worse {found.worse:.3g} of {1 / WORSE_ERROR:.0f}, "
             f"good enough {found.fine:.3g} of {1 / FINE_ERROR:.0f}"
@@ -114,7 +115,7 @@ def _undecided(trial: Trial, plan: Plan) -> Decision:
     """After its time: the gate had passed it, so it serves unless what was audited speaks against it."""
     found = trial.standing
     worse = found.audited > 0 and found.rate > trial.reference + MARGIN
-    told = f"not decided within {plan.days} days: {trial.told}"
+    told = f"not decided within {counted(plan.days, 'day')}: {trial.told}"
     if worse:
         return Decision("rollback", f"{trial.version} goes, {told}", trial.version, trial)
     return Decision("promote", f"{trial.version} serves as the gate had it, {told}", trial.version, trial)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from shammah_data.queries import ASKED_HERE
 from shammah_data.session import Session, fetch
+from shammah_data.text import counted
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def savings(session: Session) -> Savings:
 def savings_lines(found: Savings, teacher: str = "Claude") -> list[str]:
     """In words, with the assumptions."""
     share = f" ({found.local / found.answered:.0%})" if found.answered else ""
-    lines = [f"saved      {found.local} of {found.answered} answers needed no call to {teacher}{share}"]
+    lines = [f"saved      {found.local} of {counted(found.answered, 'answer')} needed no call to {teacher}{share}"]
     if found.saved_usd is None or found.mean_usd is None:
         lines.append(f"money      not known: no answer of {teacher} whose price is known is in the log")
     else:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from shammah_data.manifest import Calibration, EarlyStep, Evidence, Step
+from shammah_data.text import counted
 
 Curve = TypeVar("Curve", Calibration, Evidence)
 
@@ -63,7 +64,8 @@ def told(held: Calibration | Evidence | Step) -> str:
     if held.threshold > 1.0:
         return f"no answers: no threshold reached {target}"
     certified = "certified" if held.certified else "not yet certified"
-    right = f"{held.accepted_right} of {held.accepted} accepted held-out answers were right"
+    was = "was" if held.accepted_right == 1 else "were"
+    right = f"{held.accepted_right} of {counted(held.accepted, 'accepted held-out answer')} {was} right"
     return f"answers from {held.threshold:.2f} on for {target}: {right} ({certified})"
 
 

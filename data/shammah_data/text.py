@@ -103,6 +103,11 @@ def printable(text: str) -> str:
     return sanitizer.push(text) + sanitizer.close()
 
 
+def counted(number: int, one: str, more: str = "") -> str:
+    """A number and its noun: "1 exchange", "2 exchanges"; `more` where the plural has more than an s."""
+    return f"{number} {one if number == 1 else more or f'{one}s'}"
+
+
 def one_line(text: str, width: int) -> str:
     """The beginning of a text in at most `width` characters of one line."""
     flat = " ".join(printable(text).split())

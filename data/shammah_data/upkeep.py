@@ -11,7 +11,7 @@ from shammah_data.choosing import Before, Ids, Search, Since, Source, TeacherMod
 from shammah_data.errors import InputError
 from shammah_data.home import Home
 from shammah_data.present import print_exchanges, print_json, size
-from shammah_data.text import printable
+from shammah_data.text import counted, printable
 
 if TYPE_CHECKING:
     from shammah_data.forget import Forgotten
@@ -55,24 +55,26 @@ def forget(
             print_json({"would_forget": found})
         elif found:
             print_exchanges(found)
-            print(f"{len(found)} exchanges would be forgotten")
+            print(f"{counted(len(found), 'exchange')} would be forgotten")
         else:
             print("no exchange is selected")
         return
     if found and not (yes or by_name):
-        _confirm(f"{len(found)} exchanges, from {found[0]['created_at']:%Y-%m-%d} to {found[-1]['created_at']:%Y-%m-%d}")
+        days = dict.fromkeys(f"{one['created_at']:%Y-%m-%d}" for one in (found[0], found[-1]))
+        of = f"of {min(days)}" if len(days) == 1 else f"from {min(days)} to {max(days)}"
+        _confirm(f"{counted(len(found), 'exchange')}, {of}")
     told = forget_them(log, home, selection)
     if as_json:
         print_json(asdict(told))
         return
     names = dict.fromkeys([*left, *(str(row["id"]) for row in found)])
-    print(f"forgotten: {', '.join(names) if by_name else f'{told.exchanges} exchanges'}")
+    print(f"forgotten: {', '.join(names) if by_name else counted(told.exchanges, 'exchange')}")
     _tell(told)
 
 
 def _tell(told: "Forgotten") -> None:
     if told.quoted:
-        print(f"taken out of what {told.quoted} later turns quoted")
+        print(f"taken out of what {counted(told.quoted, 'later turn')} quoted")
     for line in told.removed:
         print(f"removed: {printable(line)}")
     for line in told.remaining:
@@ -116,7 +118,7 @@ def backup(path: Annotated[Path, typer.Argument(help="The file to write.")], as_
     if as_json:
         print_json({"file": str(path), "exchanges": count, "bytes": path.stat().st_size})
     else:
-        print(f"{count} exchanges in {printable(str(path))} ({size(path.stat().st_size)})")
+        print(f"{counted(count, 'exchange')} in {printable(str(path))} ({size(path.stat().st_size)})")
 
 
 def restore(path: Annotated[Path, typer.Argument(help="A file that `backup` wrote.")], as_json: AsJson = False) -> None:
@@ -129,9 +131,9 @@ def restore(path: Annotated[Path, typer.Argument(help="A file that `backup` wrot
         more = {"forgotten": asdict(forgotten[0])} if forgotten else {}
         print_json({"file": str(path), "new": new, "known": known, **more})
         return
-    print(f"{printable(path.name)}: {new} exchanges restored, {known} already there or forgotten")
+    print(f"{printable(path.name)}: {counted(new, 'exchange')} restored, {known} already there or forgotten")
     for told in forgotten:
-        print(f"forgotten, as in the backup: {told.exchanges} exchanges")
+        print(f"forgotten, as in the backup: {counted(told.exchanges, 'exchange')}")
         _tell(told)
 
 
@@ -158,9 +160,9 @@ def repair(as_json: AsJson = False) -> None:
         print_json(asdict(told))
         return
     lost = f" of {told.exchanges}" if told.saved < told.exchanges else ""
-    print(f"set aside: {printable(str(told.aside))}; {told.saved} exchanges saved{lost}")
+    print(f"set aside: {printable(str(told.aside))}; {counted(told.saved, 'exchange')} saved{lost}")
     if told.wal_bytes:
-        print(f"of the write-ahead log, {told.wal_read} of {told.wal_bytes} bytes could be read")
+        print(f"of the write-ahead log, {told.wal_read} of {counted(told.wal_bytes, 'byte')} could be read")
     print("if you have a backup, `shammah-log restore FILE` adds what is missing")
 
 

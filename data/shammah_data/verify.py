@@ -16,15 +16,21 @@ from shammah_data.past import RECORD
 from shammah_data.session import Session, fetch, read_every_row
 from shammah_data.spool import Spool
 from shammah_data.store import ModelStore
+from shammah_data.text import counted
 
 _ORPHANS = {
-    "attempts": "SELECT count(*) AS n FROM attempts WHERE exchange_id NOT IN (SELECT id FROM exchanges)",
-    "ratings": "SELECT count(*) AS n FROM feedback WHERE exchange_id NOT IN (SELECT id FROM exchanges)",
-    "audits": "SELECT count(*) AS n FROM outcomes WHERE exchange_id NOT IN (SELECT id FROM exchanges)",
-    "answers of rivals": "SELECT count(*) AS n FROM rivals WHERE exchange_id NOT IN (SELECT id FROM exchanges)",
-    "unreadable contexts": "SELECT count(*) AS n FROM exchanges WHERE NOT json_valid(context)",
-    "forgotten exchanges that are still there": "SELECT count(*) AS n FROM exchanges "
-    "WHERE id IN (SELECT exchange_id FROM tombstones)",
+    ("attempt", "attempts"): "SELECT count(*) AS n FROM attempts WHERE exchange_id NOT IN (SELECT id FROM exchanges)",
+    ("rating", "ratings"): "SELECT count(*) AS n FROM feedback WHERE exchange_id NOT IN (SELECT id FROM exchanges)",
+    ("audit", "audits"): "SELECT count(*) AS n FROM outcomes WHERE exchange_id NOT IN (SELECT id FROM exchanges)",
+    (
+        "answer of a rival",
+        "answers of rivals",
+    ): "SELECT count(*) AS n FROM rivals WHERE exchange_id NOT IN (SELECT id FROM exchanges)",
+    ("unreadable context", "unreadable contexts"): "SELECT count(*) AS n FROM exchanges WHERE NOT json_valid(context)",
+    (
+        "forgotten exchange that is still there",
+        "forgotten exchanges that are still there",
+    ): "SELECT count(*) AS n FROM exchanges WHERE id IN (SELECT exchange_id FROM tombstones)",
 }
 # One row of text per exchange, with its rating: what the log says, whatever file or server holds it.
 _CONTENT = (
@@ -65,10 +71,10 @@ def _log(log: ExchangeLog) -> list[Finding]:
     try:
         log.read(read_every_row, wait=10.0)
         digest, count = log.read(content_digest, wait=10.0)
-        found = [Finding("ok", "log", f"{count} exchanges, every row read, digest {digest[:16]}")]
+        found = [Finding("ok", "log", f"{counted(count, 'exchange')}, every row read, digest {digest[:16]}")]
         for name, sql in _ORPHANS.items():
             if number := log.read(partial(_count, sql=sql), wait=10.0):
-                found.append(Finding("problem", "log", f"{number} {name}"))
+                found.append(Finding("problem", "log", counted(number, *name)))
     except ShammahError as error:
         return [Finding("problem", "log", str(error))]
     if len(found) == 1:
@@ -83,10 +89,11 @@ def _count(session: Session, sql: str) -> int:
 def _waiting(home: Home) -> list[Finding]:
     spool = Spool(home.spool)
     waiting = len(spool.read())
-    found = [Finding("ok", "spool", f"{waiting} records wait" if waiting else "empty")]
+    found = [Finding("ok", "spool", f"{counted(waiting, 'record waits', 'records wait')}" if waiting else "empty")]
     if spool.torn.exists():
         lines = len(spool.torn.read_bytes().splitlines())
-        found.append(Finding("problem", "spool", f"{lines} lines that could not be used are kept in {spool.torn}: read them"))
+        told = counted(lines, "line that could not be used is", "lines that could not be used are")
+        found.append(Finding("problem", "spool", f"{told} kept in {spool.torn}: read {'it' if lines == 1 else 'them'}"))
     if home.forgetting.exists():
         found.append(Finding("problem", "log", "a forget was interrupted: `shammah-log forget` finishes it"))
     if home.damaged.exists():

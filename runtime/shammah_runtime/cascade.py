@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from shammah_data.errors import TeacherError
 from shammah_data.exchange import Attempt, Exchange, Message
-from shammah_data.text import Sanitizer, printable
+from shammah_data.text import Sanitizer, counted, printable
 from shammah_runtime.breaker import LEFT_ALONE
 from shammah_runtime.proposal import STOPPED, Chosen, LocalTier, OnText, Proposal, Query, Token, declined
 from shammah_runtime.routing import Routing
@@ -246,7 +246,7 @@ class Cascade:
         count = self._tokens(proposed.text)
         if count is None or count <= query.most_tokens:
             return proposed
-        told = f"{proposed.attempt.reason}, but the answer does not end within {query.most_tokens} tokens"
+        told = f"{proposed.attempt.reason}, but the answer does not end within {counted(query.most_tokens, 'token')}"
         return Proposal(replace(proposed.attempt, outcome="declined", reason=told))
 
     def not_asked(self, query: Query) -> str | None:

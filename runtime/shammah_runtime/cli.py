@@ -12,7 +12,7 @@ from shammah_data import command
 from shammah_data.errors import InputError
 from shammah_data.home import Home
 from shammah_data.settings import Provider, Settings, WantedPrecision
-from shammah_data.text import printable
+from shammah_data.text import counted, printable
 
 app = typer.Typer(
     help="Answer questions, locally where it is sure and through Claude where it is not.",
@@ -282,7 +282,12 @@ def similar(
 
     def progress(done: int, total: int) -> None:
         if terminal:
-            print(f"\r{done} of {total} new questions embedded", end="\n" if done == total else "", file=sys.stderr, flush=True)
+            print(
+                f"\r{done} of {counted(total, 'new question')} embedded",
+                end="\n" if done == total else "",
+                file=sys.stderr,
+                flush=True,
+            )
 
     settings = Settings.load(home.settings)
     found = find_similar(home, ExchangeLog(home, settings), wanted, limit, settings.serve.threads, progress)

@@ -16,7 +16,7 @@ from shammah_data.exchange import WEIGHTS, Attempt, Exchange, Rating
 from shammah_data.promise import kept_out
 from shammah_data.savings import savings, savings_lines
 from shammah_data.settings import ServeSettings
-from shammah_data.text import printable
+from shammah_data.text import counted, printable
 from shammah_runtime.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -333,7 +333,7 @@ def explained(attempt: Attempt) -> str:
 
 
 def _exchanges(count: int) -> str:
-    return f"{count} exchange{'' if count == 1 else 's'}"
+    return counted(count, "exchange")
 
 
 def _path(command: str, rest: str) -> Path:

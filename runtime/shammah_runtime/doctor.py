@@ -14,6 +14,7 @@ from shammah_data.home import Home
 from shammah_data.manifest import Calibration, Manifest
 from shammah_data.session import LogTakenError
 from shammah_data.settings import Settings
+from shammah_data.text import counted
 
 Level = Literal["ok", "warn", "fail"]
 # One Identity node on a float: asking for a provider's name is not enough, a session must really get it.
@@ -156,8 +157,10 @@ def _log(home: Home) -> Check:
     except ShammahError as error:
         cure = "`shammah-log verify` looks closer, and a backup can be restored"
         return Check("fail", "log", str(error), "until then, exchanges wait in the spool" if settings.log else cure)
-    told = f"{stats.exchanges} exchanges, {stats.learnable} to learn from"
-    return Check("ok", "log", f"{told}; {stats.spooled} wait in the spool" if stats.spooled else told)
+    told = f"{counted(stats.exchanges, 'exchange')}, {stats.learnable} to learn from"
+    return Check(
+        "ok", "log", f"{told}; {counted(stats.spooled, 'record waits', 'records wait')} in the spool" if stats.spooled else told
+    )
 
 
 def _base(home: Home) -> Check:

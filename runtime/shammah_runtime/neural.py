@@ -10,6 +10,7 @@ from shammah_data.exchange import Attempt
 from shammah_data.guard import Guard
 from shammah_data.manifest import Calibration
 from shammah_data.targets import beyond, held_to, shown_early
+from shammah_data.text import counted
 from shammah_runtime.committing import Commitment
 from shammah_runtime.engine.backing import FULL, Backing
 from shammah_runtime.engine.confidence import ceiling, confidence, features
@@ -160,7 +161,9 @@ class NeuralTier:
         if not sure >= calibration.threshold:
             return declined("neural", f"{told}, below {calibration.threshold:.2f}{trimmed}", *figures)
         if not answer.finished or not answer.text:
-            return declined("neural", f"{told}, but the answer did not end within {budget} tokens{trimmed}", *figures)
+            return declined(
+                "neural", f"{told}, but the answer did not end within {counted(budget, 'token')}{trimmed}", *figures
+            )
         if (reason := self._against(query.text, answer.text)) is not None:
             return declined("neural", f"{told}, but {reason}{trimmed}", *figures)
         return Proposal(
@@ -213,7 +216,7 @@ def read_prompt(model: Model, query: Query, most: int) -> Prompt:
 
 def exchanges_left_out(count: int) -> str:
     """In words, for whoever wonders why an earlier turn was not minded."""
-    return f"{count} earlier exchange{'s' if count > 1 else ''} left out"
+    return f"{counted(count, 'earlier exchange')} left out"
 
 
 def _tokens(answer: Generated, decoder: Decoder) -> tuple[Token, ...]:

@@ -7,6 +7,7 @@ from shammah_data.audit_queries import judged
 from shammah_data.auditing import Judged, measured
 from shammah_data.session import LogTakenError
 from shammah_data.targets import beyond, held_to, told
+from shammah_data.text import counted
 from shammah_data.verdicts import verdicts
 from shammah_runtime.appliance import Appliance
 from shammah_runtime.engine.choice import listed
@@ -22,9 +23,8 @@ def status_lines(appliance: Appliance) -> list[str]:
     else:
         calibration, evidence = model.graph.calibration, model.graph.evidence
         since = datetime.fromisoformat(model.manifest.snapshot_until)
-        lines.append(
-            f"model      {model.description}, base {model.manifest.base}, trained on {model.manifest.snapshot_rows} exchanges"
-        )
+        rows = counted(model.manifest.snapshot_rows, "exchange")
+        lines.append(f"model      {model.description}, base {model.manifest.base}, trained on {rows}")
         held = f"; the version holds {listed(model.manifest)}" if len(model.manifest.graphs) > 1 else ""
         lines.append(f"graph      {model.graph.precision} on {model.graph.provider}: {model.why}{held}")
         if (reason := beyond(calibration, appliance.target)) is not None:
@@ -46,10 +46,13 @@ def status_lines(appliance: Appliance) -> list[str]:
     try:
         stats = appliance.log.stats(since, wait=0.25)
     except LogTakenError as error:
-        lines.append(f"exchanges  not counted: {error}; {appliance.log.spooled()} wait in the spool")
+        lines.append(
+            f"exchanges  not counted: {error}; {counted(appliance.log.spooled(), 'record waits', 'records wait')} in the spool"
+        )
         return lines
+    wait = "waits" if stats.waiting == 1 else "wait"
     spooled = f", {stats.spooled} more in the spool" if stats.spooled else ""
-    lines.append(f"exchanges  {stats.exchanges}, of which {stats.waiting} wait for training{spooled}")
+    lines.append(f"exchanges  {stats.exchanges}, of which {stats.waiting} {wait} for training{spooled}")
     for tier, (count, latency, usd) in stats.per_tier.items():
         median = "" if latency is None else f", median {latency:.0f} ms"
         lines.append(f"  {tier:<10} {count:>6} ({count / stats.exchanges:.0%}){median}" + (f", ${usd:.4f}" if usd else ""))
@@ -80,4 +83,5 @@ def precision_line(answers: Sequence[Judged]) -> str:
     if found.precision is None:
         return "not measured: no local answer has been put to Claude yet"
     interval = f"95% interval {found.low:.0%} to {found.high:.0%}"
-    return f"{found.precision:.0%} of the local answers ({interval}): {found.agreeing} of {found.audited} audited ones agreed"
+    audited = counted(found.audited, "audited one")
+    return f"{found.precision:.0%} of the local answers ({interval}): {found.agreeing} of {audited} agreed"

@@ -16,7 +16,7 @@ from shammah_data.session import Session, fetch
 from shammah_data.store import ModelStore
 from shammah_data.targets import behind
 from shammah_data.targets import told as target_told
-from shammah_data.text import one_line
+from shammah_data.text import counted, one_line
 from shammah_runtime.commands import explained
 from shammah_runtime.learned import LearnedIndex, Match, repeatable
 
@@ -47,7 +47,7 @@ def told(home: Home, log: ExchangeLog, wanted: str | None, index: LearnedIndex |
         ("question", one_line(row["query"], _LONGEST)),
     ]
     if turns := len(context_of(row)) // 2:
-        facts.append(("context", f"{turns} earlier exchange{'s' if turns > 1 else ''}"))
+        facts.append(("context", counted(turns, "earlier exchange")))
     facts.append(("answer", one_line(row["answer"], _LONGEST) or "none"))
     facts.append(("by", _who(row)))
     facts += [("tried", explained(_attempt(one))) for one in attempts]
@@ -166,8 +166,8 @@ def _outcome(one: Audited) -> str:
 
 
 def _cost(row: dict[str, Any]) -> str:
-    counted = (("prompt_tokens", "read"), ("answer_tokens", "written"))
-    tokens = [f"{row[key]} tokens {name}" for key, name in counted if row[key] is not None]
+    known = (("prompt_tokens", "read"), ("answer_tokens", "written"))
+    tokens = [f"{counted(row[key], 'token')} {name}" for key, name in known if row[key] is not None]
     if row["tier"] == "teacher" and not (row["answer"] or tokens or row["cost_usd"]):
         usd = "nothing that is known: nobody answered"
     elif row["tier"] == "teacher":

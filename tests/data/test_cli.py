@@ -123,7 +123,7 @@ def test_show_tells_everything(tool: Tool, evil: Exchange) -> None:
 def test_stats_show_who_answered(tool: Tool, evil: Exchange, past: Path) -> None:
     tool("import", past, past)
     _, out, _ = tool("stats")
-    assert out.splitlines()[0] == "3 exchanges, 3 to learn from, 1 ratings, 0 runs"
+    assert out.splitlines()[0] == "3 exchanges, 3 to learn from, 1 rating, 0 runs"
     assert "66.7%" in out
     assert "median 1234 ms  $0.2500" in out
     tiers = tool.json("stats")["tiers"]

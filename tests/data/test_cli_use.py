@@ -292,7 +292,7 @@ def test_what_may_be_trained_on_can_be_said_by_source(home: Home, run: Run, tmp_
     past = tmp_path / "past.jsonl"
     past.write_text('{"query": "q", "response": "a"}\n')
     run("import", past)
-    assert run("trainable", "no", "--source", "import:past.jsonl").stdout == "1 exchanges changed: must not be trained on\n"
+    assert run("trainable", "no", "--source", "import:past.jsonl").stdout == "1 exchange changed: must not be trained on\n"
     assert [row["query"] for row in ExchangeLog(home).learnable()] == ["Q1"]
     with pytest.raises(InputError, match="say yes or no"):
         run("trainable", "maybe", "--source", "serve")

@@ -312,7 +312,7 @@ def test_what_a_backup_had_forgotten_is_forgotten_by_restoring(
     told = run("restore", tmp_path / "less.duckdb").stdout.splitlines()
     assert told[:2] == [
         "less.duckdb: 0 exchanges restored, 32 already there or forgotten",
-        "forgotten, as in the backup: 1 exchanges",
+        "forgotten, as in the backup: 1 exchange",
     ]
     assert log.stats().exchanges == 32
     assert log.stats().forgotten == 1
@@ -380,12 +380,12 @@ def test_what_is_still_to_be_forgotten_must_be_readable(log: ExchangeLog, home: 
 
 
 def test_forgetting_by_words_wants_a_yes(run: Run, log: ExchangeLog, doomed: str) -> None:
-    assert "1 exchanges would be forgotten" in run("forget", "--search", "zebulon", "--dry-run").stdout
+    assert "1 exchange would be forgotten" in run("forget", "--search", "zebulon", "--dry-run").stdout
     with pytest.raises(InputError, match="add --yes"):
         run("forget", "--search", "zebulon")
     assert log.stats().forgotten == 0
     told = run("forget", "--search", "zebulon", "--yes").stdout.splitlines()
-    assert told == ["forgotten: 1 exchanges", "taken out of what 2 later turns quoted"]
+    assert told == ["forgotten: 1 exchange", "taken out of what 2 later turns quoted"]
     assert run("forget", "--search", "zebulon", "--yes").stdout == "no exchange is selected\n"
 
 
@@ -393,7 +393,7 @@ def test_forgetting_by_time_and_source(run: Run, log: ExchangeLog, doomed: str) 
     log.append(Exchange("old", "a", "import", created_at=datetime(2020, 5, 1, tzinfo=UTC), source="import:x.jsonl"))
     found = json.loads(run("forget", "--source", "import:x.jsonl", "--dry-run", "--json").stdout)["would_forget"]
     assert [row["query"] for row in found] == ["old"]
-    assert run("forget", "--before", "2021-01-01", "--yes").stdout == "forgotten: 1 exchanges\n"
+    assert run("forget", "--before", "2021-01-01", "--yes").stdout == "forgotten: 1 exchange\n"
     assert json.loads(run("forget", "--since", "1h", "--yes", "--json").stdout)["exchanges"] == 33
     assert log.stats().exchanges == 0
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from shammah_data.text import Sanitizer, one_line, printable
+from shammah_data.text import Sanitizer, counted, one_line, printable
 
 T = TypeVar("T", str, bytes)
 HOSTILE = "\x00\x07\x18\x1b\x9b\x9d\x90\x9c\x7f\u202e\u2066\u061c\ud83d\ude00\n\t\r[]P_m;1\\ "
@@ -122,3 +122,8 @@ def test_one_line_is_one_line_of_at_most_that_width(text: str, width: int) -> No
 def test_what_is_cut_is_marked() -> None:
     assert one_line("one  two\nthree", 13) == "one two three"
     assert one_line("one two three", 8) == "one two…"
+
+
+def test_a_noun_agrees_with_its_number() -> None:
+    assert [counted(n, "exchange") for n in (0, 1, 2)] == ["0 exchanges", "1 exchange", "2 exchanges"]
+    assert [counted(n, "query", "queries") for n in (0, 1, 11)] == ["0 queries", "1 query", "11 queries"]

@@ -478,7 +478,7 @@ def test_the_command_audits_what_waits(
     teacher({"one": ANSWER})
     audit()
     assert capsys.readouterr().out == (
-        "audited: 1; precision: 100% of the local answers (95% interval 2% to 100%): 1 of 1 audited ones agreed\n"
+        "audited: 1; precision: 100% of the local answers (95% interval 2% to 100%): 1 of 1 audited one agreed\n"
     )
 
 

@@ -315,7 +315,7 @@ def test_what_is_forgotten_leaves_the_index_of_every_version_at_once(
         after = learned(store, version).answer_vectors
         assert after is not None
         assert np.array_equal(after, before[1:])
-        assert f"1 exchanges in the learned index of {version}" in told.removed
+        assert f"1 exchange in the learned index of {version}" in told.removed
         retrieval = store.verify(version).retrieval
         assert retrieval is not None
         assert retrieval.rows == 1

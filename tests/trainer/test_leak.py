@@ -48,7 +48,7 @@ def test_held_out_exchanges_in_contexts_that_were_trained_on_are_found(clean: Da
         later = Example("a", "And what of the moon?", "It is far.", context, group=902)
         other = Example("b", "And what of the sun?", "It is hot.", hello, group=903)
         split = replace(clean, train=(*clean.train, later, other))
-        assert leaks(split) == ["1 of 2 contexts that were trained on hold held-out exchanges"]
+        assert leaks(split) == ["1 of 2 contexts that were trained on holds held-out exchanges"]
 
 
 def test_answers_of_held_out_groups_that_were_trained_on_are_found(clean: Dataset) -> None:

@@ -13,6 +13,7 @@ from shammah_data.rollout import Plan, decide, named
 from shammah_data.settings import Settings, TrainSettings
 from shammah_data.store import ModelStore
 from shammah_data.targets import percent
+from shammah_data.text import counted
 from shammah_data.tombstones import tombstones, versions_that_saw
 from shammah_trainer.base import source_files
 from shammah_trainer.triggers import WATCHED_ANSWERS, WATCHED_AUDITS, LastRun, State
@@ -100,5 +101,7 @@ def _slipped(store: ModelStore, log: ExchangeLog, target: float, since: datetime
     if not any(recent or found[-1:]):
         return None
     newest = given[-WATCHED_AUDITS:]
-    wrong = f"{sum(not each.agrees for each in newest)} of the newest {len(newest)} audited answers of {champion} were wrong"
+    count = sum(not each.agrees for each in newest)
+    was = "was" if count == 1 else "were"
+    wrong = f"{count} of the newest {counted(len(newest), 'audited answer')} of {champion} {was} wrong"
     return f"the precision fell below {percent(target)}: {wrong}"

@@ -21,6 +21,7 @@ from shammah_data.errors import ArtifactError
 from shammah_data.manifest import Manifest
 from shammah_data.settings import Start
 from shammah_data.store import ModelStore
+from shammah_data.text import counted
 from shammah_trainer.dataset import BEHIND, Dataset, Example, without_held_out
 from shammah_trainer.duplicates import near_duplicates
 
@@ -124,7 +125,7 @@ def begin(
         return Beginning(None, "what the champion learned was forgotten or rated bad since")
     # Where what began anew was worse than the champion, the next nights go on from that.
     if start == "auto" and found.lineage.nights % nights == 0 and not _refused_from_base(last):
-        return Beginning(None, f"{found.lineage.nights} nights were built upon one another")
+        return Beginning(None, f"{counted(found.lineage.nights, 'night was', 'nights were')} built upon one another")
     return Beginning(found, f"night {found.lineage.nights + 1} upon one another")
 
 

@@ -11,6 +11,7 @@ from shammah_data.pages import Figure, Table
 from shammah_data.past import Past, finite
 from shammah_data.plots import Axis, Chart, Point, Series, bar, key, line_chart, thinned
 from shammah_data.shares import Share, calibration_error, reliability, risk_coverage
+from shammah_data.text import counted
 from shammah_trainer.history import HeldOut
 from shammah_trainer.screen import KIND_NAMES
 
@@ -94,9 +95,9 @@ def reliability_plot(answers: Sequence[HeldOut]) -> Figure | None:
         line=False,
     )
     summary = (
-        f"Over {len(sure)} held-out answers, confidence and share right differ by {error * 100:.1f} points on average. "
-        "On the dashed line a confidence means what it says; points below it are too sure. The curve was fitted on these "
-        "answers: on new ones expect somewhat more."
+        f"Over {counted(len(sure), 'held-out answer')}, confidence and share right differ by {error * 100:.1f} points on "
+        "average. On the dashed line a confidence means what it says; points below it are too sure. The curve was fitted on "
+        "these answers: on new ones expect somewhat more."
     )
     chart = Chart(
         "reliability",

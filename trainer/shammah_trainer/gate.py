@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from shammah_data.binomial import lower_bound
+from shammah_data.text import counted
 from shammah_trainer.compare import LossDifference, Paired
 from shammah_trainer.matching import Matching
 
@@ -131,22 +132,23 @@ def _loss(figures: Figures) -> Check:
 
 def _matching(figures: Figures) -> Check:
     found = figures.matching
-    told = f"{found.wins:.0%} of comparisons over {found.queries} queries (p = {found.p_value:.4f})"
+    told = f"{found.wins:.0%} of comparisons over {counted(found.queries, 'query', 'queries')} (p = {found.p_value:.4f})"
     most = MOST_P_VALUE if found.queries >= FEW else MOST_P_VALUE_OF_FEW
     if found.wins >= LEAST_WINS and found.p_value <= most:
         return Check("answers follow from questions", told)
     return Check(
         "answers follow from questions",
         told,
-        f"held-out answers outscore other groups' answers in only {found.wins:.0%} of comparisons over {found.queries} "
-        f"queries (p = {found.p_value:.4f}; {LEAST_WINS:.0%} and p <= {most} are needed, style alone gives 50%): "
+        f"held-out answers outscore other groups' answers in only {found.wins:.0%} of comparisons over "
+        f"{counted(found.queries, 'query', 'queries')} (p = {found.p_value:.4f}; {LEAST_WINS:.0%} and p <= {most} are needed, "
+        "style alone gives 50%): "
         "the answers do not follow from the questions",
     )
 
 
 def _outside(figures: Figures) -> Check:
     answered, asked = figures.outside
-    told = f"{answered} of {asked} unanswerable questions answered"
+    told = f"{answered} of {counted(asked, 'unanswerable question')} answered"
     if asked and lower_bound(answered, asked) > MOST_OUTSIDE:
         return Check("unanswerable", told, f"{told}: surely more than {MOST_OUTSIDE:.0%}")
     return Check("unanswerable", told)
@@ -156,8 +158,8 @@ def _beside(against: Against) -> list[Check]:
     version, overall = against.version, against.overall
     if overall.asked < LEAST_COMPARED:
         told = (
-            f"only {overall.asked} held-out questions that {version} was not trained on, {LEAST_COMPARED} are needed to "
-            "compare: judged as a first version"
+            f"only {counted(overall.asked, 'held-out question')} that {version} was not trained on, {LEAST_COMPARED} are "
+            "needed to compare: judged as a first version"
         )
         return [Check(f"against {version}", told)]
     now, before = against.answered_right

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 from shammah_data.judge import normalize
+from shammah_data.text import counted
 from shammah_trainer.dataset import Dataset, held_out_turns
 from shammah_trainer.duplicates import near_duplicates
 
@@ -24,12 +25,23 @@ def leaks(dataset: Dataset, earlier: Collection[str] = ()) -> list[str]:
     behind = sum(map(bool, held_out_turns(dataset.train, dataset.heldout_phrasings, dataset.heldout_groups)))
     reasons = []
     if same:
-        reasons.append(f"{same} of {len(heldout)} held-out questions were trained on")
+        reasons.append(f"{same} of {counted(len(heldout), 'held-out question')} {_were(same)} trained on")
     if near > 0:
-        reasons.append(f"{near} of {len(heldout)} held-out questions were trained on in nearly the same words")
+        reasons.append(
+            f"{near} of {counted(len(heldout), 'held-out question')} {_were(near)} trained on in nearly the same words"
+        )
     if told:
-        reasons.append(f"the answers of {told} of {len(dataset.heldout_groups)} exchanges of held-out groups were trained on")
+        reasons.append(
+            f"the answers of {told} of {counted(len(dataset.heldout_groups), 'exchange')} of held-out groups were trained on"
+        )
     if behind:
         contexts = sum(bool(example.context) for example in dataset.train)
-        reasons.append(f"{behind} of {contexts} contexts that were trained on hold held-out exchanges")
+        reasons.append(
+            f"{behind} of {counted(contexts, 'context that was', 'contexts that were')} trained on "
+            f"{'holds' if behind == 1 else 'hold'} held-out exchanges"
+        )
     return reasons
+
+
+def _were(number: int) -> str:
+    return "was" if number == 1 else "were"

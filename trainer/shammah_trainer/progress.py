@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TextIO
 
-from shammah_data.text import printable
+from shammah_data.text import counted, printable
 
 if TYPE_CHECKING:
     from shammah_trainer.loop import Progress
@@ -33,12 +33,12 @@ class Reporter:
         speed = f"{progress.tokens_per_second:.0f} tokens/s"
         if self._terminal:
             bar = self._open("train", progress.steps)
-            bar.set_postfix_str(f"{progress.examples} examples, loss {progress.loss:.3f}, {speed}", refresh=False)
+            bar.set_postfix_str(f"{counted(progress.examples, 'example')}, loss {progress.loss:.3f}, {speed}", refresh=False)
             bar.update(progress.step - bar.n)
         elif self._due(progress.step == progress.steps):
             left = f"{progress.seconds_left:.0f} s left"
             print(
-                f"train: step {progress.step}/{progress.steps}, {progress.examples} examples, "
+                f"train: step {progress.step}/{progress.steps}, {counted(progress.examples, 'example')}, "
                 f"loss {progress.loss:.3f}, {speed}, {left}",
                 file=self._stream,
                 flush=True,

@@ -24,6 +24,7 @@ from shammah_data.past import Past, past_runs
 from shammah_data.present import size
 from shammah_data.shares import Share
 from shammah_data.store import ModelStore, Pointer
+from shammah_data.text import counted
 from shammah_trainer import figures
 from shammah_trainer.history import HeldOut, heldout_answers
 from shammah_trainer.screen import KIND_NAMES, flat
@@ -175,12 +176,16 @@ def _tiles(known: Known, threshold: float | None) -> list[Tile]:
     if run is None:
         return tiles
     if (learned := run.count("snapshot_rows")) is not None:
-        tiles.append(Tile("Learned from", f"{learned}", "exchanges"))
+        tiles.append(Tile("Learned from", f"{learned}", "exchange" if learned == 1 else "exchanges"))
     if right := run.heldout("right"):
-        tiles.append(Tile("Right", right.percent, f"{right.part} of {right.total} held-out phrasings ({_to(right)})"))
+        tiles.append(
+            Tile("Right", right.percent, f"{right.part} of {counted(right.total, 'held-out phrasing')} ({_to(right)})")
+        )
     if given := run.local():
         at = f", from confidence {threshold:.2f}" if threshold is not None and threshold <= 1 else ""
-        tiles.append(Tile("Answered by itself", given.percent, f"{given.part} of {given.total} held-out phrasings{at}"))
+        tiles.append(
+            Tile("Answered by itself", given.percent, f"{given.part} of {counted(given.total, 'held-out phrasing')}{at}")
+        )
     if precise := run.answered:
         tiles.append(
             Tile("Right when it answers", precise.percent, f"{precise.part} of {precise.total}, all kinds ({_to(precise)})")

@@ -27,6 +27,7 @@ from shammah_data.manifest import CacheShape, FileEntry, GraphEntry, Manifest, R
 from shammah_data.past import RECORD, unrecorded
 from shammah_data.settings import Settings, TrainSettings
 from shammah_data.store import ModelStore
+from shammah_data.text import counted
 from shammah_data.tombstones import tombstones, versions_that_saw
 from shammah_export.tokenizer import write_tokenizer
 from shammah_trainer import checkpoints
@@ -204,9 +205,9 @@ class _Run:
         base = wanted_base(self._train.base, self._home, say)
         dataset, beginning = self._begin(base, dataset, stale, {str(row["id"]): row["query"] for row in found})
         say(
-            f"run {self._id}: {rows} exchanges in {dataset.groups} groups; {len(dataset.train)} to train on (and {len(replay)} "
-            "everyday ones), held out "
-            f"{len(dataset.heldout_phrasings)} phrasings and {len(dataset.heldout_groups)} of whole groups"
+            f"run {self._id}: {counted(rows, 'exchange')} in {counted(dataset.groups, 'group')}; "
+            f"{len(dataset.train)} to train on (and {len(replay)} everyday ones), held out "
+            f"{counted(len(dataset.heldout_phrasings), 'phrasing')} and {len(dataset.heldout_groups)} of whole groups"
         )
         merged = self._folder / "merged"
         self._tune(base, dataset, beginning, replay, serving.busy())
@@ -317,7 +318,7 @@ class _Run:
         self._made = datetime.now(UTC)
         forgotten = self._log.read(tombstones, wait=10.0)
         if meanwhile := sum(each.exchange_id in self._trained_on for each in forgotten):
-            reason = f"{meanwhile} of its exchanges were forgotten while it ran: run again"
+            reason = f"{meanwhile} of its exchanges {'was' if meanwhile == 1 else 'were'} forgotten while it ran: run again"
             looked_at.append(Check("forgotten", reason, reason))
             self.figures["run_again"] = True
         self.figures["gate"] = [asdict(check) for check in looked_at]

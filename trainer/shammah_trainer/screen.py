@@ -7,7 +7,7 @@ from typing import Any
 from shammah_data.past import Past, finite
 from shammah_data.present import size
 from shammah_data.shares import Share
-from shammah_data.text import one_line, printable
+from shammah_data.text import counted, one_line, printable
 from shammah_trainer.history import HeldOut
 
 KIND_NAMES = {"phrasing": "other phrasings", "group": "never trained on", "outside": "unanswerable"}
@@ -72,7 +72,7 @@ def _data(run: Past) -> list[tuple[str, str]]:
     facts = []
     rows, groups = run.count("snapshot_rows"), run.count("dataset", "groups")
     if rows is not None:
-        facts.append(("learned", f"{rows} exchanges{f' in {groups} groups' if groups is not None else ''}"))
+        facts.append(("learned", counted(rows, "exchange") + (f" in {counted(groups, 'group')}" if groups is not None else "")))
     train = run.count("dataset", "train")
     if train is not None:
         split = f"{train} to train on"
@@ -80,7 +80,7 @@ def _data(run: Past) -> list[tuple[str, str]]:
             split += f" (and {replay} everyday ones)"
         phrasings, whole = run.count("dataset", "heldout_phrasings"), run.count("dataset", "heldout_groups")
         if phrasings is not None and whole is not None:
-            split += f"; held out {phrasings} phrasings and {whole} of whole groups"
+            split += f"; held out {counted(phrasings, 'phrasing')} and {whole} of whole groups"
         facts.append(("split", split))
     for name, counts in run.counted:
         told = ", ".join(f"{one_line(what, 60)}: {n:g}" for what, n in counts.items())
@@ -105,7 +105,7 @@ def _training(run: Past) -> list[tuple[str, str]]:
         parts.append(f"from a base fitted to that (KL {_figure(before)} -> {_figure(after)})")
     if (steps := run.count("steps")) is not None:
         stopped = run.at("stopped")
-        parts.append(f"{steps} steps" + (f" (ended by {stopped})" if stopped in ("time", "held-out loss") else ""))
+        parts.append(counted(steps, "step") + (f" (ended by {stopped})" if stopped in ("time", "held-out loss") else ""))
     if (kept := run.count("kept_step")) is not None and kept != run.count("steps"):
         parts.append(f"weights of step {kept} kept")
     if (resumed := run.count("resumed", "step")) is not None:
@@ -144,7 +144,7 @@ def _measured(run: Past) -> list[tuple[str, str]]:
         told = precision
         correct, asked = (run.count("cuda", "heldout", "phrasing", name) for name in ("right", "asked"))
         if asked and correct is not None:
-            told += f", {correct} of {asked} other phrasings right"
+            told += f", {correct} of {counted(asked, 'other phrasing')} right"
         if (sure := run.number("cuda", "threshold")) is not None:
             told += f", confidence {sure:.2f}" if sure <= 1 else ", gives none of its own answers"
         if (median := run.number("cuda", "milliseconds_median")) is not None:
@@ -185,8 +185,11 @@ def _groups(run: Past, width: int) -> list[str]:
     found = [(Share(int(one.get("right") or 0), int(one["asked"])), one) for one in run.groups]
     weak = sorted((one for one in found if one[0].value < 1), key=lambda one: (one[0].value, -one[0].total))
     if not weak:
-        return [f"  all of {len(found)} groups answered right"] if found else []
-    lines = [f"  {len(weak)} of {len(found)} groups are not all right{'; the weakest' if len(weak) > _MOST_GROUPS else ''}:"]
+        return [f"  all of {counted(len(found), 'group')} answered right"] if found else []
+    lines = [
+        f"  {len(weak)} of {counted(len(found), 'group')} {'is' if len(weak) == 1 else 'are'} not all right"
+        f"{'; the weakest' if len(weak) > _MOST_GROUPS else ''}:"
+    ]
     for share, one in weak[:_MOST_GROUPS]:
         older = " (older)" if one.get("older") else ""
         told = f"{share.part} of {share.total}{older}"
@@ -213,7 +216,7 @@ def flat(found: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
         if isinstance(value, Mapping):
             lines += flat(value, f"{name}: ")
         elif isinstance(value, list | tuple) and not all(isinstance(one, int | float | str) for one in value):
-            lines.append((name, f"{len(value)} entries"))
+            lines.append((name, counted(len(value), "entry", "entries")))
         elif isinstance(value, list | tuple):
             lines.append((name, ", ".join(map(_figure, value))))
         else:

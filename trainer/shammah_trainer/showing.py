@@ -21,6 +21,7 @@ from shammah_data.past import Past, past_runs
 from shammah_data.present import print_json
 from shammah_data.settings import Settings
 from shammah_data.store import ModelStore, Pointer
+from shammah_data.text import counted
 from shammah_trainer.history import find, heldout_answers
 from shammah_trainer.screen import answer_lines, history_lines, run_lines
 
@@ -49,7 +50,7 @@ def history(
     else:
         count = log.learnable_count() if log.exists() else 0
         wanted = settings.train.min_examples
-        print(f"no run yet: `shammah-train` starts one ({count} of {wanted} exchanges; --force begins with fewer)")
+        print(f"no run yet: `shammah-train` starts one ({count} of {counted(wanted, 'exchange')}; --force begins with fewer)")
 
 
 def show(

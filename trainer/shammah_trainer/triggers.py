@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from shammah_data.settings import TrainSettings
+from shammah_data.text import counted
 
 # The newest answers of a session, and as many before them, show whether the local share falls.
 WATCHED_ANSWERS = 200
@@ -62,7 +63,7 @@ def due(state: State, train: TrainSettings) -> Due:
     """Decide by the settings."""
     known = still_serving(state.stale, state.pinned)
     if state.learnable < train.min_examples:
-        return Due((), f"{state.learnable} of {train.min_examples} exchanges{known}")
+        return Due((), f"{state.learnable} of {counted(train.min_examples, 'exchange')}{known}")
     if state.last is None:
         return Due(("the first run",))
     if state.trial is not None and not state.stale:
@@ -95,10 +96,10 @@ def _by_news(state: State, last: LastRun, train: TrainSettings) -> list[str]:
     """Without anything new a run would only make the same version again."""
     reasons = []
     if state.new >= train.new_examples:
-        reasons.append(f"{state.new} new exchanges and ratings")
+        reasons.append(f"{counted(state.new, 'new exchange or rating', 'new exchanges and ratings')}")
     days = (state.now - last.finished) / timedelta(days=1)
     if days >= train.max_age_days:
-        reasons.append(f"the last run was {days:.0f} days ago")
+        reasons.append(f"the last run was {counted(round(days), 'day')} ago")
     if len(state.local) == 2 and all(answers >= _FEWEST_ANSWERS for answers, _ in state.local):
         share, before = (local / answers for answers, local in state.local)
         if share <= before - train.local_share_drop:
@@ -110,7 +111,8 @@ def _by_news(state: State, last: LastRun, train: TrainSettings) -> list[str]:
 
 def _waits(state: State, last: LastRun, train: TrainSettings) -> str:
     if not state.new:
-        return f"nothing new since run {last.id}: waits for {train.new_examples} exchanges or ratings"
+        wanted = counted(train.new_examples, "exchange or rating", "exchanges or ratings")
+        return f"nothing new since run {last.id}: waits for {wanted}"
     until = last.finished + timedelta(days=train.max_age_days)
     return (
         f"{state.new} of {train.new_examples} new exchanges and ratings since run {last.id}: waits for the others, until "

@@ -18,6 +18,7 @@ import transformers
 
 from shammah_data.durable import private_folder
 from shammah_data.settings import TrainSettings
+from shammah_data.text import counted
 from shammah_runtime.engine.chat import ChatTokenizer
 from shammah_runtime.engine.memory import available
 from shammah_trainer.base import Base
@@ -216,13 +217,14 @@ def tune(order: Order, reporter: Reporter, leads: bool) -> dict[str, Any]:
         found = trained.preferred
         done = "kept" if found.kept else "put back"
         reporter.say(
-            f"preferences: {found.pairs} pairs; of {found.heldout_pairs} held out, right {found.right_before:.0%} -> "
-            f"{found.right_after:.0%}, held-out loss {found.loss_before:.3f} -> {found.loss_after:.3f}: {done}"
+            f"preferences: {counted(found.pairs, 'pair')}; of {found.heldout_pairs} held out, right "
+            f"{found.right_before:.0%} -> {found.right_after:.0%}, held-out loss "
+            f"{found.loss_before:.3f} -> {found.loss_after:.3f}: {done}"
         )
     why = {"complete": "", "time": ", as its time was up", "held-out loss": ", as the held-out loss rose"}[trained.stopped]
     kept = "" if trained.step == trained.steps else f"; the weights of step {trained.step} are kept"
     reporter.say(
-        f"trained in {figures['train_seconds']:.0f} s, {trained.steps} steps{why}{kept}; held-out loss after: "
+        f"trained in {figures['train_seconds']:.0f} s, {counted(trained.steps, 'step')}{why}{kept}; held-out loss after: "
         f"{figures['loss_after_torch']:.3f}"
     )
     # In bfloat16 the weights would no longer be the ones that were rounded.

@@ -23,6 +23,7 @@ from shammah_data.served import ANSWERERS, DAYS, LOCAL, WEEK, Served, asked, ser
 from shammah_data.session import Session
 from shammah_data.store import ModelStore, Pointer
 from shammah_data.targets import held_to
+from shammah_data.text import counted
 from shammah_data.verdicts import Verdict, verdicts
 from shammah_runtime.engine.choice import Wanted
 
@@ -129,21 +130,21 @@ def _here(found: Served) -> Tile:
         return Tile("Answered here this week", "–", "nothing was asked in the last 7 days")
     before, local_before = found.asked_within(WEEK, 2 * WEEK - 1)
     change = f"; {share(local_before, before)} in the 7 days before" if before else ""
-    return Tile("Answered here this week", share(local, queries), f"{local} of {_count(queries, 'query', 'queries')}{change}")
+    return Tile("Answered here this week", share(local, queries), f"{local} of {counted(queries, 'query', 'queries')}{change}")
 
 
 def _precision(found: Measured) -> Tile:
     name = "Right, by audits"
     if found.precision is None:
         return Tile(name, "not measured", "no answer given here was put to the teacher yet")
-    told = f"{found.agreeing} of {found.audited} audited answers agreed with the teacher's"
+    told = f"{found.agreeing} of {counted(found.audited, 'audited answer')} agreed with the teacher's"
     return Tile(name, f"{found.precision:.0%}", f"{told}; 95% interval {found.low:.0%} to {found.high:.0%}")
 
 
 def _saved(found: Served) -> list[Tile]:
     saved = found.saved
     part = f" ({share(saved.local, saved.answered)})" if saved.answered else ""
-    calls = Tile("Calls saved", f"{saved.local}", f"of {_count(saved.answered, 'answer')}{part}; those rated bad saved none")
+    calls = Tile("Calls saved", f"{saved.local}", f"of {counted(saved.answered, 'answer')}{part}; those rated bad saved none")
     if saved.saved_usd is None or saved.mean_usd is None:
         return [calls, Tile("Money saved", "not known", "no answer of the teacher has a known price")]
     audits = f", less {usd(saved.audits_usd)} for audits" if saved.audits_usd else ""
@@ -155,7 +156,7 @@ def _serving(known: Known) -> str:
     if known.pointer.champion is None:
         return "the teacher answers what needs a model"
     found = dict(known.versions).get(known.pointer.champion)
-    return f"learned from {_count(found.snapshot_rows, 'exchange')}" if isinstance(found, Manifest) else "cannot be read"
+    return f"learned from {counted(found.snapshot_rows, 'exchange')}" if isinstance(found, Manifest) else "cannot be read"
 
 
 # -- who answered, and how fast ---------------------------------------------------------------------------------------
@@ -170,7 +171,7 @@ def _answered(found: Served | None) -> Figure | None:
     days = [begin + timedelta(days=n) for n in range((found.today - begin).days + 1)]
     counts = [tuple(found.days.get(day, {}).get(who, 0) for who in ANSWERERS) for day in days]
     sums = {who: sum(column[n] for column in counts) for n, who in enumerate(ANSWERERS)}
-    summary = f"Of {_count(total, 'query', 'queries')} in the last {DAYS} days {share(local, total)} were answered here"
+    summary = f"Of {counted(total, 'query', 'queries')} in the last {DAYS} days {share(local, total)} were answered here"
     for who, told in (("teacher", "by the teacher"), ("nobody", "by nobody")):
         if sums[who]:
             summary += f", {share(sums[who], total)} {told}"
@@ -218,7 +219,7 @@ def _nothing_asked(found: Served | None) -> str:
     if found is not None and found.asked:
         return f"Nothing was asked in the last {DAYS} days."
     if found is not None and found.imported:
-        return f"Nothing has been asked yet; {_count(found.imported, 'exchange')} came from elsewhere."
+        return f"Nothing has been asked yet; {counted(found.imported, 'exchange')} came from elsewhere."
     return "Nothing has been asked yet."
 
 
@@ -298,7 +299,3 @@ def usd(amount: float) -> str:
 def duration(milliseconds: float) -> str:
     """Such as 640 ms or 2.4 s."""
     return f"{milliseconds:.0f} ms" if milliseconds < 999.5 else f"{milliseconds / 1000:.1f} s"
-
-
-def _count(number: int, one: str, more: str = "") -> str:
-    return f"{number} {one if number == 1 else more or f'{one}s'}"
