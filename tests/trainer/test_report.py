@@ -1,6 +1,7 @@
 import base64
 import hashlib
 import itertools
+import os
 import re
 import shutil
 import subprocess
@@ -268,6 +269,32 @@ def test_the_command(month: Home, train: Train, tmp_path: Path) -> None:
         said = train(home, "report", "--out", str(bad))
         assert (said.code, said.out) == (2, "")
         assert len(said.err.splitlines()) == 1
+
+
+def test_the_command_replaces_nothing_but_a_report(month: Home, train: Train, tmp_path: Path) -> None:
+    home = TinyHome(month.root, tmp_path)
+    notes = tmp_path / "notes.html"
+    notes.write_text("<!doctype html>\n<title>Notes</title>")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    astray = tmp_path / "astray"
+    astray.symlink_to(tmp_path / "none")
+    for there in (notes, month.log, pipe, astray):
+        before = there.read_bytes() if there.is_file() else None
+        said = train(home, "report", "--out", str(there))
+        assert said == Said(2, "", f"shammah-train: {there}: is there already and is no report: name another file\n")
+        assert (there.read_bytes() if there.is_file() else None) == before
+    assert train(home, "history").code == 0
+    assert train(home, "report").code == train(home, "report").code == 0
+
+
+def test_a_path_that_cannot_be_noted_or_written_is_one_line(month: Home, train: Train, tmp_path: Path) -> None:
+    home = TinyHome(month.root, tmp_path)
+    for bad in (tmp_path / "no text \udcff.html", tmp_path / ("x" * 300)):
+        said = train(home, "report", "--out", str(bad))
+        assert (said.code, said.out) == (2, "")
+        assert len(said.err.splitlines()) == 1
+    assert not list(tmp_path.glob("*.html"))
 
 
 def test_looking_needs_none_of_the_training_packages(month: Home, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ All text that may come from users is stripped of control characters and directio
 
 import base64
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +15,7 @@ from markupsafe import Markup
 
 from shammah_data import copies
 from shammah_data.durable import atomic_write
-from shammah_data.errors import ArtifactError, LogError
+from shammah_data.errors import ArtifactError, InputError, LogError
 from shammah_data.home import Home
 from shammah_data.learning import learning_curve
 from shammah_data.log import ExchangeLog
@@ -22,6 +23,7 @@ from shammah_data.manifest import Calibration, Manifest
 from shammah_data.pages import Table, Tile, environment, style
 from shammah_data.past import Past, past_runs
 from shammah_data.present import size
+from shammah_data.session import literal
 from shammah_data.shares import Share
 from shammah_data.store import ModelStore, Pointer
 from shammah_data.text import counted
@@ -30,6 +32,8 @@ from shammah_trainer.history import HeldOut, heldout_answers
 from shammah_trainer.screen import KIND_NAMES, flat
 
 _FOLDER = Path(__file__).parent
+# What tells a report from another file, within so many bytes of its beginning.
+_TITLE, _HEAD = "<title>Shammah: what the nights did</title>", 4096
 _MOST_RUNS = 40
 _MOST_LOSSES = 2
 _FIRST_FAILED = 5
@@ -49,13 +53,35 @@ class Known:
     answers: Sequence[HeldOut]
 
 
+def may_write(path: Path) -> None:
+    """Raise InputError where a page cannot be put: no folder, no file, or a file that is no report and would be lost."""
+    literal(path)  # else it could not be noted
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; name a file")
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"{path.absolute().parent}: no such folder")
+    if not os.path.lexists(path):
+        return
+    if path.is_file():
+        try:
+            with path.open("rb") as file:
+                if _TITLE.encode() in file.read(_HEAD):
+                    return
+        except OSError as error:
+            raise InputError(f"{path}: is there already and cannot be read: {error.strerror}") from error
+    raise InputError(f"{path}: is there already and is no report: name another file")
+
+
 def write_report(home: Home, log: ExchangeLog, path: Path, now: datetime) -> None:
     """Write the page, whole or not at all, for its owner only; the log notes it, so that `forget` finds it.
 
-    Raises LogError, ArtifactError.
+    What is at `path` is replaced (see `may_write`). Raises LogError, ArtifactError, InputError.
     """
     page = render(gather(home, log), now)
-    atomic_write(path, page.encode("utf-8", "replace"))
+    try:
+        atomic_write(path, page.encode("utf-8", "replace"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
     if log.exists():
         try:
             log.change(lambda session: copies.note(session, path, "report"))

@@ -81,14 +81,11 @@ def report(
     """Write a page with curves and tables: what serves and why, what was learned, what was refused."""
     if importlib.util.find_spec("jinja2") is None:
         raise InputError("the report needs jinja2, which is not installed: pip install 'shammah[cpu,train]'")
-    from shammah_trainer.report import write_report
+    from shammah_trainer.report import may_write, write_report
 
     home, log, _ = _open()
     path = home.create().report if out is None else out
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; name a file")
-    if not path.absolute().parent.is_dir():
-        raise InputError(f"{path.absolute().parent}: no such folder")
+    may_write(path)
     write_report(home, log, path, datetime.now(UTC))
     print(f"written: {path}")
 
