@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
+from shammah_data.text import one_line
+
 Role = Literal["user", "assistant"]
 Tier = Literal["neural", "learned", "template", "teacher", "import"]
 Outcome = Literal["accepted", "declined", "failed"]
@@ -30,6 +32,11 @@ class Message:
 def named(question: str, letters: Literal[40, 60] = 60) -> str:
     """An earlier question as the reason of an attempt names it: forgetting finds it by that."""
     return repr(question[:letters])
+
+
+def named_group(question: str) -> str:
+    """A group of questions by one of them, as the reason of a run names it: forgetting finds it by that."""
+    return f"“{one_line(question, 40)}”"
 
 
 @dataclass(frozen=True)

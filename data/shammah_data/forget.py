@@ -26,6 +26,7 @@ from shammah_data.exchange import named
 from shammah_data.home import Home
 from shammah_data.judge import normalize
 from shammah_data.log import ExchangeLog
+from shammah_data.past import RECORD
 from shammah_data.queries import Selection
 from shammah_data.session import LocalSession, LogTakenError, Session, fetch, literal, transaction
 from shammah_data.spool import Spool
@@ -33,6 +34,7 @@ from shammah_data.store import ModelStore
 from shammah_data.text import counted
 from shammah_data.tombstones import tombstones, versions_that_saw
 from shammah_data.unlearn import unlearn
+from shammah_data.unnamed import unname, unname_record
 
 Pair = tuple[str, str]
 _WAIT = 10.0
@@ -187,6 +189,7 @@ def erase(session: Session, ids: Sequence[str], pairs: set[Pair]) -> int:
             session.execute(f"DELETE FROM {table} WHERE {key} IN {chosen}", [listed])
         for table in ("attempts", "rivals"):
             _untell(session, table, pairs)
+        unname(session, {question for question, _ in pairs})
         return _unquote(session, "exchanges", pairs)
 
 
@@ -242,19 +245,26 @@ def _runs(home: Home, ids: set[str], pairs: set[Pair], told: Forgotten) -> None:
             # The last to go: it is what tells an interrupted call's successor that the others must.
             snapshot.unlink()
             told.removed.append(f"{snapshot} and the weights made from it")
+        if unname_record(folder / RECORD, {question for question, _ in pairs}):
+            told.removed.append(f"its name in {folder / RECORD}")
         answers = folder / "heldout.jsonl"
         if answers.exists():
             lines = answers.read_bytes().splitlines()
-            kept = [line for line in lines if not _tells(json.loads(line), questions, texts)]
+            kept = [line for line in lines if not _tells(line, questions, texts)]
             if len(kept) < len(lines):
                 atomic_write(answers, b"".join(line + b"\n" for line in kept))
                 told.removed.append(f"{counted(len(lines) - len(kept), 'line')} of {answers}")
 
 
-def _tells(answer: dict[str, Any], questions: set[str], texts: set[str]) -> bool:
+def _tells(line: bytes, questions: set[str], texts: set[str]) -> bool:
     """Whether a held-out answer is to one of these questions, or it, or what stands beside it, is one of these texts."""
-    said = (answer.get("answer"), answer.get("reference"), (answer.get("repeated") or {}).get("answer"))
-    return normalize(str(answer.get("query", ""))) in questions or any(normalize(text or "") in texts - {""} for text in said)
+    try:
+        answer = json.loads(line)
+        said = (answer.get("answer"), answer.get("reference"), (answer.get("repeated") or {}).get("answer"))
+        asked = normalize(str(answer.get("query", "")))
+        return asked in questions or any(normalize(str(text or "")) in texts - {""} for text in said)
+    except (ValueError, AttributeError, RecursionError):
+        return True  # no report can read it, and it cannot be shown to be clean
 
 
 def _indexes(home: Home, ids: Sequence[str], told: Forgotten) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Literal
@@ -17,15 +17,17 @@ from shammah_data.cli import app
 from shammah_data.copies import backup, export, restore
 from shammah_data.durable import private_folder
 from shammah_data.errors import InputError, LogError, ShammahError
-from shammah_data.exchange import Attempt, Exchange, Feedback, Message, Rival, named
+from shammah_data.exchange import Attempt, Exchange, Feedback, Message, Rival, RunRecord, named, named_group
 from shammah_data.forget import UNTOLD, erase, forget, without
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_data.manifest import Manifest
+from shammah_data.past import RECORD, past_runs
 from shammah_data.queries import Selection
 from shammah_data.spool import Spool
 from shammah_data.store import ModelStore
 from shammah_data.tombstones import saw, tombstones, versions_that_saw
+from shammah_data.unnamed import UNNAMED
 from shammah_data.verify import verify
 
 QUERY, ANSWER, BETTER = "Where does Zebulon live?", "At 17 Quagmire Lane.", "At 18 Xylophone Road."
@@ -75,6 +77,41 @@ def test_a_reason_that_names_it_does_so_no_longer(
     assert traces(home.root, tmp_path) == []
     told = [row["reason"] for row in log.find(str(asked.id))[1]]
     assert told == [UNTOLD, other, ""]
+
+
+def test_a_run_that_named_it_does_so_no_longer(log: ExchangeLog, home: Home, tmp_path: Path, doomed: str) -> None:
+    """A gate names a group by one of its questions: in the reason, in the figures, and in the record in the run's folder."""
+    moment = datetime(2026, 10, 1, 3, tzinfo=UTC)
+
+    def reason(question: str) -> str:
+        return f"forgot more than 2%: {named_group(question)}: 3 right, v0001 9, of 20"
+
+    records = []
+    for n, question in enumerate((QUERY, "Where does Zebulonia lie?")):
+        gate = [{"name": "older groups", "told": reason(question), "reason": reason(question)}]
+        run = RunRecord(f"2026100{n}T030000000Z", moment, moment, "refused", reason(question), None, {"gate": gate})
+        log.record_run(run)
+        records.append(private_folder(home.runs / run.id) / RECORD)
+        records[-1].write_text(json.dumps(asdict(run), default=str))
+    backup(log, tmp_path / "backup.duckdb")
+    told = forget(log, home, Selection(ids=(doomed,)))
+    assert f"its name in {records[0]}" in told.removed
+    assert not [path for path in files_in(home.root, tmp_path) if b"Where does Zebulon live" in said_in(path)]
+    other, its = past_runs(home, log)
+    assert its.reasons == [its.reason] == [reason(QUERY).replace(named_group(QUERY), UNNAMED)]
+    assert other.reason == reason("Where does Zebulonia lie?")
+    assert json.loads(records[1].read_text())["reason"] == other.reason
+
+
+def test_what_a_damaged_record_of_a_run_says_goes_with_it(log: ExchangeLog, home: Home, doomed: str) -> None:
+    folder = private_folder(home.runs / "20261001T030000000Z")
+    kept = json.dumps({"kind": "phrasing", "query": "Who?", "reference": "Hugo.", "answer": "Hugo."}).encode()
+    torn = b'{"query": "Where does Zebulon li'
+    (folder / "heldout.jsonl").write_bytes(b"\n".join((kept, torn, b"[1]", b'{"answer": 3, "repeated": 4}')))
+    (folder / RECORD).write_bytes(torn)
+    forget(log, home, Selection(ids=(doomed,)))
+    assert (folder / "heldout.jsonl").read_bytes() == kept + b"\n"
+    assert traces(home.root) == []
 
 
 def test_no_byte_is_left(log: ExchangeLog, home: Home, tmp_path: Path, doomed: str) -> None:

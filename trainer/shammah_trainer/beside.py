@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from shammah_data.errors import ArtifactError
+from shammah_data.exchange import named_group
 from shammah_data.home import Home
 from shammah_data.manifest import Calibration, Manifest
 from shammah_data.settings import TrainSettings
 from shammah_data.store import ModelStore
-from shammah_data.text import one_line
 from shammah_trainer.assess import Assessment
 from shammah_trainer.calibrate import accepts
 from shammah_trainer.champion import Answers, Remembered, ask_champion, past_of
@@ -91,7 +91,7 @@ def beside_champion(
         version,
         _paired(pairs, train.seed),
         _paired(small, train.seed),
-        [(f"“{one_line(each[0][0].example.query, 40)}”", _paired(each, train.seed)) for each in groups],
+        [(named_group(each[0][0].example.query), _paired(each, train.seed)) for each in groups],
         (_answered(pairs, 0, found.graphs[0].calibration), _answered(pairs, 1, answers.graph.calibration)),
         loss_difference([new for new, _ in fair], [old for _, old in fair], train.seed),
         left_out,
