@@ -144,6 +144,23 @@ def test_colours_can_be_told_from_their_grounds() -> None:
             assert drawn.startswith("s") or contrast(colours[drawn], colours["track"]) >= 3, drawn
 
 
+def test_on_paper_nothing_is_cut_off_and_no_chart_is_split(text: str) -> None:
+    """What is scrolled on a screen stands outside of a page."""
+    style = text[text.index("<style>") : text.index("</style>")]
+    papers = style.split("@media print")[1:]
+    paper = " ".join(papers)
+    assert re.search(r"\.scroll { overflow-x: auto", style)
+    assert re.search(r"\.scroll { overflow: visible", paper)
+    for wide, own in (
+        (r"\.texts {[^}]*min-width: 44rem", r"\.texts { min-width: 0"),
+        ("nowrap", r"\.plain td { white-space: normal"),
+    ):
+        assert re.search(wide, style)
+        assert re.search(own, paper)
+    assert re.search(r"figure, tr[^{]*{ break-inside: avoid", paper)
+    assert not re.search(r"section {[^}]*break-inside", paper)
+
+
 def test_every_class_that_is_drawn_has_a_style(text: str) -> None:
     style = text[text.index("<style>") : text.index("</style>")]
     used = {name for _, attributes in Page(text).elements for name in attributes.get("class", "").split()}
