@@ -22,7 +22,6 @@ from shammah_data.announced import announce
 from shammah_data.database import FileDatabase
 from shammah_data.durable import PRIVATE_FILE, atomic_write, fsync_folder, sha256
 from shammah_data.errors import ArtifactError, LogError
-from shammah_data.exchange import named
 from shammah_data.home import Home
 from shammah_data.judge import normalize
 from shammah_data.log import ExchangeLog
@@ -35,11 +34,10 @@ from shammah_data.text import counted
 from shammah_data.tombstones import tombstones, versions_that_saw
 from shammah_data.unlearn import unlearn
 from shammah_data.unnamed import unname, unname_record
+from shammah_data.untold import UNTOLD, names, tells
 
 Pair = tuple[str, str]
 _WAIT = 10.0
-# What stands where a reason named a forgotten question.
-UNTOLD = "a question that was forgotten since was near it"
 # What may stand before a question or an answer in a line that was typed.
 _COMMANDS = ("/fix ", "/critical ", "/teacher ")
 
@@ -195,15 +193,9 @@ def erase(session: Session, ids: Sequence[str], pairs: set[Pair]) -> int:
 
 def _untell(session: Session, table: str, pairs: set[Pair]) -> None:
     """Take out the reasons that name a forgotten question, whole: they tell of its words, too."""
-    names = {named(question, letters) for question, _ in pairs for letters in (40, 60)}
-    lengths = {len(name) for name in names}
-
-    def tells(reason: str) -> bool:
-        starts = [at for at, letter in enumerate(reason) if letter in "'\""]
-        return any(reason[at : at + length] in names for at in starts for length in lengths)
-
+    forgotten = names(question for question, _ in pairs)
     found = fetch(session, f"SELECT DISTINCT reason FROM {table} WHERE contains(reason, ?) OR contains(reason, ?)", ["'", '"'])
-    telling = [reason for row in found if tells(reason := str(row["reason"]))]
+    telling = [reason for row in found if tells(reason := str(row["reason"]), forgotten)]
     if telling:
         session.execute(
             f"""UPDATE {table} SET reason = ? WHERE reason IN (SELECT unnest(from_json_strict(?, '["VARCHAR"]')))""",

@@ -177,10 +177,15 @@ def rated_by(session: Session, feedback_ids: Sequence[str]) -> list[dict[str, An
     return [{**row, **said_of.get(row["id"], nothing), "feedback_ids": about[str(row["id"])]} for row in found]
 
 
-def ratings_mark(session: Session) -> tuple[int, int | None]:
-    """What changes whenever a rating comes or goes, in a row of the server's instead of all ids."""
-    (row,) = fetch(session, "SELECT count(*) AS n, bit_xor(hash(id)) AS ids FROM feedback")
-    return row["n"], row["ids"]
+def marks(session: Session) -> tuple[tuple[int, int | None], tuple[int, int | None]]:
+    """What changes whenever a rating, and whenever a tombstone comes or goes, in a row of the server's instead of all ids."""
+    (row,) = fetch(
+        session,
+        "SELECT f.n AS ratings, f.ids AS of_ratings, t.n AS forgotten, t.ids AS of_forgotten "
+        "FROM (SELECT count(*) AS n, bit_xor(hash(id)) AS ids FROM feedback) f, "
+        "(SELECT count(*) AS n, bit_xor(hash(exchange_id)) AS ids FROM tombstones) t",
+    )
+    return (row["ratings"], row["of_ratings"]), (row["forgotten"], row["of_forgotten"])
 
 
 def rating_ids(session: Session) -> set[str]:
@@ -188,14 +193,19 @@ def rating_ids(session: Session) -> set[str]:
     return {str(row["id"]) for row in fetch(session, "SELECT id FROM feedback")}
 
 
+def forgotten_ids(session: Session) -> set[str]:
+    """The ids of all that was forgotten."""
+    return {str(row["exchange_id"]) for row in fetch(session, "SELECT exchange_id FROM tombstones")}
+
+
 def judged_answers(session: Session) -> list[dict[str, Any]]:
-    """Rated or audited answers of the model and of earlier exchanges: query, answer, rating, model_version; oldest first.
+    """Rated or audited answers of the model and of earlier exchanges: id, query, answer, rating, model_version; oldest first.
 
     One that was corrected is bad, whatever was said of the correction.
     """
     return fetch(
         session,
-        "SELECT query, answer, CASE WHEN correction IS NOT NULL THEN 'bad' WHEN rating IS NOT NULL THEN rating "
+        "SELECT id, query, answer, CASE WHEN correction IS NOT NULL THEN 'bad' WHEN rating IS NOT NULL THEN rating "
         "WHEN agrees THEN 'good' ELSE 'bad' END AS rating, model_version "
         "FROM rated LEFT JOIN outcomes ON exchange_id = id AND version = coalesce(model_version, tier) "
         "WHERE tier IN ('learned', 'neural') AND (rating IS NOT NULL OR agrees IS NOT NULL) ORDER BY created_at, turn, id",

@@ -93,7 +93,6 @@ class Appliance:
         session = str(uuid.uuid4())
         self.models = ModelKeeper(self.store, self.wanted, session=session)
         self.index = LearnedIndex()
-        self.heeding = Heeding(self.log, self.index)
         self.context_turns = serve.context_turns
         self.retrieval = Retrieval(self.index)
         self._warn = warn
@@ -164,6 +163,7 @@ class Appliance:
         forgotten = Announced(home.tombstones)
         turns = serve.context_turns
         self.conversation = Conversation(cascade, self.index, log, turns, warn, forgotten, session, self.auditor)
+        self.heeding = Heeding(self.log, self.index, self.conversation.desk.forget)
 
     @property
     def decoding(self) -> Decoding:

@@ -78,7 +78,7 @@ class Auditor:
         rate: AuditRate,
         promise: Callable[[str], Promise | None],
         note: Callable[[str], None],
-        observe: Callable[[str, str, bool, str | None], None] = lambda _query, _answer, _right, _version: None,
+        observe: Callable[[str, str, bool, str | None, str], None] = lambda _query, _answer, _right, _version, _id: None,
         now: Now = lambda: datetime.now(UTC),
         compared: Compared | None = None,
         keeps: Callable[[str, Sequence[Message]], bool] = lambda _query, _context: False,
@@ -86,8 +86,8 @@ class Auditor:
     ) -> None:
         """`promise(version)`: what a version is held to, None for one that is not here; `note` gets what users should know.
 
-        `observe(query, answer, right, version)` learns what became of an answer. `compared`: who asks the other version of a
-        trial; None where only the one that answered is judged. `keeps(query, context)`: whether it must stay here. `lock`: a
+        `observe(query, answer, right, version, id)` learns what became of an answer. `compared`: who asks the other version of
+        a trial; None where only the one that answered is judged. `keeps(query, context)`: whether it must stay here. `lock`: a
         file that is held while this one audits, so that no other process asks the same.
         """
         self._log = log
@@ -322,7 +322,7 @@ class Auditor:
             found.append(Audited(exchange_id, rival.version, probability, *verdict, self._now()))
         self._log.audit(*found)
         self._audited[version] = self._audited.get(version, 0) + 1
-        self._observe(row["query"], row["answer"], agrees, row["model_version"])
+        self._observe(row["query"], row["answer"], agrees, row["model_version"], exchange_id)
         self._conclude(version)
         return True
 

@@ -115,11 +115,12 @@ class Commands:
     # -- the last answer -----------------------------------------------------------------------------------------------
 
     def _why(self, _: str) -> None:
+        self._conversation.drop_forgotten()
         if self._conversation.last is None:
             self._terminal.line(self._conversation.nothing)
             return
         exchange, reply = self._conversation.last
-        for attempt in reply.attempts:
+        for attempt in self._conversation.desk.untold(reply).attempts:
             self._terminal.line(explained(attempt))
         if not self._conversation.private and self._appliance.keeps:
             self._terminal.line(f"more: shammah-serve why {exchange.id[:8]}")

@@ -111,7 +111,7 @@ class Conversation:
 
     def _earlier(self) -> tuple[Message, ...]:
         """What was said before, but what is forgotten by now, and the answer to what is asked again."""
-        self._drop_forgotten()
+        self.drop_forgotten()
         before = self._turns[:-1] if self._again and self._last_is_a_turn else self._turns
         turns = before[-self._context_turns :] if self._context_turns else []
         return tuple(message for turn in turns for message in turn.messages)
@@ -123,7 +123,7 @@ class Conversation:
         if self._private_since is not None:
             self._private_since = max(0, self._private_since - excess)
 
-    def _drop_forgotten(self) -> None:
+    def drop_forgotten(self) -> None:
         """What another process has forgotten is no context of what follows, and no longer to be rated."""
         gone = [turn for turn in self._turns if turn.id is not None and self.desk.forgot(turn.id)]
         if self._private_since is not None:
@@ -150,7 +150,7 @@ class Conversation:
             if (public := self._public) is not None:
                 self._turns.append(public)
                 self._last_turn, self._public = public, None
-                self._drop_forgotten()
+                self.drop_forgotten()
             if self.last is not self._last_before_private:
                 self.last, self.nothing = None, _GONE
 
@@ -159,7 +159,7 @@ class Conversation:
 
         Raises InputError without one.
         """
-        self._drop_forgotten()
+        self.drop_forgotten()
         if self.last is None:
             raise InputError(self.nothing)
         self._again = self._last_is_a_turn
@@ -187,7 +187,7 @@ class Conversation:
         Raises InputError without one, LogError where it could not be stored.
         """
         correction = None if correction is None else encodable(correction)
-        self._drop_forgotten()
+        self.drop_forgotten()
         if self.last is None:
             raise InputError(f"there is no answer to rate: {self.nothing}")
         exchange, reply = self.last
@@ -213,7 +213,7 @@ def fill(index: LearnedIndex, log: ExchangeLog) -> None:
     forgotten = log.read(tombstones, wait=_FILL_WAIT)
     remember(index, log)
     for row in judged:
-        index.observe(row["query"], row["answer"], row["rating"] == "good", row["model_version"])
+        index.observe(row["query"], row["answer"], row["rating"] == "good", row["model_version"], str(row["id"]))
     for stone in forgotten:
         index.remove(stone.exchange_id)
 

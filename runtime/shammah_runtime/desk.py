@@ -4,7 +4,7 @@ Knows no session: who asks brings the earlier turns along.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
@@ -14,6 +14,7 @@ from shammah_data.errors import InputError, LogError
 from shammah_data.exchange import Exchange, Feedback, Rating
 from shammah_data.settings import LONGEST_QUERY
 from shammah_data.standing import CORRECTED, GIVEN
+from shammah_data.untold import UNTOLD, names, tells
 from shammah_runtime.cascade import Cascade, Reply
 from shammah_runtime.learned import Known, LearnedIndex
 from shammah_runtime.proposal import OnText, Query
@@ -68,8 +69,9 @@ class Desk:
         self._forgotten = forgotten
         self._auditor = auditor
         self._looking = threading.Lock()
-        # Of all that other processes of this home ever forgot.
+        # Of all that other processes ever forgot, and what reasons call the questions of it that were known.
         self._gone: set[str] = set()
+        self._names: set[str] = set()
         # What could not be stored, by its id; None where it must not be any more.
         self._lost: dict[str, Exchange | None] = {}
 
@@ -85,6 +87,8 @@ class Desk:
         self._drop_forgotten()
         query = query if query.session else replace(query, session=session)
         reply = self._cascade.answer(query, on_text)
+        self._drop_forgotten()
+        reply = self.untold(reply)
         audited = 0.0 if private else self._audit_probability(query, reply)
         current = query.current
         exchange = replace(reply.exchange(current, session, turn, audited), **given)  # type: ignore[arg-type]
@@ -126,7 +130,8 @@ class Desk:
             # Else the answer would be learned again from where it came.
             self._keep(lambda log: self._rate_repeated(log, Feedback(repeated, "bad", weight, correction)), private)
         if exchange.tier in AUDITED:
-            self._index.observe(exchange.query, exchange.answer, rating == "good" and not corrected, exchange.model_version)
+            right = rating == "good" and not corrected
+            self._index.observe(exchange.query, exchange.answer, right, exchange.model_version, exchange.id)
         if correction is not None:
             source = None if repeated is None else self._index.get(repeated)
             # An answer after earlier turns is given nowhere else, but what it repeated is.
@@ -160,6 +165,19 @@ class Desk:
             self._look()
         return exchange_id in self._gone
 
+    def forget(self, ids: Collection[str]) -> list[str]:
+        """Drop what is forgotten: what processes of this home announced, and these, of which the new ones are returned."""
+        with self._looking:
+            self._look()
+            return self._drop(ids)
+
+    def untold(self, reply: Reply) -> Reply:
+        """A reply whose reasons name no question that is forgotten by now."""
+        if not any(tells(one.reason, self._names) for one in reply.attempts):
+            return reply
+        told = (replace(one, reason=UNTOLD) if tells(one.reason, self._names) else one for one in reply.attempts)
+        return replace(reply, attempts=tuple(told))
+
     def _drop_forgotten(self) -> None:
         # Who looks at this moment looks for all.
         if self._looking.acquire(blocking=False):
@@ -169,11 +187,19 @@ class Desk:
                 self._looking.release()
 
     def _look(self) -> None:
-        for exchange_id in self._forgotten.fresh() if self._forgotten is not None else ():
+        self._drop(self._forgotten.fresh() if self._forgotten is not None else ())
+
+    def _drop(self, ids: Collection[str]) -> list[str]:
+        new = [one for one in ids if one not in self._gone]
+        for exchange_id in new:
             self._gone.add(exchange_id)
+            if (known := self._index.get(exchange_id)) is not None:
+                self._names |= names([known.query])
             self._index.remove(exchange_id)
+        if new:
             # What they quote may be what was forgotten.
             self._lost.update((one, None) for one, lost in list(self._lost.items()) if lost is not None and lost.context)
+        return new
 
     def _append(self, log: Keeper, exchange: Exchange) -> bool:
         try:

@@ -5,7 +5,7 @@ Importing prompt_toolkit takes a tenth of a second: this module is for terminals
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Any
 
 from prompt_toolkit import PromptSession
@@ -141,6 +141,16 @@ class _Past(Past):
         self._history = history
         self._keep = keep
         self._refused = refused
+        # What was typed here as the file has it, None where it was not to.
+        self._stored: dict[str, str | None] = {}
+
+    async def load(self) -> AsyncGenerator[str]:
+        # What was forgotten since the last prompt is in the file no more, and not offered by this one.
+        if self._loaded:
+            kept = {None, *self._history.lines()}
+            self._loaded_strings = [one for one in self._loaded_strings if self._stored.get(one, one) in kept]
+        async for line in super().load():
+            yield line
 
     def load_history_strings(self) -> Iterable[str]:
         return reversed(self._history.lines())
@@ -152,8 +162,7 @@ class _Past(Past):
 
     def store_string(self, string: str) -> None:
         # It is offered again, to be spelt right, but not kept: nobody knows what the text behind it was meant for.
-        if not self._refused(string):
-            self._history.add(string)
+        self._stored[string] = None if self._refused(string) else self._history.add(string)
 
 
 class _Completer(Completer):

@@ -1,15 +1,16 @@
 """What users of other processes say of exchanges, heeded while this one runs. Knows the log and the index, no tiers.
 
 A process that rates or corrects announces it in a file of the home; only then is the log read, and never by a query. A log
-server is asked for what came from other homes.
+server is asked for what came from other homes; what one of them forgot is announced here, as by a process of this home.
 """
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from shammah_data import queries
-from shammah_data.announced import Announced
+from shammah_data.announced import Announced, announce
 from shammah_data.judge import normalize
 from shammah_data.log import ExchangeLog, context_of
 from shammah_data.polled import WAIT, Polled
@@ -23,12 +24,20 @@ _WAIT = 0.25
 class Heeding:
     """Brings ratings and corrections that came since it was made, or has begun, into an index.
 
-    `clock`: seconds that only grow.
+    `forget(ids)` is told at each look of what other homes forgot, perhaps of nothing, and returns what was not known to be
+    forgotten; `clock`: seconds that only grow.
     """
 
-    def __init__(self, log: ExchangeLog, index: LearnedIndex, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        log: ExchangeLog,
+        index: LearnedIndex,
+        forget: Callable[[Collection[str]], Collection[str]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._log = log
         self._index = index
+        self._forget = forget
         self._server = Polled(log, clock) if log.file is None else None
         self._announced = self._server or Announced(log.home.ratings, anew=True)
         self._wait = _WAIT if self._server is None else WAIT
@@ -38,6 +47,7 @@ class Heeding:
         """To be called before the index is filled: of a log server, what is there now is not new. Raises LogError."""
         if self._server is not None:
             self._server.begin()
+        self._drop()
 
     def look(self) -> None:
         """Take in what is new; a look that finds nothing costs microseconds. Raises LogError.
@@ -48,6 +58,8 @@ class Heeding:
             self._waiting.update(self._announced.fresh())
         except LogTakenError:
             return
+        finally:
+            self._drop()
         if not self._waiting:
             return
         # What is neither there nor in the spool before the log is read was forgotten meanwhile.
@@ -64,7 +76,7 @@ class Heeding:
             elsewhere = [one for one in row["feedback_ids"] if not self._log.rated_here(one)]
             if elsewhere and row["tier"] in AUDITED:
                 right = row["rating"] == "good" and row["correction"] is None
-                self._index.observe(row["query"], row["answer"], right, row["model_version"])
+                self._index.observe(row["query"], row["answer"], right, row["model_version"], identity)
             # An answer after earlier turns is given nowhere else.
             if context_of(row):
                 continue
@@ -75,6 +87,14 @@ class Heeding:
         for known in others:
             self._index.add(known)
         self._waiting = self._waiting - {one for row in found for one in row["feedback_ids"]} if spooled else set()
+
+    def _drop(self) -> None:
+        """What is forgotten is used no more, by other processes of this home either, nor after a start without the server."""
+        new = self._forget(self._server.forgotten() if self._server is not None else ())
+        if new:
+            # What cannot be written down is told by the server again.
+            with contextlib.suppress(OSError):
+                announce(self._log.home.tombstones, sorted(new))
 
     def _others(self, called_bad: list[Mapping[str, Any]]) -> list[Known]:
         """What stands in the place of exchanges that may be given no more, where the log has the same question elsewhere."""

@@ -35,12 +35,14 @@ class History:
                 self._tell(error)
         return found[-MOST:]
 
-    def add(self, line: str) -> None:
-        """Keep a line."""
+    def add(self, line: str) -> str:
+        """Keep a line; returns it as it is kept."""
+        kept = _writable(self._clean(line))
         try:
-            append_line(self._path, _encoded(self._clean(line)))
+            append_line(self._path, _encoded(kept))
         except OSError as error:
             self._tell(error)
+        return kept
 
     def _tell(self, error: OSError) -> None:
         if not self._warned:
@@ -48,8 +50,12 @@ class History:
         self._warned = True
 
 
+def _writable(line: str) -> str:
+    return line.encode("utf-8", "replace").decode("utf-8")
+
+
 def _encoded(line: str) -> bytes:
-    return json.dumps(line.encode("utf-8", "replace").decode("utf-8"), ensure_ascii=False).encode("utf-8")
+    return json.dumps(_writable(line), ensure_ascii=False).encode("utf-8")
 
 
 def _line(raw: bytes) -> str | None:

@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from shammah_data.exchange import Attempt, named
 from shammah_data.guards import conflict
@@ -66,6 +66,12 @@ class Match:
     similarity: float
 
 
+class _Outcome(NamedTuple):
+    id: str
+    right: bool
+    version: str | None
+
+
 class LearnedIndex:
     """Known exchanges by the words of their queries; grows and shrinks while it serves.
 
@@ -82,8 +88,10 @@ class LearnedIndex:
         self._seeded: set[str] = set()
         self._logged: set[str] | None = None
         self._gone: set[str] = set()
-        self._outcomes: dict[str, list[tuple[bool, str | None]]] = defaultdict(list)
-        self._refused: set[tuple[str, str]] = set()
+        # By the answer, and by query and answer: oldest first.
+        self._outcomes: dict[str, list[_Outcome]] = defaultdict(list)
+        self._verdicts: dict[tuple[str, str], list[_Outcome]] = defaultdict(list)
+        self._judged: dict[str, set[tuple[str, str]]] = defaultdict(set)
 
     def __len__(self) -> int:
         return len(self._known)
@@ -93,8 +101,14 @@ class LearnedIndex:
         self._followers.append((added, removed))
 
     def add(self, known: Known) -> None:
-        """Remember an exchange in the place of one with the same id or the same query, where that one gives way."""
+        """Remember an exchange in the place of one with the same id or the same query, where that one gives way.
+
+        One that was forgotten is not remembered again.
+        """
         with self._lock:
+            # The log may have been read before it was forgotten.
+            if known.id in self._gone:
+                return
             replaced = {known.id, self._by_query.get(normalize(known.query), known.id)} & self._known.keys()
             if not all(self._known[one][0].gives_way(known) for one in replaced):
                 return
@@ -149,9 +163,12 @@ class LearnedIndex:
         self._tell(lost, [])
 
     def remove(self, exchange_id: str) -> None:
-        """Forget an exchange, for good; one that is not known is no error."""
+        """Forget an exchange and what became of its answer, for good; one that is not known is no error."""
         with self._lock:
             self._gone.add(exchange_id)
+            for pair in self._judged.pop(exchange_id, ()):
+                for said in (self._verdicts[pair], self._outcomes[pair[1]]):
+                    said[:] = [one for one in said if one.id != exchange_id]
             lost = [exchange_id] if self._remove(exchange_id) else []
         self._tell(lost, [])
 
@@ -166,16 +183,20 @@ class LearnedIndex:
         with self._lock:
             return [known for known, _ in self._known.values()]
 
-    def observe(self, query: str, answer: str, right: bool, version: str | None) -> None:
-        """Take note that an answer was right or wrong after a query, when this version gave it."""
+    def observe(self, query: str, answer: str, right: bool, version: str | None, exchange_id: str) -> None:
+        """Take note that an answer was right or wrong after a query, when this version gave it in this exchange."""
         with self._lock:
-            pair = normalize(query), normalize(answer)
-            self._outcomes[pair[1]].append((right, version))
-            (self._refused.discard if right else self._refused.add)(pair)
+            if exchange_id in self._gone:
+                return
+            pair, outcome = (normalize(query), normalize(answer)), _Outcome(exchange_id, right, version)
+            self._outcomes[pair[1]].append(outcome)
+            self._verdicts[pair].append(outcome)
+            self._judged[exchange_id].add(pair)
 
     def refused(self, query: str, answer: str) -> bool:
         """Whether this answer was wrong when this very query was asked last; never of a user's own word."""
-        return (normalize(query), normalize(answer)) in self._refused and not self.settled(query, answer)
+        last = self._verdicts.get((normalize(query), normalize(answer)), [])[-1:]
+        return last != [] and not last[0].right and not self.settled(query, answer)
 
     def settled(self, query: str, answer: str) -> bool:
         """Whether a user has said that this is the answer to this very query: corrected it to that, or called it good."""
@@ -185,8 +206,8 @@ class LearnedIndex:
 
     def record(self, answer: str, version: str, start: Record = Record()) -> Record:
         """What became of an answer, `start` included, with less weight for what other versions gave."""
-        for right, by in self._outcomes.get(normalize(answer), ()):
-            start = start.plus(right, by == version)
+        for one in self._outcomes.get(normalize(answer), ()):
+            start = start.plus(one.right, one.version == version)
         return start
 
     def support(self, query: str, answer: str) -> float:

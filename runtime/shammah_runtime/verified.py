@@ -79,8 +79,11 @@ class VerifiedTier:
 
     def _candidates(self, query: Query, memory: Memory) -> list[Candidate]:
         text = query.text
-        if self._looked is not None and self._looked[0] == text and self._looked[1] is memory:
-            return self._looked[2]
+        looked = self._looked
+        # Since then the model has answered, perhaps another query of these words: what was found may be forgotten by now.
+        known = all(self._index.get(one.id) is not None for one in self._neighbours[1])
+        if looked is not None and looked[0] == text and looked[1] is memory and known:
+            return looked[2]
         near = self._retrieval.neighbours(memory, text, query.stop)
         found = candidates(text, near)
         self._looked = text, memory, found

@@ -18,7 +18,7 @@ from shammah_data.copies import backup, export, restore
 from shammah_data.durable import private_folder
 from shammah_data.errors import InputError, LogError, ShammahError
 from shammah_data.exchange import Attempt, Exchange, Feedback, Message, Rival, RunRecord, named, named_group
-from shammah_data.forget import UNTOLD, erase, forget, without
+from shammah_data.forget import erase, forget, without
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_data.manifest import Manifest
@@ -28,6 +28,7 @@ from shammah_data.spool import Spool
 from shammah_data.store import ModelStore
 from shammah_data.tombstones import saw, tombstones, versions_that_saw
 from shammah_data.unnamed import UNNAMED
+from shammah_data.untold import UNTOLD
 from shammah_data.verify import verify
 
 QUERY, ANSWER, BETTER = "Where does Zebulon live?", "At 17 Quagmire Lane.", "At 18 Xylophone Road."

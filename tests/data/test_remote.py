@@ -1,16 +1,14 @@
 """The log on a server: real processes, real HTTP on loopback, the server owning the only database file."""
 
-import os
 import signal
-import socket
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from fakes.log_server import Server
 from shammah_data import queries
 from shammah_data.copies import backup, restore
 from shammah_data.errors import LogError, SettingsError
@@ -26,37 +24,6 @@ from shammah_data.settings import Settings
 from shammah_data.verify import content_digest
 
 Spawn = Callable[..., "subprocess.Popen[str]"]
-
-
-class Server:
-    """`shammah-log serve` as its own process."""
-
-    def __init__(self, home: Home) -> None:
-        self.home = home
-        with socket.socket() as probe:
-            probe.bind(("localhost", 0))
-            self.port = probe.getsockname()[1]
-        self.address = f"quack:localhost:{self.port}"
-        self.start()
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "shammah_data.cli", "serve", "--port", str(self.port)],
-            env={**os.environ, "SHAMMAH_HOME": str(self.home.root)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line.startswith("serving the log"), self.process.communicate()
-
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        self.process.send_signal(number)
-        if number == signal.SIGTERM:
-            self.process.send_signal(signal.SIGCONT)
-        self.process.communicate()
-        return self.process.returncode
 
 
 @pytest.fixture
@@ -152,6 +119,28 @@ def test_what_another_home_rates_is_new_once(server: Server, client: Callable[..
     assert polled.fresh() == []
     (row,) = log.read(lambda session: queries.rated_by(session, [feedback.id]))
     assert row["target"] == "Zoe."
+
+
+def test_what_another_home_forgets_is_told_once(server: Server, client: Callable[..., ExchangeLog]) -> None:
+    log, other = client(), client("other")
+    before, after = (Exchange(text, "Ann.", "teacher") for text in ("Who?", "Who else?"))
+    for exchange in (before, after):
+        other.append(exchange)
+    forget(other, other.home, Selection(ids=(before.id,)))
+    now = 0.0
+    polled = Polled(log, lambda: now)
+    polled.begin()
+    # Whenever it was forgotten: a version that this home has may hold it still.
+    assert polled.forgotten() == [before.id]
+    forget(other, other.home, Selection(ids=(after.id,)))
+    polled.fresh()
+    assert polled.forgotten() == []
+    now = 10.0
+    polled.fresh()
+    assert polled.forgotten() == [after.id]
+    now = 20.0
+    polled.fresh()
+    assert polled.forgotten() == []
 
 
 def test_while_the_server_is_away_everything_is_spooled_and_drained_once(

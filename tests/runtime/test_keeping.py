@@ -23,6 +23,7 @@ from shammah_data.log import ExchangeLog
 from shammah_data.queries import Selection
 from shammah_data.session import fetch
 from shammah_data.spool import Spool
+from shammah_data.untold import UNTOLD
 from shammah_runtime import failures
 from shammah_runtime.appliance import Appliance, Options
 from shammah_runtime.cascade import Reply
@@ -248,6 +249,64 @@ def test_what_is_forgotten_elsewhere_is_not_repeated(make_appliance: Make, home:
     forget(log, home, Selection(ids=(exchange.id,)))
     assert ask(appliance, "Who is the boss?").error is not None
     assert warnings == []
+
+
+def test_what_is_forgotten_elsewhere_is_dropped_before_the_next_question(make_appliance: Make, home: Home) -> None:
+    log = ExchangeLog(home)
+    exchange = Exchange("Who is the boss?", "Ann.", "import")
+    log.append(exchange)
+    appliance = make_appliance(Options(offline=True))
+    assert ask(appliance, "Who is the boss?").text == "Ann."
+    forget(log, home, Selection(ids=(exchange.id,)))
+    deadline = time.monotonic() + 30.0
+    while len(appliance.index):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_why_names_no_question_that_is_forgotten_by_now(make_appliance: Make, home: Home) -> None:
+    log = ExchangeLog(home)
+    exchange = Exchange("Who is the boss in Rome?", "Ann.", "import")
+    log.append(exchange)
+    before, out = [0], io.StringIO()
+
+    def typed() -> Iterator[str]:
+        yield "Who is the cook in Oslo?"
+        yield "/why"
+        before[0] = len(out.getvalue())
+        forget(log, home, Selection(ids=(exchange.id,)))
+        yield "/why"
+        forget(log, home, Selection(words=("cook",)))
+        yield "/why"
+        yield "/quit"
+
+    lines = typed()
+    Repl(Starting(lambda: make_appliance(OFFLINE)), Terminal(out), lambda _: next(lines)).run()
+    told, later = out.getvalue()[: before[0]], out.getvalue()[before[0] :]
+    assert "'Who is the boss in Rome?'" in told
+    assert "Rome" not in later
+    assert later.count(UNTOLD) == 1
+    assert later.splitlines()[-1] == "the last one was forgotten, and nothing has been asked since"
+
+
+def test_what_is_forgotten_while_a_question_is_under_way_is_named_by_no_reason_in_the_log(
+    make_appliance: Make, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = ExchangeLog(home)
+    exchange = Exchange("Who is the boss in Rome?", "Ann.", "import")
+    log.append(exchange)
+    told = TemplateTier.propose
+
+    def forgets(*given: Any) -> Any:
+        forget(log, home, Selection(ids=(exchange.id,)))
+        return told(*given)
+
+    monkeypatch.setattr(TemplateTier, "propose", forgets)
+    reply = ask(make_appliance(OFFLINE), "Who is the cook in Oslo?")
+    assert UNTOLD in [one.reason for one in reply.attempts]
+    (row,) = log.recent()
+    assert UNTOLD in [one["reason"] for one in log.find(str(row["id"]))[1]]
+    assert b"Rome" not in home.log.read_bytes()
 
 
 @pytest.mark.parametrize("continued", [False, True])

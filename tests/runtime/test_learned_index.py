@@ -89,6 +89,28 @@ def test_what_was_forgotten_is_not_brought_back() -> None:
     assert held(index) == set()
 
 
+def test_what_was_forgotten_while_the_log_was_read_is_not_remembered() -> None:
+    index = LearnedIndex()
+    index.remove("a")
+    index.add(A)
+    index.observe(A.query, A.answer, False, "v1", "a")
+    assert held(index) == set()
+    assert not index.refused(A.query, A.answer)
+
+
+def test_what_was_said_of_an_answer_goes_with_its_exchange() -> None:
+    index = LearnedIndex()
+    index.observe("Who is the boss?", "Ann.", True, "v1", "a")
+    index.observe("Who is the boss?", "Ann.", False, "v1", "b")
+    index.observe("Who is the boss?", "Ann.", False, "v1", "c")
+    index.remove("b")
+    assert index.refused("Who is the boss?", "Ann.")
+    assert index.record("Ann.", "v1") == Record(1, 1)
+    index.remove("c")
+    assert not index.refused("Who is the boss?", "Ann.")
+    assert index.record("Ann.", "v1") == Record(1, 0)
+
+
 def test_what_was_asked_since_is_not_overwritten() -> None:
     index = LearnedIndex()
     newer = Known("n", "who is the boss", "Zoe.")
@@ -143,11 +165,11 @@ def test_followers_are_told_of_all_that_comes_and_goes() -> None:
 
 def test_outcomes_of_an_answer() -> None:
     index = LearnedIndex()
-    index.observe("Who is the boss?", "Ann.", False, "v1")
+    index.observe("Who is the boss?", "Ann.", False, "v1", "a")
     assert index.refused("who is the boss", "ann")
     assert not index.refused("who was the boss", "Ann.")
     assert index.record("Ann.", "v1") == Record(0, 1)
-    index.observe("Who is the boss?", "Ann.", True, "v1")
+    index.observe("Who is the boss?", "Ann.", True, "v1", "b")
     assert not index.refused("who is the boss", "ann")
     assert index.record("Ann.", "v1", Record(2, 0)) == Record(3, 1)
     # Another version retrieves anew: what went well before says less.

@@ -1,5 +1,6 @@
 """shammah-serve on a pseudo-terminal, as a user sees it: prompt, keys, streaming, Ctrl-C, Ctrl-D, signals, resizing."""
 
+import functools
 import json
 import random
 import signal
@@ -14,8 +15,10 @@ from fakes.claude import FakeClaude
 from fakes.screen import Screen
 from fakes.versions import ACCEPT_NOTHING, ANSWER, QUESTION, TAUGHT, TAUGHT_ANSWER, Tiny
 from shammah_data.exchange import Exchange
+from shammah_data.forget import forget
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
+from shammah_data.queries import Selection
 
 Start = Callable[..., Screen]
 TEXT = "# Tea\n\nTake **black** tea, \u7d05\u8336 in Japanese \U0001f375, and `boil` water."
@@ -99,6 +102,11 @@ def ask(screen: Screen, text: str) -> str:
     return brought.strip("\n")
 
 
+def shows(screen: Screen, line: str) -> bool:
+    """Whether this is the last line there is."""
+    return screen.text.splitlines()[-1] == line
+
+
 def leave(screen: Screen) -> int:
     screen.press("\x04")
     return screen.end()
@@ -173,6 +181,21 @@ def test_keys(start: Start, home: Home) -> None:
     again.press("\x1b[A")
     again.until_text("> one")
     assert "\n  two\n  three and\n  four" in again.text
+
+
+def test_what_another_process_forgets_is_offered_no_more(start: Start, home: Home) -> None:
+    screen = start("--offline")
+    for line in ("Who is ill?", "Who is Marta?", "/clear it"):
+        ask(screen, line)
+    log = ExchangeLog(home)
+    forget(log, home, Selection(words=("Marta",)))
+    ask(screen, "Who is well?")
+    for expected in ("> Who is well?", "> /clear it", "> Who is ill?"):
+        screen.press("\x1b[A")
+        screen.until(functools.partial(shows, screen, expected))
+    screen.press("\x03")
+    screen.until_prompt()
+    assert leave(screen) == 0
 
 
 def test_a_huge_paste_is_refused_in_one_line(start: Start) -> None:

@@ -243,6 +243,28 @@ def test_what_another_version_found_backs_no_answer(
     assert appliance._verified.found(ASKED) == []
 
 
+def test_what_is_forgotten_while_the_model_answers_is_not_repeated(
+    make_appliance: Make, publish: Callable[..., str], home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(SURE)
+    log = ExchangeLog(home)
+    log.append(Exchange(ROWS[0][1], ROWS[0][2], "import", id=ROWS[0][0]))
+    appliance = make_appliance(Options(offline=True))
+    appliance.models.wait()
+    propose = appliance._neural.propose
+
+    def forgets(query: Query) -> Proposal:
+        proposal = propose(query)
+        forget(log, home, Selection(ids=(ROWS[0][0],)))
+        appliance.heeding.look()
+        return proposal
+
+    monkeypatch.setattr(appliance._neural, "propose", forgets)
+    reply = ask(appliance, ASKED)
+    assert reply.attempts[0].tier == "neural"
+    assert reply.text != ANSWER
+
+
 def test_a_follow_up_is_declined(make_appliance: Make, publish: Callable[..., str]) -> None:
     publish(SURE)
     appliance = make_appliance(Options(offline=True, watch=False))
