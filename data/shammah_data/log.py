@@ -26,6 +26,7 @@ from shammah_data.secrets import redact, redact_all
 from shammah_data.session import LogTakenError, Session, fetch, transaction
 from shammah_data.settings import Settings
 from shammah_data.spool import Spool
+from shammah_data.trying import refused
 
 T = TypeVar("T")
 _BATCH = 2000
@@ -263,7 +264,6 @@ class ExchangeLog:
     def _drain(self, session: Session) -> None:
         import duckdb
 
-        refusals = (duckdb.DataError, duckdb.IntegrityError)
         try:
             while self._spool.exists():
                 with self._spool.drain() as lines:
@@ -273,13 +273,14 @@ class ExchangeLog:
                     good = [(line, record) for line, record in lines if rows.is_record(record)]
                     try:
                         self._insert(session, [record for _, record in good])
-                    except refusals:
+                    except (duckdb.DataError, duckdb.IntegrityError):
+                        bad = refused(record for _, record in good)
+                        # Else it is not the records: a server tells in the same way that its disk is full.
+                        if not bad:
+                            raise
                         # One record that the tables refuse must not hold up all the others for ever.
-                        for line, record in good:
-                            try:
-                                self._insert(session, [record])
-                            except refusals:
-                                torn.append(line)
+                        self._insert(session, [record for place, (_, record) in enumerate(good) if place not in bad])
+                        torn += [good[place][0] for place in sorted(bad)]
                     if torn:
                         self._spool.set_aside(torn)
         except OSError as error:
@@ -297,6 +298,10 @@ class ExchangeLog:
                 self._database.run(self._drain, write=True, wait=wait if self._remote else min(wait, self._wait))
             except LogTakenError:
                 pass  # it may be a reader, beside which this one can read
+            except LogError:
+                # A server whose disk is full can be read. What else is wrong shows in a moment.
+                if not self._remote:
+                    raise
         return self._database.run(work, write=False, wait=wait)
 
     def read(self, work: Callable[[Session], T], wait: float = 2.0) -> T:

@@ -29,7 +29,16 @@ T = TypeVar("T")
 TOKEN_VARIABLE = "SHAMMAH_LOG_TOKEN"
 # Two transactions met in the clock's row: one of them begins again.
 _COLLIDED = ("onflict on", "ransaction conflict", "TransactionContext")
-_AWAY = ("Could not connect", "Failed to send", "Failed to read", "Connection", "Invalid connection id", "imeout", "HTTP")
+_AWAY = (
+    "Could not connect",
+    "Failed to send",
+    "Failed to read",
+    "Connection",
+    "Invalid connection id",
+    "imeout",
+    "HTTP",
+    "Authorization failed",  # by a server whose database has failed; of a wrong token it says "Authentication failed"
+)
 _MARK = re.compile(r"\?")
 # Reading and importing may take long; a write that somebody waits for gives up after its own wait.
 _LONGEST_SECONDS = 3600.0

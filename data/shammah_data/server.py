@@ -46,7 +46,12 @@ def serve(home: Home, host: str, port: int, say: Callable[[str], None]) -> None:
         if other:
             say("this is plain HTTP: on any network that is not your own, put a TLS proxy before it")
         while not stop.wait(1.0):
-            pass
+            try:
+                engine.execute("SELECT 1")
+            except duckdb.FatalException as error:
+                # Nobody gets in any more, and this process cannot open it anew: what serves it holds on to it.
+                reason = str(error).rpartition("Original error: ")[2].strip().strip('"')
+                raise LogError(f"{home.log}: failed, start the server again: {reason}") from error
         with contextlib.suppress(duckdb.Error):
             engine.execute(f"CALL quack_stop({literal(address)})")
 

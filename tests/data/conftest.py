@@ -32,13 +32,17 @@ def store(home: Home) -> ModelStore:
 
 
 @pytest.fixture
-def spawn() -> Iterator[Spawn]:
+def spawn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spawn]:
     """Start Python code in another process; arguments are sys.argv[1:], lines come through its stdout."""
+    folder = tmp_path_factory.mktemp("programs")
     running: list[subprocess.Popen[str]] = []
 
     def start(code: str, *arguments: object, **environment: str) -> "subprocess.Popen[str]":
+        # A file: where DuckDB finds none it takes the process for a notebook, and draws the progress of what takes long.
+        program = folder / f"{len(running)}.py"
+        program.write_text(code, encoding="utf-8")
         process = subprocess.Popen(
-            [sys.executable, "-c", code, *map(str, arguments)],
+            [sys.executable, program, *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

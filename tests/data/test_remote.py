@@ -1,7 +1,11 @@
 """The log on a server: real processes, real HTTP on loopback, the server owning the only database file."""
 
+import contextlib
+import re
+import resource
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +28,11 @@ from shammah_data.settings import Settings
 from shammah_data.verify import content_digest
 
 Spawn = Callable[..., "subprocess.Popen[str]"]
+
+
+def limit_files(server: Server, most: int) -> None:
+    """Let no file of the server grow beyond so many bytes, as on a full disk; -1: as far as there is room."""
+    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (most, -1))
 
 
 @pytest.fixture
@@ -208,6 +217,46 @@ for number in range(int(sys.argv[3])):
 log.read(lambda session: None, wait=30.0)
 print(log.spooled(), flush=True)
 """
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limits of another process are Linux")
+def test_a_server_whose_disk_is_full_costs_no_row_and_can_be_read(
+    server: Server, client: Callable[..., ExchangeLog], tmp_path: Path
+) -> None:
+    log = client()
+    assert log.append(Exchange("before", "a", "teacher")) is True
+    limit_files(server, (server.home.root / "exchanges.duckdb").stat().st_size)
+    asked = [Exchange(f"full {n}", "x" * 400_000, "teacher") for n in range(7)]
+    assert log.append(asked[0]) is True
+    for exchange in asked[-5:]:
+        with contextlib.suppress(LogError):
+            log.append(exchange)
+    with pytest.raises(LogError, match=r"[Cc]ould not write.*the exchange is kept in"):
+        log.append(asked[1])
+    waiting = log.spooled()
+    assert waiting >= 2
+    assert len(log.recent()) == 8 - waiting, "what is there can be read"
+    limit_files(server, -1)
+    assert log.append(Exchange("after", "a", "teacher")) is True
+    assert {row["query"] for row in log.recent()} == {"before", *(each.query for each in asked), "after"}
+    assert not list(tmp_path.rglob("*.torn"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limits of another process are Linux")
+def test_a_server_whose_database_has_failed_ends_and_says_why(server: Server, client: Callable[..., ExchangeLog]) -> None:
+    log = client()
+    log.append(Exchange("before", "x" * 400_000, "teacher"))
+    limit_files(server, (server.home.root / "exchanges.duckdb").stat().st_size)
+    with pytest.raises(LogError, match=r"[Cc]ould not write"):
+        log.change(lambda session: session.execute("CHECKPOINT"))
+    assert log.append(Exchange("while it is of no use", "a", "teacher")) is False
+    _, error = server.process.communicate(timeout=60)
+    assert server.process.returncode == 2
+    (line,) = error.splitlines()
+    assert re.search(r"exchanges.duckdb: failed, start the server again: .*[Cc]ould not write", line)
+    server.start()
+    assert client().append(Exchange("after", "a", "teacher")) is True
+    assert {row["query"] for row in client().recent()} == {"before", "while it is of no use", "after"}
 
 
 def test_four_writers_and_a_trainer_that_takes_snapshots(
