@@ -7,27 +7,31 @@ the replaced word of two otherwise equal queries are found in any language, a de
 units, question words, words that ask without saying what) are English, and for another language say nothing.
 """
 
+from collections import Counter
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 from typing import Literal
 
 from shammah_data.formulas import otherwise
 from shammah_data.judge import holds
-from shammah_data.measures import mismeasured
+from shammah_data.lookalikes import LOOKALIKES
+from shammah_data.measures import is_unit, mismeasured
 from shammah_data.opposites import CLASSES, UNITS
-from shammah_data.sense import Sense, sense, stem
+from shammah_data.roles import EQUALS, TOGETHER
+from shammah_data.sense import Sense, sense
+from shammah_data.stems import root
 from shammah_data.written import alike
 
 Kind = Literal["number", "formula", "unit", "negation", "name", "opposite", "direction", "owner", "question", "slot"]
 
-_NEGATING = ("un", "dis", "de", "in", "im", "ir", "non", "mis")
 # What nobody misses.
 _COURTESY = frozenset("a an the please thank thanks hi hello hey ok okay sir madam".split())
 # Words of a place in two otherwise equal queries: "new zealand".
 _LONGEST_FILLER = 3
 _SHORTEST_TYPO = 5
-_UNIT_STEMS = frozenset(map(stem, (*UNITS, "ago")))
+_UNIT_STEMS = frozenset(map(root, (*UNITS, "ago")))
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,9 @@ class Conflict:
     kind: Kind
     reason: str
     witness: frozenset[str] = frozenset()
+
+
+_CASTS = (Counter(("i",)), Counter(("me",)))
 
 
 def conflict(query: str, other: str) -> Conflict | None:
@@ -130,47 +137,81 @@ def _unnamed(a: Sense, b: Sense) -> frozenset[str]:
     return frozenset(
         name
         for name in a.names
-        if not holds(b.lower, name)
+        if name not in b.names
+        and not holds(b.lower, name)
         and not holds(b.lower, name.replace("-", " "))
-        and stem(name) not in b.stems
+        and root(name) not in b.stems
         # "files/directories" is no path but either of two words.
-        and not (name[0].isalpha() and any(part.isalpha() and stem(part) in b.stems for part in name.split("/")))
+        and not (name[0].isalpha() and any(part.isalpha() and root(part) in b.stems for part in name.split("/")))
     )
 
 
 def _opposites(a: Sense, b: Sense) -> Conflict | None:
+    """Other values of a class; where each query says something else besides, only if they have none of them in common."""
     for kind in sorted({kind for kind, _ in a.classes} & {kind for kind, _ in b.classes}):
         mine = {value for name, value in a.classes if name == kind}
         theirs = {value for name, value in b.classes if name == kind}
-        if mine != theirs:
+        if mine != theirs and not (mine & theirs and _apart(a, b)):
             told = f"{sorted(mine - theirs or mine)[0]} is not {sorted(theirs - mine or theirs)[0]}"
             return Conflict("opposite", told, _having(a, b, CLASSES))
-    for one, two in ((a, b), (b, a)):
-        for word in one.content - two.content:
-            for prefix in _NEGATING:
-                if len(word) >= 3 and prefix + word in two.content and prefix + word not in one.content:
-                    return Conflict("opposite", f"{word} is not {prefix}{word}", a.content & {word, prefix + word})
+    # "Not able" is "unable".
+    for one, two in ((a, b), (b, a)) if a.negated == b.negated else ():
+        for denial, word in two.denials:
+            if word in one.stems and word not in two.stems and denial not in one.stems:
+                return Conflict("opposite", f"{word} is not {denial}", frozenset((word, denial)) & frozenset(a.stems))
     return None
 
 
 def _having(a: Sense, b: Sense, listed: Container[str]) -> frozenset[str]:
     """Stems of the listed words that only the first query has."""
-    return frozenset(s for w, s in zip(a.words, a.stems, strict=True) if w in listed and w not in b.words)
+    return frozenset(s for w, s in zip(a.words, a.stems, strict=True) if w.removesuffix("'s") in listed and w not in b.words)
 
 
 def _direction(a: Sense, b: Sense) -> Conflict | None:
     turned = (a.origins - a.targets) & (b.targets - b.origins) | (a.targets - a.origins) & (b.origins - b.targets)
     # "Files in the folder" and "the folder, for files": other words around make another sentence of it.
-    turned |= {x for how, x, y in a.pairs if (how, y, x) in b.pairs and not _apart(a, b)}
+    turned |= {
+        x for how, x, y in a.pairs if (how, y, x) in b.pairs and (not _apart(a, b) or (how == "to" and a.moves and b.moves))
+    }
     if turned:
         return Conflict("direction", f"the other way round: {sorted(turned)[0]}", turned)
+    if a.content != b.content:
+        return None
+    if _recast(a, b):
+        return Conflict("direction", "the other way round: i", a.content)
+    if set(a.order) != set(b.order) or not len(a.order) == len(b.order) == len(set(a.order)):
+        return None
     # "x p y" and "y p x", the same words otherwise: who did it to whom.
-    if a.content == b.content and len(a.order) == len(b.order) == len(a.content) >= 3:
-        place = {word: n for n, word in enumerate(b.order)}
-        for x, p, y in combinations(a.order, 3):
-            if place[y] < place[p] < place[x]:
-                return Conflict("direction", f"the other way round: {min(x, y)}", frozenset((x, p, y)))
+    place = {word: n for n, word in enumerate(b.order)}
+    for x, p, y in combinations(a.order, 3):
+        if place[y] < place[p] < place[x]:
+            return Conflict("direction", f"the other way round: {min(x, y)}", frozenset((x, p, y)))
+    # "Is every x a y", "who taught x" and "whom did x teach".
+    asked = any(how != why and s == t and w != v for how, s, w in a.acts for why, t, v in b.acts)
+    if (asked and a.order != b.order) or _exchanged(a, b):
+        return Conflict("direction", f"the other way round: {min(a.order)}", a.content)
     return None
+
+
+def _exchanged(a: Sense, b: Sense) -> bool:
+    """Whether two queries are word for word the same but for two words in each other's place that go not together as equals."""
+    if len(a.stems) != len(b.stems):
+        return False
+    apart = [at for at, (mine, theirs) in enumerate(zip(a.stems, b.stems, strict=True)) if mine != theirs]
+    if len(apart) != 2:
+        return False
+    left, right = apart
+    if (a.stems[left], a.stems[right]) != (b.stems[right], b.stems[left]) or not {a.stems[left], a.stems[right]} <= a.content:
+        return False
+    # "Are all birds animals", "is Ann Bob's friend".
+    parted = any(map(str.isalpha, a.words[left + 1 : right])) or (a.stems[left].isalpha() and not EQUALS.isdisjoint(a.words))
+    return parted and TOGETHER.isdisjoint(a.words)
+
+
+def _recast(a: Sense, b: Sense) -> bool:
+    """Whether two queries say the same words of me, one of what I do and one of what is done to me."""
+    mine, theirs = Counter(a.cast), Counter(b.cast)
+    return mine - theirs in _CASTS and theirs - mine in _CASTS
 
 
 def _owners(a: Sense, b: Sense) -> Conflict | None:
@@ -183,8 +224,16 @@ def _owners(a: Sense, b: Sense) -> Conflict | None:
 
 
 def _questions(a: Sense, b: Sense) -> Conflict | None:
-    if a.asks and b.asks and not a.asks & b.asks and a.content == b.content:
+    """Two questions about the very same words that ask for something else, or of another time, or in another mood."""
+    if a.content != b.content:
+        return None
+    if a.asks and b.asks and not a.asks & b.asks:
         return Conflict("question", f"one asks {min(min(a.asks), min(b.asks))}, one {max(min(a.asks), min(b.asks))}")
+    for kind in sorted({kind for kind, _ in a.shades} & {kind for kind, _ in b.shades}):
+        mine = {value for name, value in a.shades if name == kind}
+        theirs = {value for name, value in b.shades if name == kind}
+        if not mine & theirs:
+            return Conflict("question", f"{min(min(mine), min(theirs))} is not {max(min(mine), min(theirs))}")
     return None
 
 
@@ -193,7 +242,7 @@ def _slot(a: Sense, b: Sense) -> Conflict | None:
 
     Who chooses other words around it as well ("can you remove my account", "how do I delete the account") may mean the same.
     """
-    mine, theirs = _without_typos(a.content - b.content, b.content - a.content)
+    mine, theirs = _own(a, b)
     if not mine or not theirs:
         return None
     same_elsewhere = len(mine) == len(theirs) == 1 and bool(a.content & b.content) and _frame(a, b) == _frame(b, a)
@@ -209,12 +258,12 @@ def _frame(a: Sense, b: Sense) -> list[str]:
 
 
 def _counts(stemmed: str) -> bool:
-    return stemmed.isdigit() or stemmed in _UNIT_STEMS
+    return stemmed.isdigit() or stemmed in _UNIT_STEMS or is_unit(stemmed)
 
 
 def _apart(a: Sense, b: Sense) -> bool:
     """Whether each of two queries says something else, besides numbers and units, that the other does not say."""
-    mine, theirs = _without_typos(a.content - b.content, b.content - a.content)
+    mine, theirs = _own(a, b)
     return not (all(map(_counts, mine)) or all(map(_counts, theirs)))
 
 
@@ -230,17 +279,41 @@ def _one_place(a: Sequence[str], b: Sequence[str]) -> bool:
     return min(left) >= 1 and max(left) <= _LONGEST_FILLER and start + end >= 2
 
 
-def _without_typos(mine: frozenset[str], theirs: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
-    pairs = [(x, y) for x in mine for y in theirs if _typo(x, y)]
+@lru_cache(maxsize=256)
+def _own(a: Sense, b: Sense) -> tuple[frozenset[str], frozenset[str]]:
+    """The words that each of two queries has for itself, without slips of the pen, and words written in two and in one.
+
+    The rules ask for it one after the other, so what was found last is remembered.
+    """
+    mine, theirs = a.content - b.content, b.content - a.content
+    if not mine or not theirs:
+        return mine, theirs
+    if len(mine) != len(theirs) and max(len(mine), len(theirs)) <= _LONGEST_FILLER and _run(a, mine) == _run(b, theirs):
+        return frozenset(), frozenset()
+    near = [(x, y) for x in mine for y in theirs if x[0] == y[0] and len(y) - 2 <= len(x) <= len(y) + 2]
+    if not near:
+        return mine, theirs
+    written_a, written_b = dict(zip(a.stems, a.words, strict=True)), dict(zip(b.stems, b.words, strict=True))
+    pairs = [(x, y) for x, y in near if _typo(written_a[x], written_b[y])]
     return mine - {x for x, _ in pairs}, theirs - {y for _, y in pairs}
+
+
+def _run(a: Sense, own: frozenset[str]) -> str:
+    return "".join(word for word, stemmed in zip(a.words, a.stems, strict=True) if stemmed in own)
 
 
 def _typo(x: str, y: str) -> bool:
     """Two letters that changed places in a long word, or in a longer one a letter changed or lost; not the first one.
 
-    Two names that are so near are rare.
+    Two common words that are so near are two words, and two names are rare.
     """
-    if x[0] != y[0] or min(len(x), len(y)) < _SHORTEST_TYPO or abs(len(x) - len(y)) > 1 or not (x + y).isalpha():
+    if (
+        (x in LOOKALIKES and y in LOOKALIKES)
+        or x[0] != y[0]
+        or min(len(x), len(y)) < _SHORTEST_TYPO
+        or abs(len(x) - len(y)) > 1
+        or not (x + y).isalpha()
+    ):
         return False
     start = 0
     while start < min(len(x), len(y)) and x[start] == y[start]:

@@ -7,10 +7,10 @@ power: enable enables enabled enabling activate activates activated activating |
   deactivate deactivates deactivated deactivating
 switch: on | off
 open: open opens opened opening | close closes closed closing shut
-time: before prior | after afterwards since | during while
-change: increase increases increased increasing raise raises raised raising | decrease decreases decreased
+time: before prior | after afterwards since following | during
+change: increase increases increased increasing increments raise raises raised raising | decrease decreases decreased
   decreasing reduce reduces reduced reducing lower lowers lowered lowering
-trade: buy buys buying bought purchase purchases purchased purchasing | sell sells selling sold
+trade: buy buys buying bought buyer buyers purchase purchases purchased purchasing | sell sells selling sold seller sellers
 send: send sends sending sent | receive receives received receiving
 add: add adds added adding | remove removes removed removing delete deletes deleted deleting
 make: create creates created creating | delete deletes deleted deleting remove removes removed removing destroy
@@ -18,8 +18,8 @@ install: install installs installed installing | uninstall uninstalls uninstalle
 lock: lock locks locked locking | unlock unlocks unlocked unlocking
 freeze: freeze freezes freezing frozen | unfreeze unfreezes unfreezing unfrozen
 block: block blocks blocked blocking | unblock unblocks unblocked unblocking
-allow: allow allows allowed allowing permit permits permitted | deny denies denied forbid forbids forbidden block
-  blocks blocked blocking prohibit prohibits prohibited
+allow: allow whitelist allowlist allows allowed allowing permit permits permitted | deny denies denied forbid forbids
+  forbidden block blacklist blocklist blocks blocked blocking prohibit prohibits prohibited
 start: start starts started starting begin begins began beginning | stop stops stopped stopping end ends ended ending
 load: upload uploads uploaded uploading | download downloads downloaded downloading
 port: import imports imported importing | export exports exported exporting
@@ -35,11 +35,11 @@ accept: accept accepts accepted accepting approve approves approved approving | 
   refuse refuses refused refusing decline declines declined declining
 deposit: deposit deposits deposited depositing | withdraw withdraws withdrew withdrawn withdrawing withdrawal
   withdrawals
-lend: lend lends lent lending | borrow borrows borrowed borrowing
+lend: lend lends lent lending lender lenders | borrow borrows borrowed borrowing borrower borrowers
 card: credit | debit
 side: left | right
 way: up | down
-inside: inside in-house internal internally | outside external externally
+inside: inside internal internally indoor indoors | outside external externally outdoor outdoors
 flow: incoming inbound | outgoing outbound
 more: more most | less fewer least fewest
 size: large larger largest big bigger biggest greater | small smaller smallest little
@@ -56,6 +56,7 @@ good: good better best | bad worse worst
 full: full | empty
 order: ascending | descending
 rank: first | last
+term: within | after
 bound: exact exactly precisely | within
 save: save saves saved saving keep | discard discards discarded
 access: read reads reading | write writes writing wrote written
@@ -69,12 +70,15 @@ same: same | different
 all: all every each | none
 sex: male man men boy boys husband | female woman women girl girls wife
 parent: mother mom mum | father dad
-child: son | daughter
+child: son sons | daughter daughters
+kin: uncle uncles | aunt aunts
+heir: nephew nephews | niece nieces
 sibling: brother | sister
 day: today tonight | tomorrow | yesterday
 weekday: monday mondays | tuesday tuesdays | wednesday wednesdays | thursday thursdays | friday fridays | saturday
   saturdays | sunday sundays
-month: january | february | april | june | july | august | september | october | november | december
+month: january jan | february feb | april apr | june jun | july jul | august aug | september sept sep | october oct |
+  november nov | december dec
 season: spring | summer | autumn fall | winter
 part: morning mornings | noon | afternoon afternoons | evening evenings | night nights midnight
 often: daily | weekly | monthly | yearly annually annual | hourly
@@ -82,14 +86,89 @@ past: last past previous | next following coming
 compass: north northern | south southern | east eastern | west western
 above: above over | below under beneath
 multiply: add plus sum | minus subtract | times multiply multiplied | divide divided
-person: employee employees staff | customer customers client clients
+person: employee employees staff | customer customers client clients | employer employers
 seat: front | back rear
 pass: pass passes passed | fail fails failed
 expand: expand expands expanded | collapse collapses collapsed
 merge: merge merges merged | split splits
 gain: profit gain | loss
-sync: manual manually | automatic automatically auto
+manner: manual manually | automatic automatically auto
 colour: red | green | blue | yellow | black | white | orange | purple | pink | brown | grey gray
+adult: adult adults grownup | child children kid kids toddler toddlers baby babies infant infants
+home: landlord landlords lessor | tenant tenants lessee
+mail: sender senders payer payers | recipient recipients receiver receivers payee payees
+school: teacher teachers lecturer | student students pupil pupils
+end: source sources origin | target targets destination destinations
+pipe: input inputs stdin | output outputs stdout
+cite: client clients | server servers
+code: encode encodes encoded encoding | decode decodes decoded decoding
+series: serialize serializes serialized serializing serialise | deserialize deserializes deserialized deserializing deserialise
+call: synchronous synchronously sync | asynchronous asynchronously async
+include: include includes included including inclusive | exclude excludes excluded excluding exclusive
+tax: net | gross
+number: even | odd
+sign: positive | negative
+extent: horizontal horizontally | vertical vertically
+ground: latitude | longitude
+edge: width | height
+sun: sunrise dawn | sunset dusk
+door: entrance entry | exit
+ticket: oneway single | return roundtrip
+plan: free | premium
+firm: temporary temporarily | permanent permanently
+rate: fixed | variable
+kind: physical | virtual
+place: online | offline inperson
+deck: upper | lower
+care: safe safely | dangerous unsafe
+work: easy easier easiest simple simpler | difficult hard harder hardest complex
+mark: check checked | uncheck unchecked
+do: undo undoes undid undone undoing | redo redoes redid redone redoing
+grow: upgrade upgrades upgraded upgrading | downgrade downgrades downgraded downgrading
+window: maximize maximise maximized | minimize minimise minimized
+right: grant grants granted granting | revoke revokes revoked revoking
+join: join joins joined joining | leave leaves leaving
+cause: cause causes caused causing | prevent prevents prevented preventing
+merit: advantage advantages pros benefit benefits upside | disadvantage disadvantages cons drawback drawbacks downside
+force: strength strengths strong stronger strongest | weakness weaknesses weak weaker weakest
+need: required mandatory compulsory obligatory necessary | optional
+hire: hire hires hired hiring | fire fires fired firing
+pace: accelerate accelerates accelerated | decelerate decelerates decelerated
+wait: pause paused pausing | resume resumed resuming
+put: insert inserts inserted inserting | eject ejects ejected ejecting remove removes removed removing
+fill: fill fills filled filling refill | empty empties emptied emptying drain
+bind: tighten tightens tightened tightening | loosen loosens loosened loosening
+fit: attach attaches attached attaching | detach detaches detached detaching
+trust: encourage encourages encouraged | discourage discourages discouraged
+praise: agree agrees agreed | disagree disagrees disagreed
+success: succeed succeeds succeeded success successful successfully | fail fails failed failing failure unsuccessful
+champion: winner winners | loser losers
+weigh: gain gains gained gaining | lose loses losing lost
+life: alive | dead
+food: raw | cooked
+fresh: fresh | frozen
+damp: wet | dry
+depth: deep deeper deepest | shallow shallower shallowest
+touch: soft softer | hard harder
+face: rough | smooth
+breadth: wide wider widest broad | narrow narrower narrowest
+sound: loud louder loudest | quiet quieter quietest
+wealth: rich richer | poor poorer
+love: married | divorced unmarried
+dirt: clean cleaner | dirty
+far: near nearer nearest closer closest | far farther farthest furthest
+youth: younger youngest | older oldest elder eldest
+local: local locally | remote remotely
+mean: mean average | median
+money: asset assets | liability liabilities
+market: wholesale | retail
+user: personal | business corporate
+spin: clockwise | counterclockwise anticlockwise
+focus: only | also
+reach: towards toward | away
+bedtime: awake | asleep
+state: active | inactive
+trip: domestically | internationally
 """
 
 
@@ -117,6 +196,9 @@ PHRASES = {
     "switch on": ("power", "enable"),
     "turn off": ("power", "disable"),
     "switch off": ("power", "disable"),
+    "away from": ("reach", "away"),
+    "too early": ("early", "early"),
+    "no later than": ("early", "late"),
     "more than": ("size", "large"),
     "less than": ("size", "small"),
     "fewer than": ("size", "small"),
@@ -186,12 +268,13 @@ FAILURES = frozenset(
 SILENT = frozenset(
     (
         "a an the is are was were be been being am do does did doing done to of in on at for from by with and or it its "
-        "it's this that these those you your yours i i'm i've i'd i'll me my mine we our us they them their he him his "
-        "she her as if so then than there here will would can could should may might must shall have has had having just "
-        "please also who what what's one which when where how why not no n't don't doesn't didn't isn't aren't can't "
-        "cannot won't into onto about any some very really too now still yet already ever up out off over under between "
-        "through via per each every all thanks thank hi hello hey sir madam ok okay well because since while but actually "
-        "currently possible"
+        "it's this that these those you your yours i i'm i've i'd i'll me my mine we our us they them their he him his she "
+        "her hers as if so then than there here will would can could should may might must shall have has had having just "
+        "please also who whom whose what what's one which when where how why not no n't don't doesn't didn't isn't aren't "
+        "can't cannot won't into onto about any some very really too now still yet already ever up out off over under "
+        "between through via per each every all thanks thank hi hello hey sir madam ok okay well because since while but "
+        "actually currently possible whats hows wheres whos whens im ive id thats its youre theyre lets gonna kindly maybe "
+        "perhaps basically um uh hmm anyway excuse sorry"
     ).split()
 )
 # Words that ask or act without saying about what: any of them stands for any other.

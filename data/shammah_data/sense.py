@@ -8,42 +8,81 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 from shammah_data.foreign import denies_abroad, is_denial
 from shammah_data.formulas import Formula, formulas
 from shammah_data.judge import facts, normalize
+from shammah_data.measures import is_unit
 from shammah_data.opposites import CLASSES, FAILURES, ORDINALS, PHRASES, REQUESTS, SILENT, UNITS
-from shammah_data.words import NUMERALS, SPACELESS, negates
+from shammah_data.roles import Pairs, acts, content_at, moves, ordered, roles
+from shammah_data.stems import root
+from shammah_data.synonyms import FORMS, in_digits, in_one_word
+from shammah_data.words import SPACELESS, negates
 from shammah_data.written import written
-
-Pairs = frozenset[tuple[str, str, str]]
 
 _TOKEN = re.compile(rf"{SPACELESS}|[^\W_]+(?:'[^\W\d_]+)?|[-+*/%=<>$€£¥]")
 _UNIT = re.compile(r"(?:(?<=\d)|(?<=\d\s)|\b)([a-zµ°]+|[%$€£¥])(?![^\W_])|([$€£¥])(?=\s?\d)")
 # What is a word with its signs: languages and notes. A lone "a" is an article.
 _SIGNED = re.compile(r"(?<![\w'-])(c\+\+(?!\+)|[b-hj]#?(?![\w'+#]))")
-# "E-mail" is "email".
-_ELECTRONIC = re.compile(r"\be-(?=[a-z]{4})")
+# "10gb" is "10 gb".
+_GLUED = re.compile(r"(?<![\w.])(\d+(?:[.,]\d+)?)([a-z]{1,12})(?!\w)")
 # "*.txt", ".html": kinds of files.
 _PATTERN = re.compile(r"\*?\.[a-z][a-z0-9]{0,5}(?![\w.])|\*[a-z0-9]+\*?")
 # An apostrophe inside a word quotes nothing.
 _SINGLE_QUOTED = re.compile(r"(?<![\w'])'([^'\n]{1,40})'(?![\w'])")
+_NEGATING = ("un", "dis", "de", "in", "im", "ir", "il", "non", "mis")
+_WITHOUT = "les"
+_SHORTEST_NEGATED = 3
+# Words that only look like the denial of another one.
+_UNDENIED = frozenset(
+    (
+        "debug decid default delay deliv deliver demand depend deposit depress desir design detail detract disabl discount "
+        "discov discover dismis dispatch display dispos distract image impact import impos impres improv includ increas "
+        "inform input insid instal instanc intent intern invest invit inward until union unit unles under missing mission "
+        "unknow"
+    ).split()
+)
 _OWNERS = {"my": "my", "mine": "my", "our": "my", "your": "your", "yours": "your", "his": "his", "her": "her", "their": "their"}
-_FROM = frozenset(("from",))
-_TO = frozenset(("to", "into", "onto", "towards", "toward"))
-_BETWEEN = frozenset("in as of for than vs versus".split())
-_BREAKS = _FROM | _TO | frozenset("by with via through on at when if because and or for using without before after".split())
-_WONT = re.compile(r"n't$")
+_ANYBODY = frozenset((helper, "you") for helper in "do should if when must did".split())
+_AUXILIARY = frozenset("do does did to the a an please".split())
+_PARTICLES = {
+    "in": ("in", "in"),
+    "into": ("in", "in"),
+    "out": ("in", "out"),
+    "for": ("for", "for"),
+    "against": ("for", "against"),
+}
+_HARDLY = frozenset("hardly barely scarcely rarely seldom".split())
+_MONTHS = frozenset(("may", "march", "mar"))
+_NOW = frozenset(("this", "current"))
+_TIMES = frozenset("week weeks month year quarter season semester term morning afternoon evening weekend".split())
+_FUTURE = frozenset("will shall gonna won't wont it'll they'll i'll you'll he'll she'll we'll".split())
+_PAST = frozenset("did was were had has have didn't wasn't weren't haven't hasn't didnt".split())
+# Forms of the past that are others as well.
+_PRESENT_TOO = frozenset(
+    "come become run children men women people persons feet teeth mice wives knives shelves halves saw".split()
+)
+_SHADES = (
+    ("much", "all", frozenset("all every each everyone everybody everything".split())),
+    ("much", "some", frozenset("some few several".split())),
+    ("whom", "he", frozenset("he him his".split())),
+    ("whom", "she", frozenset("she her hers".split())),
+    ("since", "still", frozenset(("still",))),
+    ("since", "already", frozenset(("already",))),
+)
+_WHAT_IS = "what(?:'s| is| was| are| were) (?:the |your |my )?"
+_MAY = frozenset("can could may might".split())
+_MUST = frozenset("should must shall ought".split())
+_COURTEOUS = frozenset("hi hello hey please so and ok okay well sorry excuse me".split())
 # "I can't find it" asks for it, and "I don't understand why" asks why.
 _LACK = re.compile(
     r"\b(?:(?:ca|could|do|did)(?:n't|nt)|cannot|(?:can|could|do|did) not) (?:(?:really|quite|even|seem to) )?"
-    r"(find|know|understand|remember|recall|locate|figure)\b"
+    r"(find|know|understand|locate|figure)\b"
 )
 # "Don't the buses run?" turns around; "they don't run" does not.
 _TURNS = ("n't", "nt")
 _BEFORE_ACTOR = frozenset("the a an my our your his her their this that these those".split())
-# A place that is reached "from" or "to" is named within so many words.
-_REACH = 3
 _LONGEST_ABBREVIATION = 5
 
 
@@ -65,11 +104,16 @@ class Sense:
     formulas: frozenset[Formula]
     signed: frozenset[str]
     pairs: Pairs
+    moves: bool
     origins: frozenset[str]
     targets: frozenset[str]
     owned: frozenset[tuple[str, str]]
     asks: frozenset[str]
+    shades: frozenset[tuple[str, str]]
+    acts: frozenset[tuple[str, str, str]]
+    cast: tuple[str, ...]
     negated: bool
+    denials: tuple[tuple[str, str], ...]
     failures: frozenset[str]
     denied: frozenset[str]
 
@@ -77,118 +121,135 @@ class Sense:
 @lru_cache(maxsize=4096)
 def sense(query: str) -> Sense:
     """Take a query apart; kept for the queries that were met last."""
-    query = written(query)
+    query = in_digits(written(query))
     lower = normalize(query)
     found = facts(query)
-    words = tuple(_TOKEN.findall(_ELECTRONIC.sub("e", _LACK.sub(r"\1", lower))))
-    stems = tuple(NUMERALS.get(word) or stem(word) for word in words)
+    words = tuple(_TOKEN.findall(_GLUED.sub(_apart, in_one_word(_LACK.sub(r"\1", lower)))))
+    stems = tuple(map(root, words))
     told = [(w, s) for w, s in zip(words, stems, strict=True) if not {w, s} & REQUESTS and w not in SILENT and not _denies(w)]
-    order = tuple(s for w, s in told if w[0].isalnum())
+    # "Zone a": no article ends a sentence.
+    told += [("a", "a")] if words[-1:] == ("a",) else []
+    content = frozenset(s for w, s in told if w[0].isalnum())
+    order = tuple(ordered(words, stems, content))
     text = f" {' '.join(words)} "
-    classes = {value for w in words for value in CLASSES.get(w, ())}
+    classes = {value for w in words for value in CLASSES.get(w.removesuffix("'s"), ())}
     classes |= {value for phrase, value in PHRASES.items() if f" {phrase} " in text}
     classes |= {("ordinal", ORDINALS[w]) for w in words if w in ORDINALS}
-    pairs, origins, targets = _roles(words, stems)
+    classes |= set(_beside(words, stems))
+    pairs, origins, targets = roles(words, stems)
     return Sense(
         text,
         lower,
-        found.numbers,
-        found.names | frozenset(_PATTERN.findall(lower)) | frozenset(_SINGLE_QUOTED.findall(lower)),
+        Counter({number.rstrip("%"): times for number, times in found.numbers.items()}),
+        (found.names - UNITS.keys()) | frozenset(_PATTERN.findall(lower)) | frozenset(_SINGLE_QUOTED.findall(lower)),
         frozenset(name for name in found.names if name.isalpha() and _is_short(name, query)),
         words,
         stems,
-        frozenset(order),
+        content,
         order,
         frozenset(classes),
         frozenset(UNITS[u] for behind, before in _UNIT.findall(lower) if (u := behind or before) in UNITS),
         formulas(lower),
         frozenset(_SIGNED.findall(lower)),
         pairs,
+        moves(stems),
         origins,
         targets,
         frozenset(_owned(words, stems)),
         frozenset(_asks(text)),
-        any(map(negates, words)) or denies_abroad(lower),
+        frozenset(_shades(words, text)),
+        frozenset(acts(words, stems, order)),
+        tuple(w for w in words if w not in _AUXILIARY),
+        any(map(_negates, words)) or denies_abroad(lower),
+        tuple(sorted(set(_denials(stems)))),
         frozenset(s for w, s in zip(words, stems, strict=True) if w in FAILURES or s in FAILURES),
         frozenset(_denied(words, stems)),
     )
+
+
+def _apart(found: re.Match[str]) -> str:
+    return f"{found[1]} {found[2]}" if is_unit(found[2]) else found[0]
 
 
 def _is_short(name: str, text: str) -> bool:
     return len(name) <= _LONGEST_ABBREVIATION and re.search(rf"(?<!\w){name.upper()}s?(?!\w)", text) is not None
 
 
-def _roles(words: Sequence[str], stems: Sequence[str]) -> tuple[Pairs, frozenset[str], frozenset[str]]:
-    """Triples (to, A, B) of "A to B", (in, A, B) of "A in B" and the like; then what something goes from, what to."""
-    pairs: set[tuple[str, str, str]] = set()
-    origins: set[str] = set()
-    targets: set[str] = set()
-    for at, word in enumerate(words):
-        behind = _content(words, stems, range(at + 1, len(words)))
-        if word in _FROM or word in _TO:
-            (origins if word in _FROM else targets).update(behind)
-        if word in _TO or word in _BETWEEN:
-            before = _content(words, stems, range(at - 1, -1, -1))
-            pairs.update(("to" if word in _TO else word, x, y) for x in before for y in behind if x != y)
-    return frozenset(pairs), frozenset(origins), frozenset(targets)
-
-
-def _content(words: Sequence[str], stems: Sequence[str], places: Sequence[int]) -> list[str]:
-    found: list[str] = []
-    for place in places[:_REACH]:
-        if words[place] in _BREAKS:
-            break
-        if words[place] not in SILENT and words[place] not in REQUESTS and words[place].isalnum():
-            found.append(stems[place])
-    return found
-
-
 def _denies(word: str) -> bool:
-    return negates(word) or is_denial(word)
+    return _negates(word) or is_denial(word)
+
+
+def _negates(word: str) -> bool:
+    return negates(word) or word in _HARDLY
+
+
+def _denials(stems: Sequence[str]) -> Iterable[tuple[str, str]]:
+    """Words that may be the denial of another one, and that one: "unpay", "pay"."""
+    for one in stems:
+        if one in _UNDENIED or not one.isalpha():
+            continue
+        for prefix in _NEGATING:
+            if one.startswith(prefix) and len(one) - len(prefix) >= _SHORTEST_NEGATED:
+                yield one, one[len(prefix) :]
+        if one.endswith(_WITHOUT) and len(one) - len(_WITHOUT) >= _SHORTEST_NEGATED:
+            yield one, one[: -len(_WITHOUT)]
 
 
 def _denied(words: Sequence[str], stems: Sequence[str]) -> Iterable[str]:
     """What a negation stands before; in a question ("doesn't the printer print") that is what follows the one who acts."""
     for at, word in enumerate(words):
         if _denies(word):
-            behind = _content(words, stems, range(at + 1, len(words)))
+            behind = content_at(words, stems, range(at + 1, len(words)))
             turned = word.endswith(_TURNS) and words[at + 1 : at + 2] and words[at + 1] in _BEFORE_ACTOR
             yield from behind[1:] if turned else behind
 
 
 def _owned(words: Sequence[str], stems: Sequence[str]) -> Iterable[tuple[str, str]]:
+    # "How often do you change your oil" may ask about anybody's.
+    anybody = any(pair in _ANYBODY for pair in pairwise(words))
     for at, word in enumerate(words[:-1]):
         if word in _OWNERS:
             yield _OWNERS[word], stems[at + 1]
+            if anybody and word == "your":
+                yield "my", stems[at + 1]
+
+
+def _beside(words: Sequence[str], stems: Sequence[str]) -> Iterable[tuple[str, str]]:
+    """What a word means by what stands beside it: "check in", "vote against", "5 may", "this week"."""
+    for left, right, stemmed in zip(words, words[1:], stems, strict=False):
+        if right in _PARTICLES and stemmed.isalpha() and left not in SILENT:
+            yield f"{_PARTICLES[right][0]} {stemmed}", _PARTICLES[right][1]
+        for month, other in ((left, right), (right, left)):
+            if month in _MONTHS and other[0].isdigit():
+                yield "month", month
+        if left in _NOW and right in _TIMES:
+            yield "past", "this"
+
+
+def _shades(words: Sequence[str], text: str) -> Iterable[tuple[str, str]]:
+    """Of what time a query speaks, whether it asks what may be or what should, how much of it, and of whom."""
+    told = set(words)
+    if told & _FUTURE or " going to " in text:
+        yield "time", "will"
+    elif told & _PAST or any(word in FORMS and word not in _PRESENT_TOO for word in words):
+        yield "time", "did"
+    for kind, value, listed in _SHADES:
+        if told & listed:
+            yield kind, value
+    if words and (first := next((w for w in words if w not in _COURTEOUS), "")) in _MAY | _MUST:
+        yield "mood", "can" if first in _MAY else "should"
 
 
 def _asks(text: str) -> Iterable[str]:
     if re.search(r" how (?:much|many|long|often|far|old|big|large|fast) ", text):
         yield "how much"
-    elif re.search(r" how come | why ", text):
+    elif re.search(rf" why | {_WHAT_IS}(?:reason|cause)s? ", text):
         yield "why"
+    elif re.search(rf" {_WHAT_IS}(?:deadline|date|due date) ", text):
+        yield "when"
     elif re.search(r" (?:how|what|where|which|what's|where's) ", text):
         yield "how"
-    if re.search(r" when | when's | what time ", text):
+    if re.search(r" when | when's | (?:what|which) (?:time|day|date) ", text):
         yield "when"
     if re.search(r" who | whom | whose | who's ", text):
         yield "who"
-
-
-@lru_cache(maxsize=16384)
-def stem(word: str) -> str:
-    """A word without the endings that an English text inflects with; a word of another language mostly stays as it is."""
-    word = _WONT.sub("", word.removesuffix("'s"))
-    for ending, whole in (("ification", "ify"), ("ations", "ate"), ("ation", "ate"), ("ments", ""), ("ment", "")):
-        if word.endswith(ending) and len(word) - len(ending) >= 3 and word.isascii():
-            word = word[: -len(ending)] + whole
-            break
-    for ending in ("ings", "ing", "ies", "ed", "es", "s", "ly"):
-        if word.endswith(ending) and len(word) - len(ending) >= 3 and word.isascii():
-            word = word[: -len(ending)]
-            if ending == "ies":
-                word += "y"
-            elif len(word) > 3 and word[-1] == word[-2] and word[-1] not in "aeiouls":
-                word = word[:-1]
-            break
-    return word[:-1] if len(word) > 3 and word.endswith("e") else word

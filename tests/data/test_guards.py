@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from shammah_data.guards import conflict, settled
 from shammah_data.opposites import CLASSES, UNITS
-from shammah_data.sense import sense, stem
+from shammah_data.sense import sense
+from shammah_data.stems import stem
 
 # (kind, one query, another one that must not get its answer)
 DIFFERENT = [
@@ -116,6 +117,49 @@ DIFFERENT = [
     ("negation", "El trámite es posible los lunes", "El trámite no es posible los lunes"),
     ("negation", "可以退款吗", "不可以退款吗"),
     ("slot", "收到退款了", "没收到退款"),
+    # Who does it to whom, in whatever words.
+    ("direction", "Did Mia send Leo the parcel?", "Was the parcel sent to Mia by Leo?"),
+    ("direction", "Was Leo called by Mia?", "Did Leo call Mia?"),
+    ("direction", "Was the bus hit by the tram?", "Did the bus hit the tram?"),
+    ("direction", "Who taught Leo?", "Whom did Leo teach?"),
+    ("direction", "Which firm bought Acme?", "Which firm did Acme buy?"),
+    ("direction", "Do I owe the shop money?", "Does the shop owe me money?"),
+    ("direction", "Should I call you?", "Should you call me?"),
+    ("direction", "Who can see me?", "Who can I see?"),
+    ("direction", "Is every rose a flower?", "Is every flower a rose?"),
+    ("direction", "Are all roses flowers?", "Are all flowers roses?"),
+    ("direction", "Is Mia Leo's aunt?", "Is Leo Mia's aunt?"),
+    ("direction", "Divide 12 by 3", "divide 3 by 12"),
+    ("direction", "Replace tabs with spaces", "replace all spaces with tabs"),
+    ("opposite", "How do I make a set out of a list?", "How can I convert a set into a list?"),
+    ("direction", "How do I convert PNG to SVG?", "What is the best way of turning an SVG file into a PNG?"),
+    # Times, and what may be and what should.
+    ("question", "Did the fee change?", "Will the fee change?"),
+    ("question", "Who won the race?", "Who will win the race?"),
+    ("question", "Can I reboot the server?", "Should I reboot the server?"),
+    ("question", "Are all seats free?", "Are some seats free?"),
+    ("opposite", "What did I pay last month?", "How much have I paid this month?"),
+    ("opposite", "is the office open on 5 may", "is the office open on march 5"),
+    ("opposite", "is it due in jan", "in february, is it due"),
+    # Denials in a word of their own, with a hyphen or without.
+    ("opposite", "Is the fare refundable?", "Is the fare non-refundable?"),
+    ("opposite", "How do I like a page?", "How do I unlike a page?"),
+    ("opposite", "Is cash accepted there?", "Is the shop there cashless?"),
+    ("negation", "Is the cake with sugar?", "Is it a sugar-free cake?"),
+    ("negation", "Is it very useful?", "Is it hardly useful?"),
+    # Opposites: of a word by what stands beside it, of several words, of both kinds.
+    ("opposite", "When can I check in?", "When can I check out?"),
+    ("opposite", "Did they vote for it?", "Did they vote against it?"),
+    ("opposite", "What is the output of the tool?", "Tell me the input that the tool takes"),
+    ("opposite", "Is there a ticket for adults?", "What about a child's ticket?"),
+    ("opposite", "Is the tenant to pay?", "Must the landlord pay for it?"),
+    ("opposite", "How do I upgrade my plan?", "I would like to downgrade my plan"),
+    ("opposite", "At least how many may come?", "Up to how many guests may come?"),
+    ("opposite", "Do you have virtual cards?", "I want one of the physical cards"),
+    # Common words that are one letter apart, and letters.
+    ("slot", "How do I protect the file?", "How do I project the file?"),
+    ("opposite", "Is the employer liable?", "Is the employee liable?"),
+    ("slot", "does the pass cover zone a", "does the pass cover zone b"),
 ]
 # Two ways of asking for one thing.
 SAME = [
@@ -174,6 +218,39 @@ SAME = [
     ("Nicht nur Karten, auch Geld?", "Karten, auch Geld?"),
     ("Il fait un pas", "Fait-il un pas"),
     ("日本の不動産", "不動産、日本の"),
+    # Words that say the same, forms and spellings of a word, one word and several.
+    ("How do I remove a file?", "How do I delete a file?"),
+    ("How do I delete a folder?", "How do I remove a directory?"),
+    ("How do I raise my limit?", "How can I increase my limit?"),
+    ("How do I disable alerts?", "How do I turn off alerts?"),
+    ("How do I log out?", "How do I sign out?"),
+    ("Does it come in gray?", "Does it come in grey?"),
+    ("What colour is the sofa?", "What color is the sofa?"),
+    ("Where is the town centre?", "Where is the town center?"),
+    ("My chair broke", "My chair is broken"),
+    ("can i pay with my creditcard", "can I pay with my credit card"),
+    ("I forgot my code", "I can't remember my code"),
+    ("How do I change my adress?", "How do I change my address?"),
+    ("how do I cancle my booking", "How do I cancel my booking?"),
+    ("How high is the tower?", "How tall is the tower?"),
+    ("Is the limit automatic?", "Is the limit auto?"),
+    # Numbers in digits and in words.
+    ("What is 20% of 90?", "twenty percent of 90 is what?"),
+    ("What is the square root of 49?", "Square root of forty-nine?"),
+    ("How much is 3 kg of flour?", "How much is three kilos of flour?"),
+    ("How do I find files over 2 GB?", "How do I find files larger than 2GB?"),
+    ("What happened on 4 July 1776?", "What happened on July 4th, 1776?"),
+    ("When did WW2 begin?", "When was the start of WW2?"),
+    # The same question, asked for a time or a reason; the same people, told in another order.
+    ("When is the deadline?", "What's the deadline?"),
+    ("Why do I get error 404?", "What is the reason for error 404?"),
+    ("Is a cat or a dog better?", "What is better, a dog or a cat?"),
+    ("Compare React to Vue", "Compare Vue to React"),
+    ("Did Mia call Leo?", "Was Leo called by Mia?"),
+    ("I received the wrong chair", "You sent me the wrong chair"),
+    ("Can I leave before the course ends?", "Can I leave while the course is running?"),
+    ("What does a new chair cost to replace the old one?", "Is there a fee for new chairs in shops?"),
+    ("is my oil change due", "how do you know if your oil needs changed"),
 ]
 
 
