@@ -1,8 +1,9 @@
-"""Durable writes: after these return, a power cut leaves the old content or the new, never a mix."""
+"""Durable writes: after these return, a power cut leaves the old content or the new, never a mix. And what may be read."""
 
 import contextlib
 import hashlib
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,6 +72,13 @@ def append_line(path: Path, line: bytes) -> None:
 def private_folder(path: Path) -> Path:
     """Create a folder that only its owner can enter; an existing one is left as it is."""
     path.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+    return path
+
+
+def plain(path: Path) -> Path:
+    """The same path, where it is that of a plain file; a pipe or a device may never end. Raises OSError."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError("not a plain file")
     return path
 
 

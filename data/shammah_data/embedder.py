@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from shammah_data.durable import sha256
+from shammah_data.durable import plain, sha256
 from shammah_data.errors import ArtifactError
 from shammah_data.manifest import FileEntry, build
 
@@ -44,7 +44,7 @@ class EmbedderCard:
         """Read and validate `folder`/embedder.json. Raises ArtifactError with the cure."""
         path = folder / NAME
         try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
+            raw = json.loads(plain(path).read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise ArtifactError(f"{folder}: there is no embedder: {_CURE}") from error
         except (OSError, ValueError, RecursionError) as error:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from shammah_data.durable import PRIVATE_FILE, atomic_write
+from shammah_data.durable import PRIVATE_FILE, atomic_write, plain
 from shammah_data.errors import ArtifactError
 
 _LOCK_SECONDS = 10.0
@@ -67,7 +67,7 @@ class Guard:
 
     def _read(self) -> dict[str, Raised]:
         try:
-            raw = json.loads(self._path.read_text(encoding="utf-8"))
+            raw = json.loads(plain(self._path).read_text(encoding="utf-8"))
             found = {
                 str(name): Raised(float(each["threshold"]), str(each["reason"]), str(each["since"]))
                 for name, each in raw.items()

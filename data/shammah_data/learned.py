@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shammah_data import embedder
+from shammah_data.durable import plain
 from shammah_data.errors import ArtifactError
 from shammah_data.manifest import Retrieval
 
@@ -77,11 +78,11 @@ class Learned:
         """Read what `save` wrote. Raises ArtifactError for anything that is not as the manifest says."""
         path = folder / INDEX
         try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
+            raw = json.loads(plain(path).read_text(encoding="utf-8"))
             answers = tuple(_answer(*fields) for fields in raw["answers"])
             exchanges = tuple(_exchange(*fields) for fields in raw["exchanges"])
-            flat = np.fromfile(folder / VECTORS, "<f2")
-            toward = np.fromfile(folder / ANSWERS, "<f2") if (folder / ANSWERS).exists() else None
+            flat = np.fromfile(plain(folder / VECTORS), "<f2")
+            toward = np.fromfile(plain(folder / ANSWERS), "<f2") if (folder / ANSWERS).exists() else None
         except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise ArtifactError(f"{path}: cannot be read: {error}") from error
         if len(exchanges) != wanted.rows or flat.size != wanted.rows * wanted.dimensions:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from shammah_data.durable import plain
 from shammah_data.errors import ArtifactError
 from shammah_data.settings import GraphPrecision
 
@@ -22,6 +23,7 @@ READABLE = (2, 3)
 NAME = "manifest.json"
 # Beside every graph: its numbers.
 WEIGHTS = "weights.bin"
+_CURE = "run `shammah-train rollback` or retrain"
 
 
 @dataclass(frozen=True)
@@ -217,9 +219,9 @@ class Manifest:
         """
         path = folder / NAME
         try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
+            raw = json.loads(plain(path).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
-            raise ArtifactError(f"{path}: cannot be read: {error}: run `shammah-train rollback` or retrain") from error
+            raise ArtifactError(f"{path}: cannot be read: {error}: {_CURE}") from error
         if not isinstance(raw, dict) or raw.get("format") not in READABLE:
             found = raw.get("format") if isinstance(raw, dict) else type(raw).__name__
             known = " and ".join(map(str, READABLE))
@@ -264,6 +266,13 @@ class Manifest:
                 raise ArtifactError(f"{path}: {name} {value!r} is not a time") from error
         if min(dataclasses.astuple(self.shape)) < 1:
             raise ArtifactError(f"{path}: shapes must be positive")
+        golden = [one for graph in self.graphs for each in graph.golden for one in (*each.prompt_ids, *each.answer_ids)]
+        for what, ids in (("stop id", self.stop_ids), ("id of a golden answer", golden)):
+            for one in ids:
+                if not 0 <= one < self.shape.vocab:
+                    raise ArtifactError(
+                        f"{path}: the {what} {one} is beyond its vocabulary of {self.shape.vocab} tokens: {_CURE}"
+                    )
 
     def dump(self) -> bytes:
         """The JSON text of the manifest."""

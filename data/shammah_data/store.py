@@ -17,7 +17,16 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from shammah_data.durable import PRIVATE_FILE, PRIVATE_FOLDER, atomic_write, fsync_file, fsync_folder, private_folder, sha256
+from shammah_data.durable import (
+    PRIVATE_FILE,
+    PRIVATE_FOLDER,
+    atomic_write,
+    fsync_file,
+    fsync_folder,
+    plain,
+    private_folder,
+    sha256,
+)
 from shammah_data.errors import ArtifactError
 from shammah_data.leases import Lease, leased
 from shammah_data.manifest import NAME, WEIGHTS, FileEntry, Manifest
@@ -64,7 +73,7 @@ class ModelStore:
         Raises ArtifactError when it cannot be understood.
         """
         try:
-            raw = json.loads(self._pointer.read_text(encoding="utf-8"))
+            raw = json.loads(plain(self._pointer).read_text(encoding="utf-8"))
             pointer = Pointer(**raw)
             for name in (pointer.champion, pointer.previous, pointer.candidate):
                 if name is not None and not _VERSION.fullmatch(name):

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from fakes.pipes import pipe
 from shammah_data.errors import ArtifactError
 from shammah_data.manifest import Early, EarlyStep, Evidence, FileEntry, Manifest, Step
 
@@ -102,6 +103,9 @@ def drop(path: str) -> Callable[[dict[str, Any]], None]:
         (put("snapshot_until", "0001-01-01T00:00:00+14:00"), "snapshot_until .* is not a time"),
         (put("snapshot_until", "9999-12-31T23:59:59-14:00"), "snapshot_until .* is not a time"),
         (put("created", "soon"), "created 'soon' is not a time"),
+        (put("stop_ids", [0, 64]), "the stop id 64 is beyond its vocabulary of 64 tokens: run `shammah-train rollback`"),
+        (put("stop_ids", [-1]), "the stop id -1 is beyond"),
+        (put("graphs.0.golden.0.answer_ids", [64]), "the id of a golden answer 64 is beyond"),
     ],
 )
 def test_a_fault_is_named_in_one_line(
@@ -135,6 +139,11 @@ def test_what_is_not_json_is_refused(tmp_path: Path, text: str) -> None:
 def test_what_is_not_an_object_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(ArtifactError, match="this runtime reads 2"):
         load(tmp_path, text)
+
+
+def test_a_pipe_in_its_place_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    with pipe(tmp_path / "manifest.json"), pytest.raises(ArtifactError, match="cannot be read: not a plain file: run"):
+        Manifest.load(tmp_path)
 
 
 def test_a_missing_one_is_refused(tmp_path: Path) -> None:

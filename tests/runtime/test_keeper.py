@@ -1,6 +1,7 @@
 """Which version serves: loading, swapping between two queries, refusing what is damaged."""
 
 import dataclasses
+import json
 import os
 import shutil
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from fakes.pipes import pipe
 from fakes.versions import ANSWER, OTHER_ANSWER, QUESTION, Tiny
 from shammah_data.errors import ArtifactError
 from shammah_data.exchange import Exchange
@@ -21,6 +23,7 @@ from shammah_data.manifest import Manifest
 from shammah_data.store import ModelStore
 from shammah_data.verification import Verification
 from shammah_runtime.appliance import Appliance, Options
+from shammah_runtime.doctor import examine
 from shammah_runtime.engine.choice import Wanted
 from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.engine.memory import needed
@@ -237,6 +240,55 @@ def test_a_new_version_with_a_missing_file_never_serves(
         assert said(keeper.current()) == ANSWER
     (note,) = keeper.notes()
     assert name in note
+
+
+@pytest.mark.parametrize("name", ["int8/weights.bin", "tokenizer.json", "manifest.json"])
+def test_a_pipe_among_the_files_of_a_new_version_is_not_waited_for(
+    make_keeper: Callable[..., ModelKeeper], tiny: Tiny, other_tiny: Tiny, home: Home, name: str
+) -> None:
+    tiny.publish(home)
+    keeper = make_keeper()
+    keeper.look()
+    other_tiny.publish(home)
+    with pipe(home.models / "v0002" / name):
+        keeper.look()
+        assert said(keeper.current()) == ANSWER
+        (note,) = keeper.notes()
+        assert f"{name}: " in note
+        assert "not a plain file: run `shammah-train rollback`" in note
+        (told,) = (check for check in examine(home) if check.name == "model")
+        assert told.level == "fail"
+        assert "not a plain file" in str(told)
+
+
+def test_a_pipe_in_place_of_the_pointer_is_not_waited_for(
+    make_keeper: Callable[..., ModelKeeper], tiny: Tiny, home: Home
+) -> None:
+    tiny.publish(home)
+    keeper = make_keeper()
+    keeper.look()
+    with pipe(home.models / "pointer.json"):
+        keeper.look()
+        assert said(keeper.current()) == ANSWER
+        (note,) = keeper.notes()
+        assert "pointer.json: cannot be read (not a plain file): run `shammah-train promote VERSION`" in note
+
+
+def test_a_stop_id_that_the_model_has_not_is_a_fault_of_its_version(
+    make_keeper: Callable[..., ModelKeeper], tiny: Tiny, other_tiny: Tiny, home: Home
+) -> None:
+    tiny.publish(home)
+    keeper = make_keeper()
+    keeper.look()
+    other_tiny.publish(home)
+    path = home.models / "v0002" / "manifest.json"
+    raw = json.loads(path.read_bytes())
+    raw["stop_ids"].append(384)
+    path.write_text(json.dumps(raw))
+    keeper.look()
+    assert said(keeper.current()) == ANSWER
+    (note,) = keeper.notes()
+    assert "the stop id 384 is beyond its vocabulary of 384 tokens" in note
 
 
 def test_a_graph_that_was_damaged_before_it_was_published_never_serves(
