@@ -6,34 +6,19 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Literal
 
 from shammah_data.errors import ShammahError
 from shammah_data.manifest import Manifest
 from shammah_data.store import ModelStore, Pointer
 from shammah_runtime.engine import memory
-from shammah_runtime.engine.choice import Wanted, choices
+from shammah_runtime.engine.choice import Wanted
 from shammah_runtime.engine.model import Model, cuda_usable, open_model
 from shammah_runtime.engine.session import import_onnxruntime
-from shammah_runtime.shortage import Shortage
-from shammah_runtime.trial import falls_to
+from shammah_runtime.shortage import Shortage, fits_beside
+from shammah_runtime.trial import falls_to, has_turn, part
 
-# Where memory allows one engine only, the candidate has the first part of each such period.
-TURNS_SECONDS = 600.0
 _LEAVING_SECONDS = 0.02
-
-
-class Serving(Protocol):
-    """Says which version answers a session's next query, and why there is none."""
-
-    @property
-    def reason(self) -> str:
-        """Why there is no version."""
-        ...
-
-    def current(self, session: str = "") -> Model | None:
-        """The version for the next query of a session, or None."""
-        ...
 
 
 class ModelKeeper:
@@ -45,7 +30,8 @@ class ModelKeeper:
 
     A candidate gets its share of the sessions, chosen by a hash, where memory allows two engines: a conversation is with one
     version. Where it does not, it has the first part of every ten minutes to itself; then, as for a new champion that does
-    not fit beside the old one, the one engine is closed before the other is loaded, and queries wait for it.
+    not fit beside the old one, the one engine is closed before the other is loaded, and queries wait for it. Once there is
+    memory for both, the other one is loaded beside that which serves.
     """
 
     def __init__(
@@ -91,6 +77,8 @@ class ModelKeeper:
         self._said: dict[str, str] = {}
         self._one_query = False
         self._in_turns = False
+        # For which there was no room together: the two that take turns, or what audits are to ask beside the champion.
+        self._apart: dict[str, Manifest] = {}
         self._leaving: list[weakref.ref[Model]] = []
         self._untidy = False
 
@@ -185,12 +173,14 @@ class ModelKeeper:
                 self._pointer = self._store.pointer()
                 self._refused.clear()
                 self._short.clear()
-                self._in_turns = False
-                self._no_room_for = None
+                self._in_turns, self._no_room_for = False, None
+                self._apart.clear()
             except ShammahError as error:
                 self._refuse("pointer", str(error))
         if self._short:
             self._refused -= self._short.over(self._alone(self._available()))
+        if self._room_for_both():
+            self._in_turns, self._no_room_for = False, None
         try:
             self._follow(first)
         finally:
@@ -198,6 +188,17 @@ class ModelKeeper:
                 self._settled = True
                 self._changed.notify_all()
         self._tidy()
+
+    def _room_for_both(self) -> bool:
+        both = {self._pointer.champion, self._pointer.candidate} if self._in_turns else {self._no_room_for}
+        other = next((self._apart[version] for version in self._apart if version in both and version not in self._loaded), None)
+        if other is None:
+            return False
+        room = self._available()
+        try:
+            return fits_beside(other, self._wanted, cuda_usable(), room, self._alone(room))
+        except ShammahError:
+            return False  # not even alone, as it is now
 
     def _run(self, watch: bool) -> None:
         while True:
@@ -216,7 +217,8 @@ class ModelKeeper:
             if self._load(target, instead=True) == "loaded":
                 with self._changed:
                     self._serving = target
-                if not (candidate and alone):
+                # Nor where the two have taken turns until now.
+                if not (candidate and (alone or candidate == before)):
                     self._tell(target, before, first)
             elif target == candidate:
                 self._follow(first)
@@ -227,15 +229,18 @@ class ModelKeeper:
             return
         beside = None
         if candidate and not alone:
-            new = candidate not in self._loaded
+            new, serving = candidate not in self._loaded or candidate in self._apart, self._loaded[self._serving].manifest
             outcome = self._load(candidate, instead=False)
             if outcome == "no room":
                 self._in_turns = True
-                self._notes.put(f"trying {candidate} {self._part()}: there is memory for one version at a time")
+                if serving.version not in self._apart:
+                    self._notes.put(f"trying {candidate} {self._part()}: there is memory for one version at a time")
+                self._apart[serving.version] = serving
                 self._follow(first)
                 return
             if outcome == "loaded":
                 beside = candidate
+                self._apart.clear()
                 if new and not first:
                     self._notes.put(f"trying {self._loaded[candidate].description} {self._part()}")
         compared = self._beside_champion(candidate)
@@ -278,14 +283,10 @@ class ModelKeeper:
     def _turn_of_candidate(self) -> bool:
         if self._one_query:
             return falls_to(str(self._pointer.candidate), self._session, self._pointer.candidate_share)
-        return self._clock() % TURNS_SECONDS < self._pointer.candidate_share * TURNS_SECONDS
+        return has_turn(self._clock(), self._pointer.candidate_share)
 
     def _part(self) -> str:
-        share = self._pointer.candidate_share
-        if self._in_turns:
-            turns = f"in the first {share * TURNS_SECONDS / 60:.1f} of every {TURNS_SECONDS / 60:.0f} minutes"
-            return f"{turns}, audits ask one version alone"
-        return f"on {share:.0%} of the sessions"
+        return part(self._pointer.candidate_share, self._in_turns)
 
     # -- loading and leaving ------------------------------------------------------------------------------------------
 
@@ -301,12 +302,12 @@ class ModelKeeper:
             manifest = verification.manifest()
             room = self._available()
             alone = self._alone(room)
-            if self._loaded and room is not None:
-                # The graph that is best alone, not a lesser one that has room beside what is about to leave.
-                best = choices(manifest, self._wanted, cuda_usable(), alone)[0].graph
-                if best.provider == "cpu" and memory.needed(manifest, best) > room:
-                    verification.whole()
-                    return self._load_instead(manifest, alone) if instead else "no room"
+            if self._loaded and not fits_beside(manifest, self._wanted, cuda_usable(), room, alone):
+                verification.whole()
+                if instead:
+                    return self._load_instead(manifest, alone)
+                self._apart[version] = manifest
+                return "no room"
             # Its weights are verified meanwhile; until they are, it answers nobody.
             try:
                 model = self._open(manifest, alone)

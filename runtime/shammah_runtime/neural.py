@@ -18,8 +18,8 @@ from shammah_runtime.engine.decoder import Decoder, Generated
 from shammah_runtime.engine.decoding import Decoding
 from shammah_runtime.engine.model import Model, Prompt
 from shammah_runtime.followup import depends_on_context
-from shammah_runtime.models import Serving
 from shammah_runtime.proposal import REPLACED, STOPPED, Proposal, Query, Token, declined
+from shammah_runtime.serving import Serving
 from shammah_runtime.stopping import NEVER, Deadline, Stop
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from shammah_runtime.stopping import NEVER, Stop
 
 if TYPE_CHECKING:
     from shammah_runtime.engine.model import Model
-    from shammah_runtime.models import Serving
+    from shammah_runtime.serving import Serving
 
 Asked = Literal["all", "local", "teacher"]
 OnText = Callable[[str], None]

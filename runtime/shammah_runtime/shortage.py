@@ -6,6 +6,18 @@ from shammah_runtime.engine import memory
 from shammah_runtime.engine.choice import Wanted, choices
 
 
+def fits_beside(manifest: Manifest, wanted: Wanted, cuda: bool, room: int | None, alone: int | None) -> bool:
+    """Whether a version has room beside the engines that are loaded, in so many bytes; None where nobody knows.
+
+    By the graph that is best `alone`, with the bytes of those engines, not by a lesser one that has room beside what is about
+    to leave; on CUDA the memory is another one. Raises ArtifactError where no graph would do alone.
+    """
+    if room is None:
+        return True
+    best = choices(manifest, wanted, cuda, alone)[0].graph
+    return best.provider != "cpu" or memory.needed(manifest, best) <= room
+
+
 class Shortage:
     """What is refused for want of memory is refused no longer than that lasts: a night ends, another program does."""
 

@@ -20,10 +20,10 @@ from shammah_runtime.engine.evidence import Candidate, answer_ids, candidates, f
 from shammah_runtime.engine.model import Memory, Model
 from shammah_runtime.followup import depends_on_context
 from shammah_runtime.learned import LearnedIndex
-from shammah_runtime.models import Serving
 from shammah_runtime.neural import interruptible, read_prompt
 from shammah_runtime.proposal import REPLACED, Proposal, Query, declined
 from shammah_runtime.retrieval import Retrieval
+from shammah_runtime.serving import Serving
 
 # Answers that a version did not bring along are read once without a question; of so many that is remembered.
 _MOST_PRIORS = 4096

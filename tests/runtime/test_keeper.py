@@ -760,6 +760,72 @@ def test_without_memory_for_two_the_candidate_has_its_share_of_the_time(
     assert machine.most == 1
 
 
+@pytest.mark.parametrize("turn", ["of the champion", "of the candidate"])
+def test_two_that_take_turns_are_tried_side_by_side_once_there_is_memory(
+    make_keeper: Callable[..., ModelKeeper], tiny: Tiny, other_tiny: Tiny, home: Home, turn: str
+) -> None:
+    machine = Machine(1.5)
+    machine.publish(home, tiny, other_tiny)
+    ModelStore(home.models).set_candidate("v0002", 0.3)
+    now = 100.0 if turn == "of the candidate" else 300.0
+    keeper = make_keeper(machine.opener, available=machine.available, clock=lambda: now)
+    for _ in range(3):
+        keeper.look()
+    served = "v0002" if turn == "of the candidate" else "v0001"
+    assert set(versions(keeper, 10)) == {served}
+    assert machine.most == 1
+    keeper.notes()
+    settled: list[bool] = []
+    machine.engines, opener = 2.5, keeper._opener
+
+    def watched(*given: Any) -> Model:
+        # Nobody waits: what serves goes on while the other is loaded.
+        settled.append(keeper.wait(0.0) and keeper.current("session") is not None)
+        return opener(*given)
+
+    keeper._opener = watched
+    opened = len(machine.opened)
+    for _ in range(3):
+        keeper.look()
+    assert settled == [True]
+    keeper._opener = opener
+    assert machine.opened[opened:] == [{"v0001": "v0002", "v0002": "v0001"}[served]]
+    assert keeper.notes() == ["trying v0002 (int8, cpu) on 30% of the sessions"]
+    assert keeper.trial() == "v0002 (int8, cpu) on 30% of the sessions"
+    found = versions(keeper, 200)
+    assert 20 < found.count("v0002") < 100
+    # And apart again, where memory is short when the next version is tried.
+    machine.engines = 1.5
+    store = ModelStore(home.models)
+    store.clear_candidate()
+    keeper.look()
+    store.set_candidate("v0002", 0.3)
+    keeper.look()
+    assert len(set(versions(keeper, 10))) == 1
+    assert machine.alive() == 1
+
+
+def test_what_audits_ask_beside_the_champion_is_loaded_once_there_is_memory(
+    make_keeper: Callable[..., ModelKeeper], tiny: Tiny, other_tiny: Tiny, home: Home
+) -> None:
+    machine = Machine(1.5)
+    machine.publish(home, tiny, other_tiny)
+    keeper = make_keeper(machine.opener, available=machine.available)
+    keeper.compare_with("v0002")
+    for _ in range(3):
+        keeper.look()
+    assert keeper.rival("v0001") is None
+    assert machine.opened == ["v0001"]
+    machine.engines = 2.5
+    for _ in range(3):
+        keeper.look()
+    rival = keeper.rival("v0001")
+    assert rival is not None
+    assert rival.manifest.version == "v0002"
+    assert machine.opened == ["v0001", "v0002"]
+    assert set(versions(keeper, 10)) == {"v0001"}
+
+
 def test_without_memory_for_two_a_candidate_that_fails_leaves_the_champion(
     make_keeper: Callable[..., ModelKeeper], tiny: Tiny, other_tiny: Tiny, home: Home
 ) -> None:
