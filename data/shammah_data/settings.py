@@ -149,7 +149,7 @@ class AuditSection:
     share: the share that is audited of a version that has been audited for a while. With both shares at 0 nothing is audited,
         and nothing is measured.
     new_share: the share of a new version; it falls to `share` as audits add up.
-    per_day: most audits a day, which bounds what they cost.
+    per_day: most audits from one midnight to the next, which bounds what they cost.
     """
 
     share: float = field(default=0.02, metadata={"least": 0.0, "most": 1.0})

@@ -25,6 +25,7 @@ from shammah_data.refusing import is_refusal
 from shammah_data.rollout import Plan, decide, judge_trial, named, on_trial
 from shammah_data.sequential import audit_probability
 from shammah_data.store import ModelStore, Pointer
+from shammah_runtime.budget import midnight
 from shammah_runtime.engine.model import Model
 from shammah_runtime.proposal import Query
 from shammah_runtime.rivals import Said
@@ -108,7 +109,7 @@ class Auditor:
         self._counted = threading.Event()
         self._audited: dict[str, int] = {}
         self._today = 0
-        # The day, from one midnight in UTC to the next, of which that many were audited.
+        # The day, as that of the teacher's budget, of which that many were audited.
         self._day: datetime | None = None
         self._tried: set[str] = set()
         self._wake = threading.Event()
@@ -128,7 +129,7 @@ class Auditor:
         return self._rate.share(self._audited.get(version, 0), 0)
 
     def _midnight(self) -> datetime:
-        return self._now().replace(hour=0, minute=0, second=0, microsecond=0)
+        return midnight(self._now().astimezone().replace(tzinfo=None))
 
     # -- the background ------------------------------------------------------------------------------------------------
 
@@ -167,11 +168,11 @@ class Auditor:
 
     def count(self) -> None:
         """Read from the log how many answers were audited. Raises LogError."""
-        midnight = self._midnight()
+        day = self._midnight()
         if self._log.exists():
             self._audited = self._log.read(audit_queries.audited_counts)
-            self._today = self._log.read(lambda session: audit_queries.audits_since(session, midnight))
-        self._day = midnight
+            self._today = self._log.read(lambda session: audit_queries.audits_since(session, day))
+        self._day = day
         self._counted.set()
 
     def run(self) -> int:

@@ -21,6 +21,14 @@ _OTHER_DAYS = 2
 _FEW_CENTS = 0.1
 
 
+def midnight(now: datetime) -> datetime:
+    """The last midnight by the clock that shows `now`.
+
+    Of local time without a zone: reckoned with the present's offset a day on which the clocks change would begin an hour off.
+    """
+    return now.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+
+
 class Ledger:
     """What was spent here on a day, over all processes of a home: {"days": {"2026-01-02": 0.25}} in one file, in dollars.
 
@@ -65,8 +73,7 @@ class Budget:
     """`most_usd` from one local midnight to the next.
 
     `logged(since)` sums up the log, which several machines may share; it knows nothing of what is private, and cannot always be
-    read. The ledger knows all that was spent here. `now()` without a zone, and so `since`, is local time: reckoned with the
-    present's offset a day on which the clocks change would begin an hour off.
+    read. The ledger knows all that was spent here. `now()` without a zone, and so `since`, is local time.
     """
 
     def __init__(
@@ -104,7 +111,7 @@ class Budget:
                 self._ledger.add(f"{self._today():%Y-%m-%d}", usd)
 
     def _today(self) -> datetime:
-        return self._now().replace(hour=0, minute=0, second=0, microsecond=0)
+        return midnight(self._now())
 
     def _from_log(self, day: datetime) -> float:
         new = day != self._day

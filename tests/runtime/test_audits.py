@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import itertools
 import json
 import threading
 import time
@@ -346,6 +347,44 @@ def test_audits_go_on_after_a_full_disk(
     while len(rows(home)) < 2 and time.monotonic() < deadline:
         time.sleep(0.02)
     assert len(rows(home)) == 2
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="Windows has one time zone")
+@pytest.mark.parametrize(
+    ("begins", "ends"),
+    [
+        ("2026-03-28T23:00:00+00:00", "2026-03-29T22:00:00+00:00"),
+        ("2026-07-01T22:00:00+00:00", "2026-07-02T22:00:00+00:00"),
+        ("2026-10-24T22:00:00+00:00", "2026-10-25T23:00:00+00:00"),
+    ],
+)
+def test_the_day_of_audits_is_the_local_one_also_when_the_clocks_change(
+    make: Callable[..., Appliance],
+    teacher: Any,
+    home: Home,
+    monkeypatch: pytest.MonkeyPatch,
+    begins: str,
+    ends: str,
+) -> None:
+    teacher({})
+    begin, end, second = datetime.fromisoformat(begins), datetime.fromisoformat(ends), timedelta(seconds=1)
+    log = ExchangeLog(home)
+    for count, moment in enumerate((begin - second, begin, end - second)):
+        log.append(Exchange(f"audit {count}", "Yes.", "teacher", source="audit", created_at=moment))
+    auditors = [auditor_of(make(dataclasses.replace(ALL, per_day=most))) for most in (2, 3)]
+    found = []
+    try:
+        with monkeypatch.context() as patch:
+            patch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+            time.tzset()
+            for auditor, now in itertools.product(auditors, (begin, end - second, end)):
+                patch.setattr(auditor, "_now", lambda now=now: now)
+                auditor.count()
+                found.append(auditor.probability("v0001"))
+    finally:
+        time.tzset()
+    # Two are of this day: they spend a budget of two, and not one of three.
+    assert found == [0.0, 0.0, 1.0, 1.0, 1.0, 1.0]
 
 
 def test_audits_go_on_the_next_day(
