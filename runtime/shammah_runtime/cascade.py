@@ -210,8 +210,9 @@ class Cascade:
             return [*self.routing.may_leave(query.current.context), Message("user", query.text)]
 
         model = self._teacher.settings.model
+        paid: list[float] = []
         try:
-            asking = Asking(query.system, query.most_tokens, query.stop, messages)
+            asking = Asking(query.system, query.most_tokens, query.stop, messages, paid.append)
             # Not before now: the tiers before took their time.
             answer = self._teacher.ask(messages(), show, asking)
         except TeacherError as error:
@@ -224,7 +225,13 @@ class Cascade:
             )
             return reply(timed(failed, since), str(error))
         except (KeyboardInterrupt, InterruptedError):
-            stopped = Proposal(Attempt("teacher", "failed", "stopped by the user"), "".join(arrived), False, None, model)
+            stopped = Proposal(
+                Attempt("teacher", "failed", "stopped by the user"),
+                "".join(arrived),
+                complete=False,
+                teacher_model=model,
+                cost_usd=sum(paid) if paid else None,
+            )
             return reply(timed(stopped, since), interrupted=True)
         cleaned.close()
         told = "asked" if answer.complete else f"cut short: {answer.stop_reason}"

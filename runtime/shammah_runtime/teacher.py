@@ -57,12 +57,14 @@ class Asking:
     """What one question adds to the settings: more for the system prompt, fewer tokens, a wish to stop.
 
     `again` gives the conversation as it is by the second request: some of it may have been forgotten since the first.
+    `paid` is told what is known of the cost of a request that began and did not end, even where nobody is answered.
     """
 
     system: str = ""
     most_tokens: int | None = None
     stop: Stop = NEVER
     again: Callable[[], Sequence[Message]] | None = None
+    paid: Callable[[float], None] = lambda _: None
 
 
 @dataclass(frozen=True)
@@ -172,11 +174,13 @@ class Teacher:
             raise
         finally:
             cost = self._paid(broken)
+            if cost is not None:
+                asking.paid(cost)
         text = "".join(shown)
         if isinstance(outcome, End):
             self._breaker.worked()
-            # What holds no text is paid for all the same.
-            cost = self._paid([outcome])
+            # What holds no text is paid for all the same, and a request before it that broke off.
+            cost = _sum([cost, self._paid([outcome])])
             if not text.strip():
                 outcome = self._nothing_said(outcome)
         elif outcome.of_the_question:
@@ -202,13 +206,12 @@ class Teacher:
 
     def _paid(self, ends: Sequence[End]) -> float | None:
         """What these have cost, which the day's budget is told; None where nothing of it is known."""
-        prices = self.settings.prices
-        total: float | None = None
+        prices, costs = self.settings.prices, []
         for end in ends:
             # Many a server calls the model by a name of its own.
             model = end.model if price_of(prices, end.model) is not None else self.settings.model
-            cost = cost_usd(prices, model, end.tokens_in, end.tokens_out, end.written, end.cached)
-            total = total if cost is None else (total or 0.0) + cost
+            costs.append(cost_usd(prices, model, end.tokens_in, end.tokens_out, end.written, end.cached))
+        total = _sum(costs)
         if self._budget is not None:
             self._budget.note(total)
         return total
@@ -286,6 +289,12 @@ class Teacher:
         else:
             said = f"{self.who}'s answer holds no text ({end.stop_reason}): ask again"
         return Failure(said, of_the_question=True)
+
+
+def _sum(costs: Sequence[float | None]) -> float | None:
+    """Of those that are known; None where none is."""
+    known = [cost for cost in costs if cost is not None]
+    return sum(known) if known else None
 
 
 def asked(settings: TeacherSettings, asking: Asking) -> TeacherSettings:

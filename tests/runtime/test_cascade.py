@@ -13,9 +13,12 @@ from shammah_data.errors import InputError
 from shammah_data.exchange import Attempt, Exchange
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
+from shammah_data.savings import savings
 from shammah_runtime.appliance import Appliance, Options
 from shammah_runtime.cascade import Cascade, Reply
+from shammah_runtime.prices import PRICES, cost_usd
 from shammah_runtime.proposal import Proposal, Query, declined
+from shammah_runtime.stopping import Stop
 from shammah_runtime.teacher import Teacher, TeacherSettings
 
 Make = Callable[..., Appliance]
@@ -148,6 +151,28 @@ def test_an_unsure_model_passes_the_question_on(make_appliance: Make, tiny: Tiny
     assert row["model_version"] is None
     assert row["cost_usd"] > 0
     assert [one["target"] for one in ExchangeLog(home).learnable()] == [TAUGHT_ANSWER]
+
+
+@pytest.mark.parametrize("how", ["Ctrl-C", "a client that left"])
+def test_what_is_known_of_the_cost_of_an_answer_that_was_stopped_is_in_its_row(
+    make_appliance: Make, home: Home, claude: FakeClaude, how: str
+) -> None:
+    appliance, stop = make_appliance(), Stop()
+    shown: list[str] = []
+
+    def stopped(piece: str) -> None:
+        shown.append(piece)
+        if how == "Ctrl-C":
+            raise KeyboardInterrupt
+        stop.ask()
+
+    reply = appliance.conversation.ask(TAUGHT, stopped, "all", stop)
+    assert reply.interrupted
+    (row,) = rows(home)
+    known = cost_usd(PRICES, row["teacher_model"], len(TAUGHT.split()), len(shown))
+    assert known is not None
+    assert row["cost_usd"] == pytest.approx(known)
+    assert ExchangeLog(home).read(savings).spent_usd == pytest.approx(known)
 
 
 def test_an_answer_that_never_ends_is_declined(make_appliance: Make, random_tiny: Tiny, home: Home) -> None:
