@@ -7,11 +7,10 @@ the replaced word of two otherwise equal queries are found in any language, a de
 units, question words, words that ask without saying what) are English, and for another language say nothing.
 """
 
-from collections import Counter
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Literal
 
 from shammah_data.formulas import otherwise
@@ -19,7 +18,7 @@ from shammah_data.judge import holds
 from shammah_data.lookalikes import LOOKALIKES
 from shammah_data.measures import is_unit, mismeasured
 from shammah_data.opposites import CLASSES, UNITS
-from shammah_data.roles import EQUALS, TOGETHER
+from shammah_data.roles import EQUALS, TOGETHER, VERBS
 from shammah_data.sense import Sense, sense
 from shammah_data.stems import root
 from shammah_data.written import alike
@@ -47,12 +46,11 @@ class Conflict:
     witness: frozenset[str] = frozenset()
 
 
-_CASTS = (Counter(("i",)), Counter(("me",)))
-
-
 def conflict(query: str, other: str) -> Conflict | None:
     """The first contradiction between two queries, or None; the same kind whichever comes first."""
     a, b = map(sense, alike(query, other))
+    if a.options != b.options and {one.lower() for one in a.options} == {one.lower() for one in b.options}:
+        return Conflict("name", f"only one of the two names {min(a.options ^ b.options)}")
     if a.lower == b.lower:
         return None
     for rule in (_numbers, _formulas, _units, _negation, _names, _opposites, _direction, _owners, _questions, _slot):
@@ -85,8 +83,19 @@ def _numbers(a: Sense, b: Sense) -> Conflict | None:
     """
     if a.numbers == b.numbers or (not (a.numbers and b.numbers) and _apart(a, b)):
         return None
+    if _lone(a, b) or _lone(b, a):
+        return None
     told = sorted((a.numbers - b.numbers) + (b.numbers - a.numbers))[0]
     return Conflict("number", f"the numbers differ: {told}")
+
+
+def _lone(a: Sense, b: Sense) -> bool:
+    """Whether one query has a 1 that the other does not, which says "an hour" or "a mile"."""
+    return (
+        a.numbers - b.numbers == {"1": 1}
+        and not b.numbers - a.numbers
+        and any(word in ("a", "an") and unit in UNITS for word, unit in pairwise(b.words))
+    )
 
 
 def _formulas(a: Sense, b: Sense) -> Conflict | None:
@@ -140,6 +149,7 @@ def _unnamed(a: Sense, b: Sense) -> frozenset[str]:
         if name not in b.names
         and not holds(b.lower, name)
         and not holds(b.lower, name.replace("-", " "))
+        and not holds(b.lower, name.replace("-", "") or name)
         and root(name) not in b.stems
         # "files/directories" is no path but either of two words.
         and not (name[0].isalpha() and any(part.isalpha() and root(part) in b.stems for part in name.split("/")))
@@ -169,28 +179,53 @@ def _having(a: Sense, b: Sense, listed: Container[str]) -> frozenset[str]:
 
 def _direction(a: Sense, b: Sense) -> Conflict | None:
     turned = (a.origins - a.targets) & (b.targets - b.origins) | (a.targets - a.origins) & (b.origins - b.targets)
+    # "How many x in a y" and "how many y make an x".
+    if a.counted and b.counted and not a.counted & b.counted and a.counted <= b.units and b.counted <= a.units:
+        turned |= a.counted | b.counted
     # "Files in the folder" and "the folder, for files": other words around make another sentence of it.
     turned |= {
-        x for how, x, y in a.pairs if (how, y, x) in b.pairs and (not _apart(a, b) or (how == "to" and a.moves and b.moves))
+        x
+        for how, x, y in a.pairs
+        if (how, y, x) in b.pairs and (how == "than" or not _apart(a, b) or (how == "to" and a.moves and b.moves))
     }
     if turned:
         return Conflict("direction", f"the other way round: {sorted(turned)[0]}", turned)
     if a.content != b.content:
         return None
-    if _recast(a, b):
-        return Conflict("direction", "the other way round: i", a.content)
-    if set(a.order) != set(b.order) or not len(a.order) == len(b.order) == len(set(a.order)):
-        return None
+    if a.said == b.said:
+        # "Does x like the new y".
+        first = min((*a.order[:1], *b.order[:1]), default="")
+        if a.words[0] == b.words[0] and a.words[0] in VERBS and first.isalpha() and a.order[:1] != b.order[:1]:
+            return Conflict("direction", f"the other way round: {first}", a.content)
+        if a.me != b.me:
+            return Conflict("direction", "the other way round: me", a.content)
+        if (persons := _reversed(a.cast, b.cast)) is not None:
+            return Conflict("direction", f"the other way round: {min(persons)}", a.content)
     # "x p y" and "y p x", the same words otherwise: who did it to whom.
-    place = {word: n for n, word in enumerate(b.order)}
-    for x, p, y in combinations(a.order, 3):
-        if place[y] < place[p] < place[x]:
-            return Conflict("direction", f"the other way round: {min(x, y)}", frozenset((x, p, y)))
+    if (found := _reversed(a.order, b.order)) is not None:
+        return Conflict("direction", f"the other way round: {min(found[0], found[2])}", frozenset(found))
     # "Is every x a y", "who taught x" and "whom did x teach".
-    asked = any(how != why and s == t and w != v for how, s, w in a.acts for why, t, v in b.acts)
-    if (asked and a.order != b.order) or _exchanged(a, b):
+    if _asked_of(a, b) or _asked_of(b, a) or _exchanged(a, b):
         return Conflict("direction", f"the other way round: {min(a.order)}", a.content)
     return None
+
+
+def _reversed(one: Sequence[str], other: Sequence[str]) -> tuple[str, str, str] | None:
+    """Three words that come in one order in one sequence and in the opposite one in the other; each has each word once."""
+    if set(one) != set(other) or not len(one) == len(other) == len(set(one)):
+        return None
+    place = {word: n for n, word in enumerate(other)}
+    return next(((x, p, y) for x, p, y in combinations(one, 3) if place[y] < place[p] < place[x]), None)
+
+
+def _asked_of(a: Sense, b: Sense) -> bool:
+    """Whether one query asks who does what, and the other to whom the same is done: the verb comes before, in another form."""
+    for how, verb, form in a.acts:
+        if how != "does" or not any(kind != how and s == verb and w != form for kind, s, w in b.acts):
+            continue
+        if set(a.order[a.order.index(verb) + 1 :]) & set(b.order[: b.order.index(verb)]):
+            return True
+    return False
 
 
 def _exchanged(a: Sense, b: Sense) -> bool:
@@ -206,12 +241,6 @@ def _exchanged(a: Sense, b: Sense) -> bool:
     # "Are all birds animals", "is Ann Bob's friend".
     parted = any(map(str.isalpha, a.words[left + 1 : right])) or (a.stems[left].isalpha() and not EQUALS.isdisjoint(a.words))
     return parted and TOGETHER.isdisjoint(a.words)
-
-
-def _recast(a: Sense, b: Sense) -> bool:
-    """Whether two queries say the same words of me, one of what I do and one of what is done to me."""
-    mine, theirs = Counter(a.cast), Counter(b.cast)
-    return mine - theirs in _CASTS and theirs - mine in _CASTS
 
 
 def _owners(a: Sense, b: Sense) -> Conflict | None:
@@ -290,11 +319,9 @@ def _own(a: Sense, b: Sense) -> tuple[frozenset[str], frozenset[str]]:
         return mine, theirs
     if len(mine) != len(theirs) and max(len(mine), len(theirs)) <= _LONGEST_FILLER and _run(a, mine) == _run(b, theirs):
         return frozenset(), frozenset()
-    near = [(x, y) for x in mine for y in theirs if x[0] == y[0] and len(y) - 2 <= len(x) <= len(y) + 2]
-    if not near:
-        return mine, theirs
-    written_a, written_b = dict(zip(a.stems, a.words, strict=True)), dict(zip(b.stems, b.words, strict=True))
-    pairs = [(x, y) for x, y in near if _typo(written_a[x], written_b[y])]
+    written_a = {s: w for w, s in zip(a.words, a.stems, strict=True) if s in mine}
+    written_b = {s: w for w, s in zip(b.words, b.stems, strict=True) if s in theirs}
+    pairs = [(x, y) for x, v in written_a.items() for y, w in written_b.items() if v[0] == w[0] and _typo(v, w)]
     return mine - {x for x, _ in pairs}, theirs - {y for _, y in pairs}
 
 

@@ -267,8 +267,8 @@ FAILURES = frozenset(
 # Words that shape a sentence. "in", "on", "with" and the like are not compared by themselves.
 SILENT = frozenset(
     (
-        "a an the is are was were be been being am do does did doing done to of in on at for from by with and or it its "
-        "it's this that these those you your yours i i'm i've i'd i'll me my mine we our us they them their he him his she "
+        "a an the until till is are was were be been being am do does did doing done to of in on at for from by with and or it "
+        "its it's this that these those you your yours i i'm i've i'd i'll me my mine we our us they them their he him his she "
         "her hers as if so then than there here will would can could should may might must shall have has had having just "
         "please also who whom whose what what's one which when where how why not no n't don't doesn't didn't isn't aren't "
         "can't cannot won't into onto about any some very really too now still yet already ever up out off over under "

@@ -1,7 +1,8 @@
 """Who does what to whom, what goes from where to where: what the order of a query's words tells. Knows no other query."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
+from types import MappingProxyType
 
 from shammah_data.opposites import CLASSES, REQUESTS, SILENT
 from shammah_data.synonyms import FORMS
@@ -20,12 +21,15 @@ _LACKING = frozenset("run bor sold sell complet all".split())
 # Whose two things are equals.
 _LIKENING = frozenset("compar equal differ differenc distanc".split())
 EQUALS = frozenset("is are was were".split())
+# What a question begins with that yes or no answers; who does it comes next.
+VERBS = frozenset("is are was were do does did has have had can could will would should must may".split())
 TOGETHER = frozenset("and or vs versus compare difference between mix combine".split())
 _BREAKS = _FROM | _TO | frozenset("by with via through on at when if because and or for using without before after".split())
 _JOINING = frozenset(("or", "and", "vs", "versus"))
 _BEING = frozenset("is are was were be been being get gets got".split())
 _UNCHANGED = frozenset("hit put set cut let hurt read beat cast shed".split())
-_PERSONS = {
+_AUXILIARY = frozenset("do does did to the a an please".split())
+PERSONS = {
     "i": "i",
     "me": "i",
     "you": "you",
@@ -45,6 +49,8 @@ _WHO = frozenset("who whom what which".split())
 _DOES = frozenset("do does did".split())
 # A place that is reached "from" or "to" is named within so many words.
 _REACH = 3
+# "Is x a bigger thing than y".
+_FAR = 5
 
 
 def roles(words: Sequence[str], stems: Sequence[str]) -> tuple[Pairs, frozenset[str], frozenset[str]]:
@@ -60,7 +66,7 @@ def roles(words: Sequence[str], stems: Sequence[str]) -> tuple[Pairs, frozenset[
         if word in _FROM or word in _TO or out_of:
             (targets if word in _TO else origins).update(behind)
         if (word in _TO and not _LIKENING & set(stems)) or word in _BETWEEN or (word in _INSTEAD and replaces):
-            before = content_at(words, stems, range(at - 1, -1, -1))
+            before = content_at(words, stems, range(at - 1, -1, -1), _FAR if word == "than" else _REACH)
             pairs.update(("to" if word in _TO else word, x, y) for x in before for y in behind if x != y)
     return frozenset(pairs), frozenset(origins), frozenset(targets)
 
@@ -74,10 +80,10 @@ def _can_move(word: str, stemmed: str) -> bool:
     return word not in SILENT and "'" not in word and stemmed not in _LACKING
 
 
-def content_at(words: Sequence[str], stems: Sequence[str], places: Sequence[int]) -> list[str]:
+def content_at(words: Sequence[str], stems: Sequence[str], places: Sequence[int], reach: int = _REACH) -> list[str]:
     """The stems that say something at the first few of these places, up to a preposition."""
     found: list[str] = []
-    for place in places[:_REACH]:
+    for place in places[:reach]:
         if words[place] in _BREAKS:
             break
         if words[place] not in SILENT and words[place] not in REQUESTS and words[place].isalnum():
@@ -85,7 +91,15 @@ def content_at(words: Sequence[str], stems: Sequence[str], places: Sequence[int]
     return found
 
 
-def ordered(words: Sequence[str], stems: Sequence[str], content: frozenset[str]) -> list[str]:
+def cast(words: Sequence[str], stems: Sequence[str], content: frozenset[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What is `ordered` with the persons who are told of as "i" and "me"; and all words, whatever their order, with them."""
+    told = tuple(PERSONS.get(w, w) for w in sorted(words) if w not in _AUXILIARY)
+    return tuple(ordered(words, stems, content, PERSONS)), tuple(sorted(told))
+
+
+def ordered(
+    words: Sequence[str], stems: Sequence[str], content: frozenset[str], persons: Mapping[str, str] = MappingProxyType({})
+) -> list[str]:
     """The words that say something, in their order, two that "or" joins in that of the alphabet, and who does it first.
 
     "The man is bitten by the dog" comes as "the dog bites the man" does.
@@ -93,9 +107,9 @@ def ordered(words: Sequence[str], stems: Sequence[str], content: frozenset[str])
     places = [
         at
         for at, (w, s) in enumerate(zip(words, stems, strict=True))
-        if w in _PERSONS or (s in content and w not in SILENT and w not in REQUESTS and w not in _WHENEVER)
+        if w in persons or (s in content and w not in SILENT and w not in REQUESTS and w not in _WHENEVER)
     ]
-    found = [_PERSONS.get(words[at], stems[at]) for at in places]
+    found = [persons.get(words[at], stems[at]) for at in places]
     for n, (left, right) in enumerate(pairwise(places)):
         if _JOINING & set(words[left + 1 : right]) and found[n] > found[n + 1]:
             found[n], found[n + 1] = found[n + 1], found[n]
@@ -124,4 +138,4 @@ def acts(words: Sequence[str], stems: Sequence[str], order: Sequence[str]) -> It
     if _DOES.isdisjoint(words[asked + 1 :]):
         yield from (("does", s, w) for w, s in zip(words, stems, strict=True) if s in order)
     else:
-        yield from [("is done to", s, w) for w, s in zip(words, stems, strict=True) if s in order][-1:]
+        yield from (("is done to", s, w) for w, s in zip(words, stems, strict=True) if s in order)

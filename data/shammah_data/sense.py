@@ -15,7 +15,7 @@ from shammah_data.formulas import Formula, formulas
 from shammah_data.judge import facts, normalize
 from shammah_data.measures import is_unit
 from shammah_data.opposites import CLASSES, FAILURES, ORDINALS, PHRASES, REQUESTS, SILENT, UNITS
-from shammah_data.roles import Pairs, acts, content_at, moves, ordered, roles
+from shammah_data.roles import PERSONS, Pairs, acts, cast, content_at, moves, ordered, roles
 from shammah_data.stems import root
 from shammah_data.synonyms import FORMS, in_digits, in_one_word
 from shammah_data.words import SPACELESS, negates
@@ -25,6 +25,10 @@ _TOKEN = re.compile(rf"{SPACELESS}|[^\W_]+(?:'[^\W\d_]+)?|[-+*/%=<>$€£¥]")
 _UNIT = re.compile(r"(?:(?<=\d)|(?<=\d\s)|\b)([a-zµ°]+|[%$€£¥])(?![^\W_])|([$€£¥])(?=\s?\d)")
 # What is a word with its signs: languages and notes. A lone "a" is an article.
 _SIGNED = re.compile(r"(?<![\w'-])(c\+\+(?!\+)|[b-hj]#?(?![\w'+#]))")
+# "How many ounces": what is asked for.
+_COUNTED = re.compile(r"\bhow (?:many|much) ([a-z]+)")
+# "-r" is not "-R".
+_SHORT_OPTION = re.compile(r"(?<![\w-])-[A-Za-z]+\b")
 # "10gb" is "10 gb".
 _GLUED = re.compile(r"(?<![\w.])(\d+(?:[.,]\d+)?)([a-z]{1,12})(?!\w)")
 # "*.txt", ".html": kinds of files.
@@ -45,7 +49,6 @@ _UNDENIED = frozenset(
 )
 _OWNERS = {"my": "my", "mine": "my", "our": "my", "your": "your", "yours": "your", "his": "his", "her": "her", "their": "their"}
 _ANYBODY = frozenset((helper, "you") for helper in "do should if when must did".split())
-_AUXILIARY = frozenset("do does did to the a an please".split())
 _PARTICLES = {
     "in": ("in", "in"),
     "into": ("in", "in"),
@@ -55,6 +58,7 @@ _PARTICLES = {
 }
 _HARDLY = frozenset("hardly barely scarcely rarely seldom".split())
 _MONTHS = frozenset(("may", "march", "mar"))
+_TOWARDS = {"to": "to", "for": "to", "from": "from"}
 _NOW = frozenset(("this", "current"))
 _TIMES = frozenset("week weeks month year quarter season semester term morning afternoon evening weekend".split())
 _FUTURE = frozenset("will shall gonna won't wont it'll they'll i'll you'll he'll she'll we'll".split())
@@ -70,11 +74,14 @@ _SHADES = (
     ("whom", "she", frozenset("she her hers".split())),
     ("since", "still", frozenset(("still",))),
     ("since", "already", frozenset(("already",))),
+    ("bound", "from", frozenset(("from", "since"))),
+    ("bound", "until", frozenset(("until", "till"))),
 )
 _WHAT_IS = "what(?:'s| is| was| are| were) (?:the |your |my )?"
 _MAY = frozenset("can could may might".split())
 _MUST = frozenset("should must shall ought".split())
-_COURTEOUS = frozenset("hi hello hey please so and ok okay well sorry excuse me".split())
+_COURTEOUS = frozenset("hi hello hey please thank thanks so and ok okay well sorry excuse me".split())
+_SENTENCES = re.compile(r"[.?!] ")
 # "I can't find it" asks for it, and "I don't understand why" asks why.
 _LACK = re.compile(
     r"\b(?:(?:ca|could|do|did)(?:n't|nt)|cannot|(?:can|could|do|did) not) (?:(?:really|quite|even|seem to) )?"
@@ -112,6 +119,10 @@ class Sense:
     shades: frozenset[tuple[str, str]]
     acts: frozenset[tuple[str, str, str]]
     cast: tuple[str, ...]
+    said: tuple[str, ...]
+    me: bool
+    counted: frozenset[str]
+    options: frozenset[str]
     negated: bool
     denials: tuple[tuple[str, str], ...]
     failures: frozenset[str]
@@ -141,7 +152,9 @@ def sense(query: str) -> Sense:
         text,
         lower,
         Counter({number.rstrip("%"): times for number, times in found.numbers.items()}),
-        (found.names - UNITS.keys()) | frozenset(_PATTERN.findall(lower)) | frozenset(_SINGLE_QUOTED.findall(lower)),
+        (found.names - UNITS.keys() - _COURTEOUS)
+        | frozenset(_PATTERN.findall(lower))
+        | frozenset(_SINGLE_QUOTED.findall(lower)),
         frozenset(name for name in found.names if name.isalpha() and _is_short(name, query)),
         words,
         stems,
@@ -157,9 +170,12 @@ def sense(query: str) -> Sense:
         targets,
         frozenset(_owned(words, stems)),
         frozenset(_asks(text)),
-        frozenset(_shades(words, text)),
+        frozenset(_shades(words, text, _SENTENCES.search(lower) is None)),
         frozenset(acts(words, stems, order)),
-        tuple(w for w in words if w not in _AUXILIARY),
+        *cast(words, stems, content),
+        "me" in words,
+        frozenset(UNITS[unit] for unit in _COUNTED.findall(lower) if unit in UNITS),
+        frozenset(_SHORT_OPTION.findall(query)),
         any(map(_negates, words)) or denies_abroad(lower),
         tuple(sorted(set(_denials(stems)))),
         frozenset(s for w, s in zip(words, stems, strict=True) if w in FAILURES or s in FAILURES),
@@ -222,11 +238,13 @@ def _beside(words: Sequence[str], stems: Sequence[str]) -> Iterable[tuple[str, s
         for month, other in ((left, right), (right, left)):
             if month in _MONTHS and other[0].isdigit():
                 yield "month", month
+        if left in _TOWARDS and right in PERSONS:
+            yield f"towards {PERSONS[right]}", _TOWARDS[left]
         if left in _NOW and right in _TIMES:
             yield "past", "this"
 
 
-def _shades(words: Sequence[str], text: str) -> Iterable[tuple[str, str]]:
+def _shades(words: Sequence[str], text: str, alone: bool) -> Iterable[tuple[str, str]]:
     """Of what time a query speaks, whether it asks what may be or what should, how much of it, and of whom."""
     told = set(words)
     if told & _FUTURE or " going to " in text:
@@ -236,7 +254,7 @@ def _shades(words: Sequence[str], text: str) -> Iterable[tuple[str, str]]:
     for kind, value, listed in _SHADES:
         if told & listed:
             yield kind, value
-    if words and (first := next((w for w in words if w not in _COURTEOUS), "")) in _MAY | _MUST:
+    if alone and (first := next((w for w in words if w not in _COURTEOUS), "")) in _MAY | _MUST:
         yield "mood", "can" if first in _MAY else "should"
 
 

@@ -54,6 +54,7 @@ restart reboot
 exit quit
 kill terminate
 join concatenate concat
+extract unzip unpack decompress
 incorrect wrong
 cheap inexpensive
 close shut closed
@@ -179,6 +180,8 @@ half halves
 """
 # What stands between the two words of a verb.
 _THING = r"(?: (?!(?:left|right|around|into|back|from|to|in|at|and|or)\b)[\w'-]+)"
+# What is said to be left out, without a hyphen too: "is it sugar free", but not "is parking free".
+_LEFT_OUT = "gluten|sugar|lactose|dairy|nut|alcohol|caffeine|fat|meat|smoke|tax|duty|interest"
 # Several words for one; \\1 and \\2 are what stands between and behind.
 _SEVERAL = (
     (r"\b(?:log|sign)(?:s|ged|ging|ed|ing)? (?:in|on|into)\b(?: to\b)?", "login"),
@@ -200,6 +203,11 @@ _SEVERAL = (
         r"(?:remember|recall)\b",
         "forget",
     ),
+    (rf"\b(?:take|takes|taking|taken|took)({_THING}{{0,2}}?) off\b", r"remove\1"),
+    (r"(?<=\w) over$", " ends"),
+    # "It is late, isn't it" asks whether it is late.
+    (r", \w+n't (?:it|they|he|she|you|we|i|that|there)$|, (?:right|correct|yes)$", ""),
+    (r"\b(an?|the|this|my) zip (?=file|archive)", r"\1 "),
     (r"\b(?:free of charge|at no (?:extra )?(?:cost|charge)|for free)\b", "free"),
     (r"\bhow come\b", "why"),
     (r"\b(?:(?:at )?what time|(?:in )?(?:what|which) year)\b", "when"),
@@ -211,7 +219,7 @@ _SEVERAL = (
     (r"\bup to (?=how\b|[$€£]?\d)", "at most "),
     (r"\bone-way\b", "oneway"),
     (r"\bin[ -]person\b", "inperson"),
-    (r"\b(?!(?:toll|hands|care)-)(\w{3,})-free\b", r"without \1"),
+    (rf"\b(?!(?:toll|hands|care)-)(?:(\w{{3,}})-|({_LEFT_OUT}) )free\b", r"without \1\2"),
     # "Non-refundable", "re-send" and "e-mail" are words as "unlocked" is.
     (r"\b(e(?=-[a-z]{4})|(?:non|un|re|de|dis|pre|co)(?=-[a-z]{3}))-", r"\1"),
     (r"\bnon (?=[a-z]{4}\w*(?:able|ible|ing|ed|ant|ent|al)\b)", "non"),

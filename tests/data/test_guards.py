@@ -160,6 +160,20 @@ DIFFERENT = [
     ("slot", "How do I protect the file?", "How do I project the file?"),
     ("opposite", "Is the employer liable?", "Is the employee liable?"),
     ("slot", "does the pass cover zone a", "does the pass cover zone b"),
+    # Options of one letter, what is counted, comparisons in other words, times from and until.
+    ("name", "What does -r do in cp?", "What does -R do in cp?"),
+    ("direction", "How many cups are in a litre?", "One cup is how many litres?"),
+    ("direction", "Is tea healthier than juice?", "Is juice more healthy than tea?"),
+    ("direction", "Is Oslo bigger than Bergen?", "Is Bergen a bigger town than Oslo?"),
+    ("direction", "Who followed Ann as head?", "Who did Ann follow as head?"),
+    ("question", "Is it open from 8?", "Is it open until 8?"),
+    ("opposite", "Is the letter for me?", "Is the letter from me?"),
+    ("opposite", "When does the fair start?", "when is the fair over"),
+    ("opposite", "Is the scale accurate?", "The scale is inaccurate, isn't it?"),
+    ("direction", "Is a method called before the loop?", "Is the loop called before a method?"),
+    ("direction", "Does the cat like the new dog?", "Does the new dog like the cat?"),
+    ("negation", "Is it sugar free?", "Is it with sugar?"),
+    ("opposite", "Is the tip added to the price?", "Is the tip taken off the price?"),
 ]
 # Two ways of asking for one thing.
 SAME = [
@@ -251,6 +265,14 @@ SAME = [
     ("Can I leave before the course ends?", "Can I leave while the course is running?"),
     ("What does a new chair cost to replace the old one?", "Is there a fee for new chairs in shops?"),
     ("is my oil change due", "how do you know if your oil needs changed"),
+    ("What's the wifi password?", "What is the password for the Wi-Fi?"),
+    ("Remind me in 1 hour", "remind me in an hour"),
+    ("how do i chnage my code", "how do I change my code"),
+    ("Which version of Rust do I have?", "How do I check my Rust version?"),
+    ("when was bach born", "when was bach born Thanks!"),
+    ("Must a code have 8 signs?", "Could you help me? Must a code have 8 signs?"),
+    ("How do I unzip a file?", "How do I extract a zip file?"),
+    ("Do you do gluten free?", "Is there anything gluten-free?"),
 ]
 
 
