@@ -195,7 +195,7 @@ def _direction(a: Sense, b: Sense) -> Conflict | None:
     if a.said == b.said:
         # "Does x like the new y".
         first = min((*a.order[:1], *b.order[:1]), default="")
-        if a.words[0] == b.words[0] and a.words[0] in VERBS and first.isalpha() and a.order[:1] != b.order[:1]:
+        if a.words[:1] == b.words[:1] and VERBS.issuperset(a.words[:1]) and first.isalpha() and a.order[:1] != b.order[:1]:
             return Conflict("direction", f"the other way round: {first}", a.content)
         if a.me != b.me:
             return Conflict("direction", "the other way round: me", a.content)
@@ -206,7 +206,7 @@ def _direction(a: Sense, b: Sense) -> Conflict | None:
         return Conflict("direction", f"the other way round: {min(found[0], found[2])}", frozenset(found))
     # "Is every x a y", "who taught x" and "whom did x teach".
     if _asked_of(a, b) or _asked_of(b, a) or _exchanged(a, b):
-        return Conflict("direction", f"the other way round: {min(a.order)}", a.content)
+        return Conflict("direction", f"the other way round: {min(a.content)}", a.content)
     return None
 
 

@@ -338,6 +338,12 @@ def test_a_word_stands_on_one_side_of_a_class(word: str) -> None:
     assert len(names) == len(set(names))
 
 
+def test_signs_without_words_are_compared() -> None:
+    assert conflict("&", "@") is None
+    assert conflict("", "_") is None
+    assert conflict("every january a june", "every june a january") is not None
+
+
 @given(st.text())
 def test_any_text_has_a_sense(text: str) -> None:
     found = sense(text)
