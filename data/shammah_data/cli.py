@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -123,7 +124,9 @@ def show(exchange: OneId, as_json: AsJson = False) -> None:
         return
     for name, value in row.items():
         if value is not None and value != "" and name not in ("context", "withdrawn"):
-            print(f"{name:<20} {printable(str(value))}")
+            told = f"{value.isoformat(' ', 'seconds')} UTC" if isinstance(value, datetime) else str(value)
+            # What a user wrote in several lines is not taken for more of these.
+            print(f"{name:<20} {printable(told)}".replace("\n", "\n" + 21 * " "))
     if row["withdrawn"]:
         print(f"{'withdrawn':<20} the correction, which was called bad too")
     for turn in json.loads(row["context"]):

@@ -13,6 +13,7 @@ from shammah_data.database import FileDatabase
 from shammah_data.durable import PRIVATE_FILE, atomic_write, fsync_file, fsync_folder, sha256
 from shammah_data.errors import InputError, LogError
 from shammah_data.log import ExchangeLog
+from shammah_data.present import minute
 from shammah_data.queries import Selection
 from shammah_data.schema import TABLES
 from shammah_data.session import LocalSession, Session, fetch, literal, transaction, write_file
@@ -200,7 +201,7 @@ def _markdown(found: list[dict[str, Any]], path: Path) -> int:
     for row in found:
         who = one_line(row["teacher_model"] or row["model_version"] or row["source"], _LONGEST_NAME)
         rated = f" · rated {row['rating']}" if row["rating"] else ""
-        parts.append(f"\n{MARKER.format(row['id'])}\n## {row['created_at']:%Y-%m-%d %H:%M} · {row['tier']} · {who}{rated}\n")
+        parts.append(f"\n{MARKER.format(row['id'])}\n## {minute(row['created_at'])} · {row['tier']} · {who}{rated}\n")
         parts.append(f"\nQuestion:\n\n{_quoted(row['query'])}\n\nAnswer:\n\n{_quoted(row['answer'])}\n")
         if row["correction"]:
             withdrawn = ", and withdrawn" if row["withdrawn"] else ""

@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from shammah_data.text import one_line
@@ -25,9 +26,25 @@ def print_exchanges(rows: Sequence[dict[str, Any]]) -> None:
         print(f"{'id':<8} {'time (UTC)':<16} {'tier':<8} r {'question':<{asked_width}} answer")
     for row in rows:
         mark = {"good": "+", "bad": "-"}.get(row["rating"], " ")
-        when = row["created_at"].strftime("%Y-%m-%d %H:%M")
-        asked, answered = one_line(row["query"], asked_width), one_line(row["answer"], answer_width)
-        print(f"{str(row['id'])[:8]} {when} {who(row):<8} {mark} {asked:<{asked_width}} {answered}".rstrip())
+        asked, answered = _cell(row["query"], asked_width), _cell(row["answer"], answer_width)
+        print(f"{str(row['id'])[:8]} {minute(row['created_at'])} {who(row):<8} {mark} {asked} {answered}".rstrip())
+
+
+def minute(moment: datetime) -> str:
+    """A time to the minute, in as many characters for any year."""
+    return moment.isoformat(" ", "minutes")
+
+
+def _cell(text: str, width: int) -> str:
+    """The beginning of a text in just `width` columns of a terminal, on which some letters take two and some none."""
+    from wcwidth import wcswidth
+
+    shown = one_line(text, width)
+    kept = shown.removesuffix("…")
+    while wcswidth(shown) > width:
+        kept = kept[:-1]
+        shown = f"{kept}…"
+    return shown + " " * (width - max(0, wcswidth(shown)))
 
 
 def who(row: Mapping[str, Any]) -> str:

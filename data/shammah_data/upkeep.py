@@ -60,8 +60,8 @@ def forget(
             print("no exchange is selected")
         return
     if found and not (yes or by_name):
-        days = dict.fromkeys(f"{one['created_at']:%Y-%m-%d}" for one in (found[0], found[-1]))
-        of = f"of {min(days)}" if len(days) == 1 else f"from {min(days)} to {max(days)}"
+        first, last = (str(one["created_at"].date()) for one in (found[0], found[-1]))
+        of = f"of {first}" if first == last else f"from {first} to {last}"
         _confirm(f"{counted(len(found), 'exchange')}, {of}")
     told = forget_them(log, home, selection)
     if as_json:

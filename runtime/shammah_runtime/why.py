@@ -43,7 +43,7 @@ def told(home: Home, log: ExchangeLog, wanted: str | None, index: LearnedIndex |
     row, attempts = log.find(wanted if wanted is not None else log.read(_newest))
     exchange_id = str(row["id"])
     facts = [
-        ("exchange", f"{exchange_id}, {row['created_at']:%Y-%m-%d %H:%M:%S} UTC, {_place(row)}"),
+        ("exchange", f"{exchange_id}, {row['created_at'].isoformat(' ', 'seconds')} UTC, {_place(row)}"),
         ("question", one_line(row["query"], _LONGEST)),
     ]
     if turns := len(context_of(row)) // 2:

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
+from wcwidth import wcswidth
 
 from shammah_data.audit_queries import waiting
 from shammah_data.cli import app
@@ -343,3 +344,38 @@ def test_a_table_fits_its_terminal(home: Home) -> None:
         child.close()
         assert heading.startswith("id       time (UTC)")
         assert len(line) == width
+
+
+def test_odd_but_legal_exchanges_are_shown_in_their_places(home: Home, run: Run, tmp_path: Path) -> None:
+    rows = [
+        {"query": "全角" * 40, "response": "a", "created_at": "2026-11-30T23:30:00+09:00"},
+        {"query": "👩‍👩‍👧 e\u0301 العربية", "response": "b", "created_at": "0001-01-01T00:00:00Z"},
+        {"query": "first line\nrating               good", "response": "c", "created_at": "9999-12-31T23:59:59Z"},
+    ]
+    path = tmp_path / "odd.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert run("import", path).stdout == "odd.jsonl: 3 new, 0 already there, 0 unusable\n"
+    lines = run("list").stdout.splitlines()
+    assert [line[9:25] for line in lines] == ["9999-12-31 23:59", "2026-11-30 14:30", "0001-01-01 00:00"]
+    # The answers stand below one another on a terminal, however wide the letters before them are.
+    assert len({wcswidth(line[:-1]) for line in lines}) == 1
+    assert "全…  a" in lines[1]
+    identity = next(row["id"] for row in json.loads(run("list", "--json").stdout) if row["answer"] == "c")
+    shown = run("show", identity).stdout.splitlines()
+    assert "created_at           9999-12-31 23:59:59 UTC" in shown
+    assert not [line for line in shown if line.startswith("rating")]
+    assert f"{' ' * 21}rating               good" in shown
+    run("export", tmp_path / "odd.md")
+    assert "## 0001-01-01 00:00 · import" in (tmp_path / "odd.md").read_text(encoding="utf-8")
+    done = run("export", tmp_path / "odd.jsonl.gz")
+    assert done.stdout == f"3 exchanges in {tmp_path / 'odd.jsonl.gz'}\n"
+
+
+def test_what_would_be_forgotten_of_one_day_says_one_day(home: Home, tmp_path: Path) -> None:
+    when = datetime(2026, 11, 30, 12, tzinfo=UTC)
+    ExchangeLog(home).add_many([Exchange("a?", "a", "import", created_at=when)])
+    result = CliRunner().invoke(app, ["forget", "--search", "a?"])
+    assert str(result.exception) == "this would forget 1 exchange, of 2026-11-30: add --yes, or look first with --dry-run"
+    ExchangeLog(home).add_many([Exchange("a? b?", "a", "import", created_at=datetime(1, 1, 2, tzinfo=UTC))])
+    result = CliRunner().invoke(app, ["forget", "--search", "a?"])
+    assert "2 exchanges, from 0001-01-02 to 2026-11-30:" in str(result.exception)
