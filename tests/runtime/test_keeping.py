@@ -129,7 +129,7 @@ def test_a_log_that_is_taken_at_the_start_is_read_when_it_is_free(
     holder = Holder(home.log)
     appliance = make_appliance(Options(offline=True))
     assert ask(appliance, "Who is the boss?").error is not None
-    assert any("not counted" in line and "1 wait in the spool" in line for line in status_lines(appliance))
+    assert any("not counted" in line and "1 record waits in the spool" in line for line in status_lines(appliance))
     assert [check.level for check in examine(home) if check.name == "log"] == ["warn"]
     holder.let_go()
     for _ in range(600):

@@ -50,7 +50,7 @@ def test_what_is_logged_can_be_read(run: Run) -> None:
     code, out, err = run("shammah_data.cli", "list")
     assert (code, err) == (0, "")
     assert "When does it open?" in out
-    assert "1 more wait in the spool" in run("shammah_data.cli", "stats")[1]
+    assert "1 more waits in the spool" in run("shammah_data.cli", "stats")[1]
 
 
 def test_the_versions_can_be_read(run: Run) -> None:

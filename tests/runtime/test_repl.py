@@ -255,7 +255,7 @@ def test_status_counts_what_the_log_holds(make_appliance: Make, tiny: Tiny, home
     assert status[0] == "model      v0001 (int8, cpu), base tiny, trained on 20 exchanges"
     assert status[1] == "graph      int8 on cpu: the only one for the CPU"
     assert status[2] == "threshold  no answers: no threshold reached 95% precision"
-    assert status[3] == "exchanges  3, of which 1 wait for training"
+    assert status[3] == "exchanges  3, of which 1 waits for training"
     assert sorted(line.split()[:3] for line in status[4:7]) == [[t, "1", "(33%),"] for t in ("learned", "teacher", "template")]
     (teacher,) = [line for line in status if "teacher" in line]
     assert "$0.00" in teacher
