@@ -245,7 +245,7 @@ upkeep.register(app)
 
 def main() -> None:
     """Entry point of `shammah-log`."""
-    command.run(app, "shammah-log")
+    command.leave_threads_behind(app, "shammah-log")
 
 
 if __name__ == "__main__":

@@ -1,18 +1,21 @@
 """The log on a DuckDB server, through Quack, DuckDB's own client-server protocol. Knows the client side.
 
 Statements run on the server as they are (`query` of the attached catalogue), in explicit transactions: an autocommitted insert
-through the attached catalogue itself may report success and write nothing (duckdb-quack issue 267). One thread talks to the
-server, so that a server that hangs costs the caller its wait and no more.
+through the attached catalogue itself may report success and write nothing (duckdb-quack issue 267). A thread of its own talks
+to the server, so that a server that hangs costs the caller its wait and no more.
 """
 
 import concurrent.futures
+import http.client
 import os
 import random
 import re
+import ssl
 import stat
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -42,6 +45,11 @@ _AWAY = (
 _MARK = re.compile(r"\?")
 # Reading and importing may take long; a write that somebody waits for gives up after its own wait.
 _LONGEST_SECONDS = 3600.0
+# A server that is at work answers others meanwhile. One that twice in a row did not is given up.
+_LOOK_SECONDS = 5.0
+_STUCK_SECONDS = 30.0
+# This machine, to which Quack speaks plain HTTP.
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
 class RemoteSession:
@@ -85,46 +93,110 @@ def filled(sql: str, parameters: Sequence[object]) -> str:
     return "'".join(parts)
 
 
+class _Line:
+    """One connection to the server: `busy` while a call uses it, one at a time; `since`: when that began."""
+
+    def __init__(self) -> None:
+        self.busy = threading.Lock()
+        self.since = 0.0
+        self.engine: duckdb.DuckDBPyConnection | None = None
+
+
 class RemoteDatabase:
     """The server at an address such as quack:localhost:9494; `token_file` is read where the environment has no token."""
 
     def __init__(self, address: str, token_file: Path) -> None:
         self._address = address
         self._token_file = token_file
-        self._worker: concurrent.futures.ThreadPoolExecutor | None = None
-        self._busy = threading.Lock()
-        self._engine: duckdb.DuckDBPyConnection | None = None
+        self._line = _Line()
 
     def run(self, work: Callable[[Session], T], *, write: bool, wait: float) -> T:
         """What `work` makes of a session; see Database. Of `work` that the server keeps waiting, the end is not awaited."""
-        if not self._busy.acquire(timeout=max(wait, 0.0)):
-            raise LogTakenError(f"{self._address}: the log server has not answered yet; try again in a moment")
-        if self._worker is None:
-            self._worker = concurrent.futures.ThreadPoolExecutor(1, "log-server")
+        line = self._free(wait)
         deadline = time.monotonic() + wait
-        future = self._worker.submit(self._serve, work, deadline)
-        future.add_done_callback(lambda _: self._busy.release())
-        try:
-            # Who would wait for two seconds or more is at a command that may take its time.
-            return future.result(timeout=wait if wait < 2.0 else _LONGEST_SECONDS)
-        except TimeoutError as error:
-            raise LogTakenError(f"{self._address}: the log server does not answer") from error
+        done: concurrent.futures.Future[T] = concurrent.futures.Future()
 
-    def _serve(self, work: Callable[[Session], T], deadline: float) -> T:
+        def call() -> None:
+            try:
+                made = self._serve(line, work, deadline)
+            except BaseException as error:  # noqa: BLE001 (whatever it is, the caller is told)
+                line.busy.release()
+                done.set_exception(error)
+            else:
+                line.busy.release()
+                done.set_result(made)
+
+        try:
+            # A daemon: the end of a process waits for no server.
+            threading.Thread(target=call, name="log-server", daemon=True).start()
+        except RuntimeError as error:
+            line.busy.release()
+            raise LogTakenError(f"{self._address}: not asked any more, this process ends") from error
+        return self._result(done, wait)
+
+    def _free(self, wait: float) -> _Line:
+        """The line, taken; a new one where a call has been without an answer for long, and the server answers others."""
+        line = self._line
+        line_is_free = line.busy.acquire(timeout=max(wait, 0.0))
+        if not line_is_free and time.monotonic() - line.since > _STUCK_SECONDS:
+            # Looked at now and then only: it costs a moment where the server still hangs.
+            line.since = time.monotonic()
+            if self._answers(0.5):
+                self._line = line = _Line()
+                line_is_free = line.busy.acquire(blocking=False)
+        if not line_is_free:
+            raise LogTakenError(f"{self._address}: the log server has not answered yet; try again in a moment")
+        line.since = time.monotonic()
+        return line
+
+    def _result(self, done: "concurrent.futures.Future[T]", wait: float) -> T:
+        last = time.monotonic() + _LONGEST_SECONDS
+        silent = 0
+        while True:
+            try:
+                # Who would wait for two seconds or more is at a command that may take its time.
+                return done.result(timeout=wait if wait < 2.0 else _LOOK_SECONDS)
+            except TimeoutError as error:
+                if done.done():
+                    return done.result()
+                # Quack itself waits for ever, be it for a server that hangs or for a machine that is no more.
+                silent = silent + 1 if wait < 2.0 or not self._answers(_LOOK_SECONDS) else 0
+                if wait < 2.0 or silent > 1 or time.monotonic() > last:
+                    raise LogTakenError(f"{self._address}: the log server does not answer") from error
+
+    def _answers(self, seconds: float) -> bool:
+        """Whether the server says anything at all, beside what it is at."""
+        found = parsed(self._address)
+        kind = http.client.HTTPConnection if found.plain else http.client.HTTPSConnection
+        probe = kind(found.host, found.port, timeout=seconds)
+        try:
+            probe.request("GET", "/")
+            probe.getresponse()
+        except ssl.SSLCertVerificationError:
+            return True  # that is for DuckDB to judge
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            probe.close()
+        return True
+
+    def _serve(self, line: _Line, work: Callable[[Session], T], deadline: float) -> T:
         import duckdb
 
         while True:
             try:
-                if self._engine is None:
-                    self._engine = self._attached()
-                return work(RemoteSession(self._engine))
+                if line.engine is None:
+                    line.engine = self._attached()
+                return work(RemoteSession(line.engine))
             except duckdb.TransactionException as error:
                 if time.monotonic() < deadline:
                     time.sleep(random.uniform(0.002, 0.02))
                     continue
                 raise LogTakenError(f"{self._address}: others write to the log; try again in a moment") from error
             except duckdb.OperationalError as error:
-                self._detach()
+                engine, line.engine = line.engine, None
+                if engine is not None:
+                    engine.close()
                 raise LogTakenError(f"{self._address}: the log server is away: {first_line(error)}") from error
             except duckdb.Error as error:
                 raise LogError(f"{self._address}: {first_line(error)}") from error
@@ -140,7 +212,11 @@ class RemoteDatabase:
         try:
             load_extensions(engine)
             engine.execute("SET http_retries = 0")
-            engine.execute(f"ATTACH {literal(self._address)} AS log (TYPE quack, TOKEN {literal(token)})")
+            server = parsed(self._address)
+            if server.plain:
+                go_directly(server.host)
+            options = f"TYPE quack, TOKEN {literal(token)}, DISABLE_SSL {str(server.plain).lower()}"
+            engine.execute(f"ATTACH {literal(server.address)} AS log ({options})")
             applied = RemoteSession(engine).execute("SELECT max(version) FROM schema_version").fetchall()[0][0]
         except BaseException as error:
             engine.close()
@@ -156,10 +232,38 @@ class RemoteDatabase:
             raise LogError(f"{self._address}: an older Shammah serves it (schema {applied}): upgrade the server")
         return engine
 
-    def _detach(self) -> None:
-        engine, self._engine = self._engine, None
-        if engine is not None:
-            engine.close()
+
+@dataclass(frozen=True)
+class Server:
+    """Where a log server is. `here`: on this machine; `plain`: spoken to without TLS."""
+
+    host: str
+    port: int
+    here: bool
+    plain: bool
+
+    @property
+    def address(self) -> str:
+        """As Quack takes it, which knows no word for plain HTTP."""
+        return f"quack:{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+
+def parsed(address: str) -> Server:
+    """An address as the settings have it. This machine is spoken to in plain HTTP, another one only where that is said."""
+    host, _, port = address.removeprefix("quack:").removeprefix("http://").rpartition(":")
+    here = host in LOOPBACK
+    return Server(host.strip("[]"), int(port), here, here or address.startswith("quack:http://"))
+
+
+def go_directly(host: str) -> None:
+    """Let no proxy of the environment have what goes to a host unencrypted: Quack would send it the token and every row.
+
+    libcurl, through which it speaks, takes this from the environment only.
+    """
+    given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    hosts = [one.strip() for one in given.split(",") if one.strip()]
+    if "*" not in hosts and host not in hosts:
+        os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join([*hosts, host])
 
 
 def load_extensions(engine: "duckdb.DuckDBPyConnection") -> None:

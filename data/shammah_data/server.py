@@ -4,6 +4,7 @@ import contextlib
 import os
 import secrets
 import signal
+import socket
 import threading
 from collections.abc import Callable
 
@@ -11,10 +12,10 @@ from shammah_data.durable import atomic_write
 from shammah_data.errors import LogError, SettingsError
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
-from shammah_data.remote import TOKEN_VARIABLE, load_extensions, read_token
+from shammah_data.remote import LOOPBACK, TOKEN_VARIABLE, load_extensions, read_token
 from shammah_data.session import Session, literal
 
-LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+_EVERYWHERE = ("0.0.0.0", "[::]")
 
 
 def serve(home: Home, host: str, port: int, say: Callable[[str], None]) -> None:
@@ -40,11 +41,12 @@ def serve(home: Home, host: str, port: int, say: Callable[[str], None]) -> None:
         except duckdb.Error as error:
             raise LogError(f"{address}: cannot be served: {str(error).splitlines()[0]}") from error
         say(f"serving the log of {home.root} at {address}")
-        say(f'in the other homes: log = "{address}" in config.toml, and the token in {TOKEN_VARIABLE} or in log-token')
+        named = f"quack:http://{socket.gethostname() if host in _EVERYWHERE else host}:{port}" if other else address
+        say(f'in the other homes: log = "{named}" in config.toml, and the token in {TOKEN_VARIABLE} or in log-token')
         if made:
             say(f"a token was made: {home.log_token}")
         if other:
-            say("this is plain HTTP: on any network that is not your own, put a TLS proxy before it")
+            say("this is plain HTTP: on any network that is not your own, put a TLS proxy before it, named as quack:HOST:PORT")
         while not stop.wait(1.0):
             try:
                 engine.execute("SELECT 1")

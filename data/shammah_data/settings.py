@@ -27,7 +27,7 @@ FirstQuery = Literal["wait", "forward"]
 Start = Literal["auto", "base", "champion"]
 CudaGraph = Literal["auto", "none"]
 PersonalData = Literal["keep", "mask"]
-_SERVER = re.compile(r"quack:(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):(?P<port>\d{1,5})")
+_SERVER = re.compile(r"quack:(?:http://)?(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):(?P<port>\d{1,5})")
 
 
 @dataclass(frozen=True)
@@ -284,7 +284,8 @@ class PrivacySettings:
 class Settings:
     """All of config.toml: one table per section, and one key before them.
 
-    log: the server that keeps the log, as in `quack:localhost:9494`; empty: a file in the home.
+    log: the server that keeps the log, as in `quack:localhost:9494`; empty: a file in the home. Another machine's is spoken to
+    through TLS, or as `quack:http://HOST:PORT` in plain HTTP.
     """
 
     log: str = ""

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shammah_data.choosing import Before, Ids, Search, Since, Source, TeacherModel, chosen, open_log
+from shammah_data.database import FileDatabase
 from shammah_data.errors import InputError
 from shammah_data.home import Home
 from shammah_data.present import print_exchanges, print_json, size
+from shammah_data.settings import Settings
 from shammah_data.text import counted, printable
 
 if TYPE_CHECKING:
@@ -140,14 +142,26 @@ def restore(path: Annotated[Path, typer.Argument(help="A file that `backup` wrot
 def compact(as_json: AsJson = False) -> None:
     """Write the database file anew, without the space of what was deleted."""
     home, log = open_log()
-    if log.file is None:
+    file = log.file
+    if file is not None:
+        log.change(lambda _: None)  # makes it where there is none, and drains the spool
+    elif home.log.exists() and _served_here(home):
+        file = FileDatabase(home.log)
+    else:
         raise InputError("the log is on a server: run `shammah-log compact` there, while it does not serve")
-    log.change(lambda _: None)  # makes it where there is none, and drains the spool
-    before, after = log.file.rewrite(10.0)
+    before, after = file.rewrite(10.0)
     if as_json:
         print_json({"file": str(home.log), "bytes_before": before, "bytes_after": after})
     else:
         print(f"{printable(str(home.log))}: {size(before)} -> {size(after)}")
+
+
+def _served_here(home: Home, port: int | None = None) -> bool:
+    """Whether the server that the settings name is one of this machine, at that port."""
+    from shammah_data.remote import parsed
+
+    found = parsed(Settings.load(home.settings).log)
+    return found.here and port in (None, found.port)
 
 
 def repair(as_json: AsJson = False) -> None:
@@ -172,9 +186,8 @@ def serve(
 ) -> None:
     """Let several machines share this log: serve it through DuckDB's Quack protocol until Ctrl-C."""
     from shammah_data.server import serve as run
-    from shammah_data.settings import Settings
 
     home = Home.find().create()
-    if Settings.load(home.settings).log:
-        raise InputError(f"{home.settings}: log names a server already; the home of the server itself must not")
+    if Settings.load(home.settings).log and not _served_here(home, port):
+        raise InputError(f'{home.settings}: log names another server; that of this one may only be "quack:localhost:{port}"')
     run(home, host, port, lambda line: print(printable(line), flush=True))

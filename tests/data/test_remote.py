@@ -1,11 +1,15 @@
 """The log on a server: real processes, real HTTP on loopback, the server owning the only database file."""
 
 import contextlib
+import itertools
+import os
 import re
 import resource
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,9 +34,62 @@ from shammah_data.verify import content_digest
 Spawn = Callable[..., "subprocess.Popen[str]"]
 
 
+def can_listen(host: str) -> bool:
+    """Whether this machine has an address."""
+    with contextlib.suppress(OSError), socket.create_server((host, 0)):
+        return True
+    return False
+
+
 def limit_files(server: Server, most: int) -> None:
     """Let no file of the server grow beyond so many bytes, as on a full disk; -1: as far as there is room."""
     resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (most, -1))
+
+
+class Relay:
+    """A port before the server's; while it is `mute`, nothing comes through and nothing is closed: a machine that is gone."""
+
+    def __init__(self, port: int) -> None:
+        self.mute = threading.Event()
+        self._port = port
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.address = f"quack:localhost:{self._listening.getsockname()[1]}"
+        self._open: list[socket.socket] = []
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._listening.accept()
+                self._open.append(near)
+                far = socket.create_connection(("127.0.0.1", self._port))
+                self._open.append(far)
+                for one, other in ((near, far), (far, near)):
+                    threading.Thread(target=self._pass, args=(one, other), daemon=True).start()
+
+    def _pass(self, one: socket.socket, other: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := one.recv(65536):
+                if self.mute.is_set():
+                    return
+                other.sendall(data)
+            other.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._accepting.join()
+        self._listening.close()
+        for one in self._open:
+            one.close()
+
+
+@pytest.fixture
+def relay(server: Server) -> Iterator[Relay]:
+    made = Relay(server.port)
+    yield made
+    made.close()
 
 
 @pytest.fixture
@@ -185,6 +242,94 @@ def test_a_server_that_hangs_costs_no_more_than_the_wait(server: Server, client:
     assert sorted(row["query"] for row in log.recent()) == ["after", "before", "hanging", "hanging too"]
 
 
+def test_a_server_that_hangs_keeps_no_command_and_no_end_of_a_process(
+    server: Server, client: Callable[..., ExchangeLog], tmp_path: Path, spawn: Spawn
+) -> None:
+    client().append(Exchange("before", "a", "teacher"))
+    (tmp_path / "client" / "config.toml").write_text(f'log = "{server.address}"\n')
+    server.process.send_signal(signal.SIGSTOP)
+    environment = {**os.environ, "SHAMMAH_HOME": str(tmp_path / "client")}
+    command = [sys.executable, "-m", "shammah_data.cli", "list"]
+    listing = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+    assert (listing.returncode, listing.stdout) == (2, "")
+    assert re.fullmatch(r"shammah-log: quack:localhost:\d+: the log server does not answer\n", listing.stderr)
+    writing = spawn(WRITE_ONE, tmp_path / "client", server.address)
+    out, error = writing.communicate(timeout=100)
+    assert (out, error) == ("spooled\n", "")
+
+
+def test_a_call_that_nobody_will_ever_answer_holds_up_none_after_it(
+    client: Callable[..., ExchangeLog], relay: Relay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shammah_data.remote._STUCK_SECONDS", 0.0)
+    client()
+    # Its clock runs fast: that the server was away a moment ago is long past at the next write.
+    clock = itertools.count(0, 10).__next__
+    log = ExchangeLog(Home(tmp_path / "client"), Settings(log=relay.address), wait=1.5, clock=clock)
+    log.stats(wait=30.0)
+    relay.mute.set()
+    assert log.append(Exchange("lost on the way", "a", "teacher")) is False
+    assert log.append(Exchange("while nobody answers", "a", "teacher")) is False
+    relay.mute.clear()
+    assert log.stats().exchanges == 2
+    assert log.spooled() == 0
+
+
+def test_on_a_private_network_a_server_can_be_spoken_to_without_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Not this machine by its name, which is spoken to in plain HTTP anyway.
+    if not can_listen("127.0.0.2"):
+        pytest.skip("this system has one address of its own")
+    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+    running = Server(Home(tmp_path / "server").create(), "--host", "127.0.0.2")
+    try:
+        home = Home(tmp_path / "client").create()
+        home.log_token.write_text(running.home.log_token.read_text())
+        home.log_token.chmod(0o600)
+        home.settings.write_text(f'log = "quack:http://127.0.0.2:{running.port}"\n')
+        assert running.said[1].startswith(f'in the other homes: log = "quack:http://127.0.0.2:{running.port}" in config.toml')
+        assert ExchangeLog(home, Settings.load(home.settings), wait=30.0).append(Exchange("plain", "a", "teacher")) is True
+        encrypted = ExchangeLog(home, Settings(log=f"quack:127.0.0.2:{running.port}"), wait=30.0)
+        assert encrypted.append(Exchange("encrypted", "a", "teacher")) is False
+    finally:
+        running.stop()
+
+
+def test_the_servers_own_home_may_name_its_server(server: Server) -> None:
+    server.home.settings.write_text(f'log = "{server.address}"\n')
+    log = ExchangeLog(server.home, Settings.load(server.home.settings), wait=5.0)
+    assert log.append(Exchange("served", "a", "teacher")) is True
+
+    def compact() -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "shammah_data.cli", "compact"]
+        environment = {**os.environ, "SHAMMAH_HOME": str(server.home.root)}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+
+    assert (compact().returncode, "in use by process" in compact().stderr) == (2, True)
+    server.stop()
+    assert log.append(Exchange("while it is away", "a", "teacher")) is False
+    done = compact()
+    assert (done.returncode, done.stdout.startswith(f"{server.home.log}: ")) == (0, True)
+    assert log.spooled() == 1, "what waits for the server is the server's to take"
+    server.start()
+    again = ExchangeLog(server.home, Settings(log=server.address), wait=5.0)
+    assert sorted(row["query"] for row in again.recent()) == ["served", "while it is away"]
+
+
+def test_no_proxy_gets_what_goes_to_this_machine(
+    server: Server, client: Callable[..., ExchangeLog], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        monkeypatch.setenv("NO_PROXY", "example.org")
+        monkeypatch.setenv("no_proxy", "")
+        assert client(wait=30.0).append(Exchange("unseen", "a", "teacher")) is True
+        assert os.environ["NO_PROXY"] == os.environ["no_proxy"] == "example.org,localhost"
+        proxy.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            proxy.accept()
+
+
 def test_a_server_that_claims_what_it_did_not_do_is_not_believed(
     client: Callable[..., ExchangeLog], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,8 +343,21 @@ def test_a_server_that_claims_what_it_did_not_do_is_not_believed(
     assert sorted(row["query"] for row in log.recent()) == ["after", "claimed"]
 
 
+WRITE_ONE = """
+import sys
+from pathlib import Path
+from shammah_data import command
+from shammah_data.exchange import Exchange
+from shammah_data.home import Home
+from shammah_data.log import ExchangeLog
+from shammah_data.settings import Settings
+log = ExchangeLog(Home(Path(sys.argv[1])), Settings(log=sys.argv[2]))
+command.leave_threads_behind(lambda: print("spooled" if not log.append(Exchange("q", "a", "teacher")) else "stored"), "tool")
+"""
 WRITE = """
 import sys
+# Else DuckDB takes it for a dialogue and draws a bar on standard output for what takes two seconds.
+sys.modules["__main__"].__file__ = "write.py"
 from pathlib import Path
 from shammah_data.exchange import Attempt, Audited, Exchange, Feedback
 from shammah_data.home import Home

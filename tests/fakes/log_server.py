@@ -12,8 +12,9 @@ from shammah_data.home import Home
 class Server:
     """`shammah-log serve` as its own process."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, *arguments: str) -> None:
         self.home = home
+        self.arguments = arguments
         with socket.socket() as probe:
             probe.bind(("localhost", 0))
             self.port = probe.getsockname()[1]
@@ -22,15 +23,16 @@ class Server:
 
     def start(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "shammah_data.cli", "serve", "--port", str(self.port)],
+            [sys.executable, "-m", "shammah_data.cli", "serve", "--port", str(self.port), *self.arguments],
             env={**os.environ, "SHAMMAH_HOME": str(self.home.root)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
         assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line.startswith("serving the log"), self.process.communicate()
+        self.said = [self.process.stdout.readline()]
+        assert self.said[0].startswith("serving the log"), self.process.communicate()
+        self.said.append(self.process.stdout.readline())
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(number)

@@ -196,7 +196,7 @@ def main() -> None:
         # Bars of other libraries would fill a log with half-drawn lines.
         os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    command.run(app, "shammah-train")
+    command.leave_threads_behind(app, "shammah-train")
 
 
 if __name__ == "__main__":
