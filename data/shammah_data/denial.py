@@ -9,13 +9,13 @@ import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from shammah_data.foreign import REFUSALS, affirmed, meant
+from shammah_data.foreign import FRAME, REFUSALS, affirmed, meant
 from shammah_data.opposites import FAILURES
-from shammah_data.words import SPACELESS, STOP, negates, plain_text, stem
+from shammah_data.words import SPACELESS, STOP, negates, plain_text, spelled_out, stem
 
 # Negations that deny nothing.
 _IDIOM = re.compile(
-    r"\b(?:no (?:matter|problem|doubt|wonder|worries|need to worry|more than|later than|less than)|do(?:n't| not) worry|"
+    r"\b(?:no (?:matter|doubt|wonder|worries|need to worry|more than|later than|less than)|do(?:n't| not) worry|"
     r"not (?:only|just|to worry)|nothing (?:to worry|(?:is )?wrong)|whether or not)\b"
 )
 # What went wrong is told again, and nothing said of it.
@@ -85,7 +85,7 @@ def unheard(one: str, other: str) -> bool:
 @lru_cache(maxsize=8192)
 def negated(text: str) -> bool:
     """Whether a text has a negation anywhere."""
-    said = meant(plain_text(text).lower())
+    said = meant(spelled_out(plain_text(text).lower()))
     return affirmed(said) != said or any(map(negates, _words(said)))
 
 
@@ -140,7 +140,7 @@ def _answers(denial: _Clause, other: _Clause, loosely: bool) -> bool:
 
 @lru_cache(maxsize=65536)
 def _clauses(text: str) -> tuple[_Clause, ...]:
-    plain = _SYMPATHY.sub(" ", _IDIOM.sub(" ", meant("\n".join(map(plain_text, text.splitlines())).lower())))
+    plain = _SYMPATHY.sub(" ", _IDIOM.sub(" ", meant(spelled_out("\n".join(map(plain_text, text.splitlines())).lower()))))
     parts = ["", *_joined(_CLAUSE.split(plain)), ""]
     found: list[_Clause] = []
     for before, part, after in zip(parts[:-1:2], parts[1::2], parts[2::2], strict=True):
@@ -189,7 +189,7 @@ def _together(left: str, between: str, right: str) -> bool:
 def _clause(text: str, under: str) -> _Clause:
     affirmation = affirmed(text)
     said = _words(_ELIDED.sub(" ", affirmation))
-    content = {word for word in said if word not in STOP and not negates(word)}
+    content = {word for word in said if word not in STOP and word not in FRAME and not negates(word)}
     refusing = frozenset(stem(word) for word in content if word in _REFUSALS)
     here, abroad = any(map(negates, said)), affirmation != text
     return _Clause(here or abroad, frozenset(map(stem, content)), refusing, under, abroad and not here)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from shammah_data.denial import denied, unheard
+from shammah_data.foreign import without_courtesies
 from shammah_data.values import misvalued
 from shammah_data.words import NUMERALS, STOP, negates, plain_text, stem
 from shammah_data.written import alike, written
@@ -76,6 +77,8 @@ def facts(text: str) -> Facts:
     # The marks of a numbered list count its points; they state nothing.
     numbered = {"1", "2"} <= set(_LIST_MARK.findall(text))
     plain = written(_LIST_MARK.sub("", text) if numbered else text)  # line by line: a capital at a beginning makes no name
+    # Nor does "kein Problem", whose noun has a capital as a name has.
+    plain = without_courtesies(plain)
     names: set[str] = set()
     for match in _QUOTED.finditer(plain):
         names.add(next(part for part in match.groups() if part))

@@ -5,12 +5,12 @@ Numbers, quoted strings, paths and options are found in any language, denials in
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
-from shammah_data.foreign import denies_abroad, is_denial
+from shammah_data.foreign import denials, denies_abroad, meant
 from shammah_data.formulas import Formula, formulas
 from shammah_data.judge import facts, normalize
 from shammah_data.measures import is_unit
@@ -18,7 +18,7 @@ from shammah_data.opposites import CLASSES, FAILURES, ORDINALS, PHRASES, REQUEST
 from shammah_data.roles import PERSONS, Pairs, acts, cast, content_at, moves, ordered, roles
 from shammah_data.stems import root
 from shammah_data.synonyms import FORMS, in_digits, in_one_word
-from shammah_data.words import SPACELESS, negates
+from shammah_data.words import SPACELESS, negates, spelled_out
 from shammah_data.written import written
 
 _TOKEN = re.compile(rf"{SPACELESS}|[^\W_]+(?:'[^\W\d_]+)?|[-+*/%=<>$€£¥]")
@@ -135,9 +135,16 @@ def sense(query: str) -> Sense:
     query = in_digits(written(query))
     lower = normalize(query)
     found = facts(query)
-    words = tuple(_TOKEN.findall(_GLUED.sub(_apart, in_one_word(_LACK.sub(r"\1", lower)))))
+    plain = _GLUED.sub(_apart, in_one_word(_LACK.sub(r"\1", spelled_out(lower))))
+    words = tuple(_TOKEN.findall(plain))
     stems = tuple(map(root, words))
-    told = [(w, s) for w, s in zip(words, stems, strict=True) if not {w, s} & REQUESTS and w not in SILENT and not _denies(w)]
+    abroad = denies_abroad(lower)
+    said_no = denials(lower, abroad)
+    told = [
+        (w, s)
+        for w, s in zip(words, stems, strict=True)
+        if not {w, s} & REQUESTS and w not in SILENT and not _negates(w) and w not in said_no
+    ]
     # "Zone a": no article ends a sentence.
     told += [("a", "a")] if words[-1:] == ("a",) else []
     content = frozenset(s for w, s in told if w[0].isalnum())
@@ -148,6 +155,8 @@ def sense(query: str) -> Sense:
     classes |= {("ordinal", ORDINALS[w]) for w in words if w in ORDINALS}
     classes |= set(_beside(words, stems))
     pairs, origins, targets = roles(words, stems)
+    # "No problem" and "¿no?" deny nothing.
+    stating = tuple(_TOKEN.findall(meant(plain))) if abroad or any(map(_negates, words)) else words
     return Sense(
         text,
         lower,
@@ -176,10 +185,10 @@ def sense(query: str) -> Sense:
         "me" in words,
         frozenset(UNITS[unit] for unit in _COUNTED.findall(lower) if unit in UNITS),
         frozenset(_SHORT_OPTION.findall(query)),
-        any(map(_negates, words)) or denies_abroad(lower),
+        any(map(_negates, stating)) or abroad,
         tuple(sorted(set(_denials(stems)))),
         frozenset(s for w, s in zip(words, stems, strict=True) if w in FAILURES or s in FAILURES),
-        frozenset(_denied(words, stems)),
+        frozenset(_denied(stating, tuple(map(root, stating)), said_no)),
     )
 
 
@@ -189,10 +198,6 @@ def _apart(found: re.Match[str]) -> str:
 
 def _is_short(name: str, text: str) -> bool:
     return len(name) <= _LONGEST_ABBREVIATION and re.search(rf"(?<!\w){name.upper()}s?(?!\w)", text) is not None
-
-
-def _denies(word: str) -> bool:
-    return _negates(word) or is_denial(word)
 
 
 def _negates(word: str) -> bool:
@@ -211,10 +216,10 @@ def _denials(stems: Sequence[str]) -> Iterable[tuple[str, str]]:
             yield one, one[: -len(_WITHOUT)]
 
 
-def _denied(words: Sequence[str], stems: Sequence[str]) -> Iterable[str]:
+def _denied(words: Sequence[str], stems: Sequence[str], said_no: Container[str]) -> Iterable[str]:
     """What a negation stands before; in a question ("doesn't the printer print") that is what follows the one who acts."""
     for at, word in enumerate(words):
-        if _denies(word):
+        if _negates(word) or word in said_no:
             behind = content_at(words, stems, range(at + 1, len(words)))
             turned = word.endswith(_TURNS) and words[at + 1 : at + 2] and words[at + 1] in _BEFORE_ACTOR
             yield from behind[1:] if turned else behind

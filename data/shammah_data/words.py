@@ -1,5 +1,6 @@
 """English words and what is done to them before texts are compared: stop words, numerals, negations, stems. Knows no facts."""
 
+import re
 import unicodedata
 
 _NEGATIONS = frozenset(
@@ -8,6 +9,8 @@ _NEGATIONS = frozenset(
         "hasnt hadnt couldnt wouldnt shouldnt wont"
     ).split()
 )
+# An abbreviation; at the beginning of a sentence it may be an answer.
+_NO = re.compile(r"(?<=[\w,;:(] )nos?\. ?(?=#?\d)|(?<=\()nos?\. ?(?=#?\d)")
 # A character of a script without spaces is a word of its own.
 SPACELESS = "[぀-ヿ㐀-鿿가-힯]"
 STOP = frozenset(
@@ -32,6 +35,11 @@ def plain_text(text: str) -> str:
     """NFKC, straight quotes, single spaces."""
     plain = unicodedata.normalize("NFKC", text).replace("’", "'").replace("‘", "'").replace("“", '"').replace("”", '"')
     return " ".join(plain.split())
+
+
+def spelled_out(lower: str) -> str:
+    """A text in lower case whose "no. 5", inside of a sentence, is "number 5"."""
+    return _NO.sub("number ", lower) if "." in lower else lower
 
 
 def negates(word: str) -> bool:

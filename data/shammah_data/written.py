@@ -23,6 +23,7 @@ _DECIMAL = re.compile(
     r"(?:([$€£¥=≈×*/+<>]|\b[a-z]+) ?)?(?<![\w.,])(-?\d+)\.(\d{0,12}?)0{1,12}(?!\w*\d|[.,]\d)(?:(?= ?([%$€£¥]|[a-zµ°]+\b)))?",
     re.IGNORECASE,
 )
+_ZEROS = re.compile(r"(?<![\w.,])\d+\.\d*0(?!\w|[.,]\d)")
 # What comes before a quantity and hardly before a version.
 _AMOUNT = frozenset(
     "is are be about around roughly approximately equals equal cost costs pay charge charges by average".split()
@@ -49,7 +50,15 @@ def alike(one: str, other: str) -> tuple[str, str]:
     """Two texts as `written`, their hours on a clock of 24 where only one of them has it: "17:00" and "5 pm"."""
     if (_LATE.search(one) and _HALF.search(other)) or (_LATE.search(other) and _HALF.search(one)):
         one, other = _HALF.sub(_hour, one), _HALF.sub(_hour, other)
-    return written(one), written(other)
+    mine, theirs = written(one), written(other)
+    # "1.50" alone may be a version; what one of two texts has as a number with zeros behind it, the other one means as well.
+    for text, raw in ((mine, other), (theirs, one)) if "." in mine or "." in theirs else ():
+        for number in set(_ZEROS.findall(text)) & set(_ZEROS.findall(raw)):
+            bare = re.compile(rf"(?<![\w.,]){re.escape(number)}(?!\w|[.,]\d)")
+            if not (bare.search(mine) and bare.search(theirs)):
+                short = number.rstrip("0").rstrip(".")
+                mine, theirs = bare.sub(short, mine), bare.sub(short, theirs)
+    return mine, theirs
 
 
 def _halves(text: str) -> str:

@@ -116,7 +116,7 @@ DIFFERENT = [
     ("slot", "Le magasin est ouvert le lundi", "Le magasin n'est pas ouvert le lundi"),
     ("negation", "El trámite es posible los lunes", "El trámite no es posible los lunes"),
     ("negation", "可以退款吗", "不可以退款吗"),
-    ("slot", "收到退款了", "没收到退款"),
+    ("negation", "收到退款了", "没收到退款"),
     # Who does it to whom, in whatever words.
     ("direction", "Did Mia send Leo the parcel?", "Was the parcel sent to Mia by Leo?"),
     ("direction", "Was Leo called by Mia?", "Did Leo call Mia?"),
