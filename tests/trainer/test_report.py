@@ -1,11 +1,13 @@
 import base64
 import hashlib
 import itertools
+import json
 import os
 import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,9 +23,13 @@ from shammah_data.exchange import Exchange
 from shammah_data.forget import forget
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
+from shammah_data.manifest import Step
 from shammah_data.past import Past
 from shammah_data.queries import Selection
 from shammah_data.session import Session
+from shammah_data.settings import RoutingSection, Settings
+from shammah_data.store import ModelStore
+from shammah_data.verdicts import Verdict, note
 from shammah_trainer.report import gather, render, write_report
 
 Train = Callable[..., Said]
@@ -209,17 +215,84 @@ def test_a_first_night_of_older_days(home: Home) -> None:
 
 
 def test_who_serves_after_a_rollback_and_beside_a_candidate(month: Home) -> None:
-    from shammah_data.store import ModelStore
-
     store = ModelStore(month.models)
     store.rollback()
     assert "It serves although v0009 came later" in Page(written(month)).text
     store.set_candidate("v0009", 0.2)
     text = Page(written(month)).text
     assert "v0008 serves" in text
-    assert "v0009 is tried on 20% of the questions." in text
+    assert "v0009 is tried on 20% of the sessions." in text
     assert "candidate, 20%" in text
     assert "although" not in text
+
+
+def test_the_figures_at_the_top_are_the_champion_s_or_nobody_s(home: Home) -> None:
+    night(home, 1, known=40, status="refused", reason="held-out loss did not fall: 0.87 -> 0.88")
+    page = Page(written(home))
+    assert page.tiles == {"Serving": ("none", "the teacher answers")}
+    assert "The last run was refused: held-out loss did not fall: 0.87 → 0.88." in page.text
+    assert "Held-out answers of the refused run of 2026-10-02 03:2" in " ".join(page.text.split())
+    night(home, 2, known=60)
+    night(home, 3, known=80, status="refused", reason="worse than v0001")
+    tiles = Page(written(home)).tiles
+    assert tiles["Exchanges known"] == ("60", "45 of them to train on")
+    # A manifest that cannot be read takes nothing of what the log remembers of its night.
+    (home.models / "v0001" / "manifest.json").write_text("{")
+    page = Page(written(home))
+    assert page.tiles["Exchanges known"] == tiles["Exchanges known"]
+    assert "It cannot be used, and every question that needs a model goes to the teacher:" in page.text
+    shutil.rmtree(home.models / "v0001")
+    assert "models/v0001 is gone: run `shammah-train rollback` or retrain." in Page(written(home)).text
+
+
+def test_why_a_version_serves_that_is_not_the_newest(month: Home) -> None:
+    store = ModelStore(month.models)
+    store.rollback()
+    note(month.models, "v0009", Verdict("rollback", "2026-10-18T04:00:00", "v0009 is worse than v0008"), store.versions())
+    text = Page(written(month)).text
+    assert "v0009 was rolled back on 2026-10-18T04:00: v0009 is worse than v0008." in text
+    assert "somebody chose it" not in text
+    assert "v0009: rolled back on 2026-10-18T04:00" in text
+    store.pin("v0007")
+    page = Page(written(month))
+    assert (
+        "It is pinned: it serves whatever nights and audits say, until shammah-train unpin. v0008, v0009 came later."
+        in page.text
+    )
+    assert [row[1] for row in page.tables["Versions and their roles"]][1:] == ["kept", "previous", "champion, pinned"]
+
+
+def test_the_threshold_is_the_one_that_is_wanted_by_day(month: Home) -> None:
+    manifest = month.models / "v0009" / "manifest.json"
+    raw = json.loads(manifest.read_text())
+    raw["graphs"][0]["calibration"]["ladder"] = [asdict(Step(0.99, 0.91, 30, 30, certified=True))]
+    manifest.write_text(json.dumps(raw))
+    for target, words in (
+        (0.0, "It answers from a confidence of 0.73 on, set so that 95% of its answers are right."),
+        (0.99, "It answers from a confidence of 0.91 on, set so that 99% of its answers are right."),
+        (
+            0.999,
+            "It gives no answer of its own: routing.target_precision is 99.9%, and the version was measured up to 99% only.",
+        ),
+    ):
+        settings = Settings(routing=RoutingSection(target_precision=target))
+        text = Page(render(gather(month, ExchangeLog(month), settings), NOW)).text
+        assert words in text
+        assert ("its own threshold (0.73, for 95%)" in text) == (target == 0.99)
+
+
+def test_it_says_what_the_next_night_will_do(month: Home, home: Home) -> None:
+    assert "The next night waits for exchanges: 0 of 100." in Page(written(home)).text
+    log = ExchangeLog(month)
+    assert "As things are, the next night will not train: 0 of 100 exchanges." in Page(written(month)).text
+    log.add_many(Exchange(f"Question {n}?", f"Answer {n}.", "teacher") for n in range(120))
+    assert (
+        "The next night will train: the base or the settings of the training changed; 120 new exchanges"
+        in Page(written(month)).text
+    )
+    # Looking settles no trial.
+    ModelStore(month.models).set_candidate("v0008", 0.2)
+    assert "will not train: waits for the end of a trial: v0008" in Page(written(month)).text
 
 
 def test_what_later_nights_record(home: Home) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from shammah_data.auditing import Judged, suspicions
 from shammah_data.log import ExchangeLog
-from shammah_data.rollout import Plan, decide, named
+from shammah_data.rollout import Plan, decide, judge_trial, named
 from shammah_data.settings import Settings, TrainSettings
 from shammah_data.store import ModelStore
 from shammah_data.targets import percent
@@ -53,6 +53,17 @@ def settle(store: ModelStore, log: ExchangeLog, settings: Settings, say: Callabl
     if decision.action == "wait" and decision.trial is not None and decision.trial.role == "candidate":
         return f"{decision.version}, {decision.reason}"
     return None
+
+
+def foreseen(store: ModelStore, log: ExchangeLog, settings: Settings) -> State:
+    """What a run that began now would find once it had settled the trials; settles none. Raises LogError, ArtifactError."""
+    pointer = store.pointer()
+    trial = None
+    if pointer.champion is not None:
+        decision = judge_trial(pointer, log.outcomes(named(pointer)), plan_of(settings), datetime.now(UTC))
+        if decision.action == "wait" and decision.trial is not None and decision.trial.role == "candidate":
+            trial = f"{decision.version}, {decision.reason}"
+    return state_of(store, log, settings, trial)
 
 
 def state_of(store: ModelStore, log: ExchangeLog, settings: Settings, trial: str | None) -> State:

@@ -24,12 +24,15 @@ from shammah_data.pages import Table, Tile, environment, style
 from shammah_data.past import Past, past_runs
 from shammah_data.present import size
 from shammah_data.session import literal
+from shammah_data.settings import Settings
 from shammah_data.shares import Share
-from shammah_data.store import ModelStore, Pointer
+from shammah_data.store import ModelStore
 from shammah_data.text import counted
+from shammah_data.verdicts import verdicts
 from shammah_trainer import figures
 from shammah_trainer.history import HeldOut, heldout_answers
 from shammah_trainer.screen import KIND_NAMES, flat
+from shammah_trainer.serves import Standing, next_night, why
 
 _FOLDER = Path(__file__).parent
 # What tells a report from another file, within so many bytes of its beginning.
@@ -43,14 +46,19 @@ _LONGEST = 400
 
 @dataclass(frozen=True)
 class Known:
-    """Everything that the page is made from. `subject` is the run whose answers are shown."""
+    """Everything that the page is made from. `subject` is the run whose answers are shown: the champion's where it is known."""
 
     runs: Sequence[Past]
-    pointer: Pointer
-    versions: Sequence[tuple[str, Manifest | str]]
+    standing: Standing
     subject: Past | None
     calibration: Calibration | None
     answers: Sequence[HeldOut]
+
+    @property
+    def maker(self) -> Past | None:
+        """The run that made the champion."""
+        champion = self.standing.pointer.champion
+        return self.subject if self.subject and champion and self.subject.version == champion else None
 
 
 def may_write(path: Path) -> None:
@@ -72,12 +80,12 @@ def may_write(path: Path) -> None:
     raise InputError(f"{path}: is there already and is no report: name another file")
 
 
-def write_report(home: Home, log: ExchangeLog, path: Path, now: datetime) -> None:
+def write_report(home: Home, log: ExchangeLog, path: Path, now: datetime, settings: Settings = Settings()) -> None:
     """Write the page, whole or not at all, for its owner only; the log notes it, so that `forget` finds it.
 
     What is at `path` is replaced (see `may_write`). Raises LogError, ArtifactError, InputError.
     """
-    page = render(gather(home, log), now)
+    page = render(gather(home, log, settings), now)
     try:
         atomic_write(path, page.encode("utf-8", "replace"))
     except OSError as error:
@@ -90,28 +98,34 @@ def write_report(home: Home, log: ExchangeLog, path: Path, now: datetime) -> Non
             raise
 
 
-def gather(home: Home, log: ExchangeLog) -> Known:
+def gather(home: Home, log: ExchangeLog, settings: Settings = Settings()) -> Known:
     """What the log, the store and the folders of the runs tell. Raises LogError, ArtifactError."""
     runs = past_runs(home, log)
     store = ModelStore(home.models)
-    pointer = store.pointer()
     versions = [(name, _manifest(store, name)) for name in store.versions()]
-    manifests = {name: found for name, found in versions if isinstance(found, Manifest)}
-    serving = manifests.get(pointer.champion or "")
-    subject = next((run for run in runs if serving and run.id == serving.run), None)
+    standing = Standing(
+        store.pointer(), versions, verdicts(store.root), settings.routing.target_precision, next_night(store, log, settings)
+    )
+    champion = standing.pointer.champion
+    serving = standing.manifest(champion)
+    if isinstance(serving, Manifest):
+        subject = next((run for run in runs if run.id == serving.run), None)
+    else:
+        subject = next((run for run in runs if champion and run.version == champion), None)
     if subject is None:
         subject = next((run for run in runs if run.heldout("right")), None)
-    made = manifests.get((subject.version if subject else None) or "")
-    calibration = made.graphs[0].calibration if made and subject and made.run == subject.id else None
+    made = standing.manifest(subject.version) if subject else ""
+    own = isinstance(made, Manifest) and subject is not None and made.run == subject.id
+    calibration = made.graphs[0].calibration if own and isinstance(made, Manifest) else None
     answers = heldout_answers(home, subject, calibration) if subject else []
-    return Known(runs, pointer, versions, subject, calibration, answers)
+    return Known(runs, standing, subject, calibration, answers)
 
 
 def render(known: Known, now: datetime) -> str:
     """The page as text."""
     css = style(_FOLDER, "report.css")
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
-    subject = known.subject
+    subject, trials = known.subject, known.standing.trials
     losses = [one for one in (figures.loss_curve(run, n) for n, run in enumerate(known.runs)) if one]
     threshold = _threshold(known)
     return (
@@ -121,8 +135,8 @@ def render(known: Known, now: datetime) -> str:
             style=Markup(css),
             policy=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
             made=f"{now:%Y-%m-%d %H:%M} UTC",
-            champion=known.pointer.champion,
-            why=_why(known, threshold),
+            champion=known.standing.pointer.champion,
+            why=why(known.standing, known.runs, known.maker),
             tiles=_tiles(known, threshold),
             learning=learning_curve(known.runs),
             subject=subject,
@@ -136,6 +150,7 @@ def render(known: Known, now: datetime) -> str:
             compared=_compared(known.runs),
             left_out=next((figures.left_out(run) for run in known.runs if run.at("dataset")), []),
             versions=_versions(known),
+            trials=[f"{name}: {trials[name].told}" for name, _ in reversed(known.standing.versions) if name in trials],
             failed=[run for run in known.runs if run.status != "published"][:_MOST_RUNS],
             first_failed=_FIRST_FAILED,
             runs=_runs(known.runs[:_MOST_RUNS]),
@@ -161,48 +176,14 @@ def _threshold(known: Known) -> float | None:
     return known.subject.number("calibration", "threshold") if known.subject else None
 
 
-def _why(known: Known, threshold: float | None) -> list[str]:
-    """Which version serves and why, in sentences."""
-    champion = known.pointer.champion
-    if champion is None:
-        last = f"The last run ended so: {known.runs[0].reason.rstrip('.')}." if known.runs else "shammah-train starts a run."
-        return ["Every question that needs a model goes to the teacher.", last]
-    said = []
-    maker = known.subject if known.subject and known.subject.version == champion else None
-    if maker:
-        said.append(f"The run of {maker.started:%Y-%m-%d %H:%M} UTC published {maker.reason.rstrip('.')}.")
-    later = [name for name, _ in known.versions if int(name[1:]) > int(champion[1:]) and name != known.pointer.candidate]
-    if later:
-        said.append(f"It serves although {', '.join(later)} came later: somebody chose it, or a rollback returned to it.")
-    if threshold is not None and maker:
-        target = known.calibration.target_precision if known.calibration else None
-        if threshold > 1:
-            said.append("It answers nothing by itself: too few of its held-out answers were sure, and enough of these right.")
-        else:
-            aim = f", set so that {target:.0%} of its answers are right" if target is not None else ""
-            said.append(f"It answers from a confidence of {threshold:.2f} on{aim}.")
-            if known.calibration and not known.calibration.certified:
-                said.append("There were too few held-out answers to promise as much of answers to come.")
-    if known.pointer.candidate:
-        said.append(f"{known.pointer.candidate} is tried on {known.pointer.candidate_share:.0%} of the questions.")
-    since = [run for run in known.runs if maker and run.id > maker.id and run.status in ("refused", "failed")]
-    if since:
-        said.append(
-            f"{len(since)} {'run has' if len(since) == 1 else 'runs have'} not been published since; the newest was "
-            f"{since[0].status}: {since[0].reason.rstrip('.')}."
-        )
-    return said
-
-
 def _tiles(known: Known, threshold: float | None) -> list[Tile]:
-    run = known.subject
-    tiles = [
-        Tile("Serving", known.pointer.champion or "none", "the champion" if known.pointer.champion else "the teacher answers")
-    ]
+    champion, run = known.standing.pointer.champion, known.maker
+    tiles = [Tile("Serving", champion or "none", "the champion" if champion else "the teacher answers")]
     if run is None:
-        return tiles
+        return tiles  # what another run measured says nothing of it
     if (learned := run.count("snapshot_rows")) is not None:
-        tiles.append(Tile("Learned from", f"{learned}", "exchange" if learned == 1 else "exchanges"))
+        trained = run.count("dataset", "train")
+        tiles.append(Tile("Exchanges known", f"{learned}", "" if trained is None else f"{trained} of them to train on"))
     if right := run.heldout("right"):
         tiles.append(
             Tile("Right", right.percent, f"{right.part} of {counted(right.total, 'held-out phrasing')} ({_to(right)})")
@@ -224,14 +205,9 @@ def _to(share: Share) -> str:
 
 
 def _versions(known: Known) -> Table | None:
-    roles = {
-        known.pointer.champion: "champion",
-        known.pointer.previous: "previous",
-        known.pointer.candidate: f"candidate, {known.pointer.candidate_share:.0%}",
-    }
     rows = []
-    for name, found in reversed(known.versions):
-        role = roles.get(name, "kept")
+    for name, found in reversed(known.standing.versions):
+        role = ", ".join(known.standing.roles(name)) or "kept"
         if isinstance(found, str):
             rows.append((name, role, "cannot be read", "-", "-", "-", "-"))
             continue

@@ -83,10 +83,10 @@ def report(
         raise InputError("the report needs jinja2, which is not installed: pip install 'shammah[cpu,train]'")
     from shammah_trainer.report import may_write, write_report
 
-    home, log, _ = _open()
+    home, log, settings = _open()
     path = home.create().report if out is None else out
     may_write(path)
-    write_report(home, log, path, datetime.now(UTC))
+    write_report(home, log, path, datetime.now(UTC), settings)
     print(f"written: {path}")
 
 
