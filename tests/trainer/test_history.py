@@ -15,7 +15,8 @@ from shammah_data.exchange import RunRecord
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_data.past import Past, past_runs
-from shammah_trainer.history import find, heldout_answers
+from shammah_data.shares import Share
+from shammah_trainer.history import Group, find, groups_of, heldout_answers
 from shammah_trainer.screen import flat, run_lines
 
 Train = Callable[..., Said]
@@ -225,7 +226,8 @@ def test_the_second_graph_of_a_version_is_told_of() -> None:
 
 
 def test_an_older_run_is_shown_without_what_it_lacks(empty: TinyHome, train: Train) -> None:
-    night(Home(empty.root), 1, known=60, old=True)
+    name = night(Home(empty.root), 1, known=60, old=True)
+    (Home(empty.root).runs / name / "heldout.jsonl").unlink()
     out = train(empty, "show", "last").out
     assert "threshold" not in out
     assert "groups are not" not in out
@@ -274,6 +276,27 @@ def test_a_confidence_is_a_probability(month: Home, odd: float) -> None:
     assert len(heldout_answers(home, last, CALIBRATION)) == len(lines)
 
 
+def test_a_group_is_what_the_night_took_for_one(month: Home, train: Train) -> None:
+    """One that was answered in two wordings is one, and two groups may have the same answer."""
+    last = past_runs(month, ExchangeLog(month))[0]
+    asked = [(7, "Room 4.", True), (7, "It is room 4.", False), (8, "Room 4.", False), (9, "Room 5.", True)]
+    lines = [
+        {"kind": "phrasing", "group": group, "older": group == 7, "query": f"Question {n}?", "reference": reference}
+        | {"answer": "Room 4.", "right": right, "accepted": right, "reason": "", "confidence": 0.5, "repeated": None}
+        for n, (group, reference, right) in enumerate(asked)
+    ]
+    (month.runs / last.id / "heldout.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    without = Past(**{**vars(last), "figures": {}})
+    assert groups_of(without, heldout_answers(month, last, None)) == [
+        Group("Question 2?", Share(0, 1), 0.0, older=False),
+        Group("Question 0?", Share(1, 2), 1.0, older=True),
+        Group("Question 3?", Share(1, 1), 1.0, older=False),
+    ]
+    ExchangeLog(month).record_run(RunRecord(last.id, last.started, last.started, "failed", "", None, {}))
+    out = train(TinyHome(month.root, month.root), "show", "last").out
+    assert "  2 of 3 groups are not all right:\n  0 of 1           Question 2?\n  1 of 2 (older)   Question 0?\n" in out
+
+
 def test_a_comparison_is_shown_whatever_is_in_it() -> None:
     found = {"version": "v0003", "right": {"before": 41, "after": 46}, "p_value": 0.0123456, "pairs": [[1, 2]], "better": True}
     assert flat(found) == [
@@ -292,4 +315,10 @@ def test_a_real_run_is_shown(night: Night, train: Train) -> None:
     assert "published as v0001" in out
     assert "threshold   confidence 0." in out
     assert "other phrasings      22" in out
+    # Its held-out answers tell of its groups: no figure does.
+    (whole,) = past_runs(Home(night.home.root), ExchangeLog(Home(night.home.root)))
+    all_right = whole.at("by_group", "groups_all_right")
+    groups = whole.at("by_group", "groups")
+    told = f"all of {groups} groups answered right" if all_right == groups else f"{groups - all_right} of {groups} groups "
+    assert f"\n  {told}" in out
     assert train(night.home, "history").out.splitlines()[1].endswith(" v0001")

@@ -1,6 +1,5 @@
 """From past runs to the figures of the report: charts with the tables behind them. Knows runs and charts, no page."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,9 +9,9 @@ from shammah_data.learning import called, told_share
 from shammah_data.pages import Figure, Table
 from shammah_data.past import Past, finite
 from shammah_data.plots import Axis, Chart, Point, Series, bar, key, line_chart, thinned
-from shammah_data.shares import Share, calibration_error, reliability, risk_coverage
+from shammah_data.shares import calibration_error, reliability, risk_coverage
 from shammah_data.text import counted
-from shammah_trainer.history import HeldOut
+from shammah_trainer.history import HeldOut, groups_of
 from shammah_trainer.screen import KIND_NAMES
 
 _MOST_ROWS = 24
@@ -175,29 +174,15 @@ def by_kind(run: Past) -> Table | None:
 
 
 def by_group(run: Past, answers: Sequence[HeldOut]) -> Bars | None:
-    """Right answers by group, the weakest first: as the run recorded them, else by the answer that was expected."""
-    found = [
-        (str(one["name"]), Share(min(int(one.get("right") or 0), int(one["asked"])), int(one["asked"])), one)
-        for one in run.groups
-        if int(one["asked"]) > 0
-    ]
-    if not found:
-        gathered: dict[str, list[HeldOut]] = defaultdict(list)
-        for answer in answers:
-            if answer.kind == "phrasing":
-                gathered[answer.reference].append(answer)
-        for ones in gathered.values():
-            counts = {"accepted": sum(one.given for one in ones)}
-            found.append((ones[0].query, Share(sum(one.right for one in ones), len(ones)), counts))
-    if not found:
-        return None
-    found.sort(key=lambda one: (one[1].value, -one[1].total, one[0]))
+    """Right answers by group, the weakest first."""
     rows = []
-    for name, share, one in found:
-        given = finite(one.get("accepted"))
-        older = " (from earlier nights)" if one.get("older") else ""
-        told = f"{share.part} of {share.total}"
-        rows.append((_clipped(name, 120) + older, bar([(share.value, "good")]), told, "-" if given is None else f"{given:.0f}"))
+    for one in groups_of(run, answers):
+        older = " (from earlier nights)" if one.older else ""
+        told = f"{one.right.part} of {one.right.total}"
+        given = "-" if one.answered is None else f"{one.answered:.0f}"
+        rows.append((_clipped(one.name, 120) + older, bar([(one.right.value, "good")]), told, given))
+    if not rows:
+        return None
     heads = ("group", "", "right", "answered")
     numbers = frozenset({2, 3})
     shown = Table(f"The weakest of {len(rows)} groups" if len(rows) > 12 else "Groups", heads, tuple(rows[:12]), numbers)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from shammah_data.errors import InputError
 from shammah_data.home import Home
 from shammah_data.manifest import Calibration
 from shammah_data.past import Past, finite
+from shammah_data.shares import Share
 from shammah_runtime.engine.confidence import confidence
 
 
@@ -17,7 +19,8 @@ from shammah_runtime.engine.confidence import confidence
 class HeldOut:
     """One held-out question and what the model made of it; `confidence` is None where the run cannot tell any more.
 
-    `repeated`: the earlier answer that is given instead, where there is one.
+    `repeated`: the earlier answer that is given instead, where there is one. `group`: what tells its group from the others of
+    its run; `older`: whether the champion of that night knew the group.
     """
 
     kind: str
@@ -30,6 +33,8 @@ class HeldOut:
     confidence: float | None
     repeated: str | None = None
     repeated_right: bool = False
+    group: str | None = None
+    older: bool = False
 
     @property
     def given(self) -> bool:
@@ -57,6 +62,36 @@ class HeldOut:
         if self.repeated is not None:
             return "an earlier answer, repeated"
         return self.reason + ("" if self.confidence is None else f", confidence {self.confidence:.2f}")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Held-out phrasings of one trained group, named by one of them: how many are right, and how many are answered."""
+
+    name: str
+    right: Share
+    answered: float | None
+    older: bool
+
+
+def groups_of(run: Past, answers: Sequence[HeldOut]) -> list[Group]:
+    """The groups of a run, the weakest first: as it recorded them, else by its held-out answers."""
+    found = []
+    for one in run.groups:
+        asked, right = int(one["asked"]), int(one.get("right") or 0)
+        if asked > 0:
+            given = finite(one.get("accepted"))
+            found.append(Group(str(one["name"]), Share(max(0, min(right, asked)), asked), given, bool(one.get("older"))))
+    if not found:
+        members: dict[str, list[HeldOut]] = defaultdict(list)
+        for answer in answers:
+            if answer.kind == "phrasing":
+                # Older nights do not say which group a question is of.
+                members[answer.reference if answer.group is None else answer.group].append(answer)
+        for ones in members.values():
+            right_ones = Share(sum(one.right for one in ones), len(ones))
+            found.append(Group(ones[0].query, right_ones, float(sum(one.given for one in ones)), ones[0].older))
+    return sorted(found, key=lambda one: (one.right.value, -one.right.total, one.name))
 
 
 def find(runs: Sequence[Past], name: str) -> Past:
@@ -106,6 +141,8 @@ def heldout_answers(home: Home, run: Past, calibration: Calibration | None) -> l
                     _sure(raw, calibration),
                     None if repeated is None else str(repeated["answer"]),
                     repeated is not None and bool(repeated["right"]),
+                    None if raw.get("group") is None else str(raw["group"]),
+                    bool(raw.get("older")),
                 )
             )
         except (ValueError, TypeError, KeyError, AttributeError):

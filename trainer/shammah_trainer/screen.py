@@ -8,7 +8,7 @@ from shammah_data.past import Past, finite
 from shammah_data.present import size
 from shammah_data.shares import Share
 from shammah_data.text import counted, one_line, printable
-from shammah_trainer.history import HeldOut
+from shammah_trainer.history import Group, HeldOut, groups_of
 
 KIND_NAMES = {"phrasing": "other phrasings", "group": "never trained on", "outside": "unanswerable"}
 _LABEL = 12
@@ -34,8 +34,11 @@ def history_lines(runs: Sequence[Past], width: int) -> list[str]:
     return lines
 
 
-def run_lines(run: Past, roles: Sequence[str], width: int) -> list[str]:
-    """Everything of a run on a screen or two, what went wrong first; `roles` are those of its version."""
+def run_lines(run: Past, roles: Sequence[str], width: int, answers: Sequence[HeldOut] = ()) -> list[str]:
+    """Everything of a run on a screen or two, what went wrong first; `roles` are those of its version.
+
+    `answers`: its held-out answers, for the groups where the run did not record them.
+    """
     lines = [f"run {run.id}: {run.status}{f' as {run.version}' if run.version else ''}"]
     if run.status != "published":
         for reason in run.reasons:
@@ -48,7 +51,7 @@ def run_lines(run: Past, roles: Sequence[str], width: int) -> list[str]:
         facts.append(("version", f"{run.version}{', ' + ', '.join(roles) if roles else ''}"))
     for label, text in facts:
         lines += _wrapped(f"{label:<{_LABEL}}{text}", width, " " * _LABEL)
-    return [*lines, *_kinds(run), *_groups(run, width), *_others(run, width)]
+    return [*lines, *_kinds(run), *_groups(groups_of(run, answers), width), *_others(run, width)]
 
 
 def answer_lines(answers: Sequence[HeldOut], width: int) -> list[str]:
@@ -180,20 +183,18 @@ def _cell(share: Share | None) -> str:
     return "-" if share is None else f"{share.part} {share.percent} {share.range}"
 
 
-def _groups(run: Past, width: int) -> list[str]:
+def _groups(found: Sequence[Group], width: int) -> list[str]:
     """The groups that do worst."""
-    found = [(Share(int(one.get("right") or 0), int(one["asked"])), one) for one in run.groups]
-    weak = sorted((one for one in found if one[0].value < 1), key=lambda one: (one[0].value, -one[0].total))
+    weak = [one for one in found if one.right.value < 1]
     if not weak:
         return [f"  all of {counted(len(found), 'group')} answered right"] if found else []
     lines = [
         f"  {len(weak)} of {counted(len(found), 'group')} {'is' if len(weak) == 1 else 'are'} not all right"
         f"{'; the weakest' if len(weak) > _MOST_GROUPS else ''}:"
     ]
-    for share, one in weak[:_MOST_GROUPS]:
-        older = " (older)" if one.get("older") else ""
-        told = f"{share.part} of {share.total}{older}"
-        lines.append(f"  {told:<16} {one_line(str(one['name']), width - 19)}")
+    for one in weak[:_MOST_GROUPS]:
+        told = f"{one.right.part} of {one.right.total}{' (older)' if one.older else ''}"
+        lines.append(f"  {told:<16} {one_line(one.name, width - 19)}")
     return lines
 
 

@@ -62,13 +62,13 @@ def show(
     home, log, _ = _open()
     chosen = find(past_runs(home, log), run)
     store = ModelStore(home.models)
-    found = heldout_answers(home, chosen, _calibration(store, chosen)) if answers else []
+    found = heldout_answers(home, chosen, _calibration(store, chosen))
     if as_json:
         wrong = [asdict(one) | {"bluffed": one.bluffed} for one in found if one.bluffed or one.missed]
         print_json(_plain(chosen) | ({"answers": wrong} if answers else {}))
         return
-    lines = run_lines(chosen, _roles(store.pointer(), chosen.version), _width())
-    if found:
+    lines = run_lines(chosen, _roles(store.pointer(), chosen.version), _width(), found)
+    if answers and found:
         lines += answer_lines(found, _width())
     elif answers:
         lines += ["", "its held-out answers are not recorded, or were deleted"]
