@@ -56,13 +56,14 @@ def _answered(run: Past) -> Share | None:
 def _over_runs(name: str, style: int, runs: Sequence[Past], share_of: Measure, whiskers: bool = False) -> tuple[Series, ...]:
     """A line through the published runs and open points for the others."""
     series = []
+    places = _places(runs)
     for published in (True, False):
         some = [(run, share) for run in runs if (run.status == "published") == published and (share := share_of(run))]
         if some:
             series.append(
                 Series(
                     name,
-                    tuple((run.number("snapshot_rows") or 0.0, share.value) for run, share in some),
+                    tuple((places[run.id], share.value) for run, share in some),
                     style,
                     tuple(share.interval for _, share in some) if whiskers else (),
                     tuple(f"{called(run)}: {told_share(share)}" for run, share in some),
@@ -86,9 +87,16 @@ def _grown(
     summary += (
         "The curve begins with the second version." if published < 2 else "Upright lines, or the band, are 95% intervals."
     )
-    x, y = Axis("exchanges known", 0.0, _room(runs), "whole"), Axis(label, 0.0, 1.0, "percent")
+    places = _places(runs)
+    each = counted(runs[0].count("snapshot_rows") or 0, "exchange")
+    label_x = f"runs, each with {each} known" if _level(runs) else "exchanges known"
+    # A lone point stands in the middle.
+    room = 2 * max(places.values()) if len(runs) == 1 else None
+    x, y = Axis(label_x, 0.0, room, "whole"), Axis(label, 0.0, 1.0, "percent")
     chart = Chart(name, title, summary, x, y, series)
-    legend = tuple((key(one), one.name) for one in series if one.line)
+    # What no published run has is named by its open points.
+    lined = {one.name for one in series if one.line}
+    legend = tuple((key(one), one.name) for one in series if one.line or one.name not in lined)
     if any(not one.line for one in series):
         styles = sorted({one.style for one in series if not one.line})
         legend += ((open_key(styles), "open: not published"),)
@@ -102,10 +110,16 @@ def _grown(
     return Figure(name, title, summary, line_chart(chart), legend, table)
 
 
-def _room(runs: Sequence[Past]) -> float | None:
-    """Where the axis ends: a lone point stands in the middle."""
-    known = {run.number("snapshot_rows") or 0.0 for run in runs}
-    return 2 * max(known) if len(known) == 1 else None
+def _level(runs: Sequence[Past]) -> bool:
+    """Whether several runs knew equally many exchanges: there is no growth to draw them over."""
+    return len(runs) > 1 and len({run.count("snapshot_rows") for run in runs}) == 1
+
+
+def _places(runs: Sequence[Past]) -> dict[str, float]:
+    """Where each run stands: at the exchanges it knew, or one after another where these are the same for all."""
+    if _level(runs):
+        return {run.id: float(n) for n, run in enumerate(runs, 1)}
+    return {run.id: run.number("snapshot_rows") or 0.0 for run in runs}
 
 
 def _from_to(runs: Sequence[Past], what: str, share_of: Measure) -> str:
@@ -117,7 +131,10 @@ def _from_to(runs: Sequence[Past], what: str, share_of: Measure) -> str:
         return ""
     if before is None or first.id == last.id:
         return f"{after.percent} {what} with {counted(last.count('snapshot_rows') or 0, 'exchange')}. "
-    known = f"{counted(first.count('snapshot_rows') or 0, 'exchange')}, {after.percent} with {last.count('snapshot_rows')}"
+    known = counted(first.count("snapshot_rows") or 0, "exchange")
+    if first.count("snapshot_rows") == last.count("snapshot_rows"):
+        return f"{before.percent} {what} in the first run with {known}, {after.percent} in the last. "
+    known += f", {after.percent} with {last.count('snapshot_rows')}"
     return f"{before.percent} {what} with {known}. "
 
 

@@ -104,6 +104,17 @@ class Past:
         return [one for one in listed if isinstance(one, str)] or _apart(self.reason)
 
     @property
+    def checks(self) -> list[tuple[str, bool, str]]:
+        """What the gate looked at, as (name, whether it passed, what was found, or why it refuses)."""
+        gate = self.at("gate")
+        listed = [one for one in gate if isinstance(one, dict)] if isinstance(gate, list) else []
+        return [
+            (str(one.get("name")), one.get("reason") is None, str(one.get("reason") or one.get("told") or "-"))
+            for one in listed
+            if isinstance(one.get("name"), str)
+        ]
+
+    @property
     def outdated(self) -> list[tuple[str, str]]:
         """Ids of exchanges whose facts a newer one replaced, and of that newer one."""
         found = self.at("dataset", "outdated")

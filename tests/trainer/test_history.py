@@ -310,6 +310,21 @@ def test_a_comparison_is_shown_whatever_is_in_it() -> None:
     assert "    p value  0.01235" in run_lines(run("20261019T032200123Z", champion=found), [], 80)
 
 
+def test_what_the_gate_looked_at_is_told_in_words() -> None:
+    gate = [
+        {"name": "split", "told": "nothing held out was trained on", "reason": None},
+        {"name": "older groups", "told": "8 right", "reason": "forgot more than 2%: 8 right"},
+    ]
+    refused = run("20261019T032200123Z", status="refused", gate=gate, champion={"overall": {"p_worse": 0.01}})
+    lines = run_lines(refused, [], 80)
+    assert lines[1] == "- forgot more than 2%: 8 right"
+    assert lines[-3:] == [
+        "  looked at before publishing:",
+        "    ok      split: nothing held out was trained on",
+        "    REFUSE  older groups",
+    ]
+
+
 def test_a_real_run_is_shown(night: Night, train: Train) -> None:
     out = train(night.home, "show", "last", "--answers").out
     assert "published as v0001" in out

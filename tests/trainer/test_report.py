@@ -295,6 +295,81 @@ def test_it_says_what_the_next_night_will_do(month: Home, home: Home) -> None:
     assert "will not train: waits for the end of a trial: v0008" in Page(written(month)).text
 
 
+def changed(home: Home, **figures: Any) -> Page:
+    """The page of a home with one run, some of whose figures are others."""
+    known = gather(home, ExchangeLog(home))
+    (run,) = known.runs
+    other = Past(**{**vars(run), "figures": {**run.figures, **figures}})
+    return Page(render(type(known)(**{**vars(known), "runs": [other], "subject": other}), NOW))
+
+
+def test_what_was_looked_at_before_publishing_is_told_in_words(home: Home) -> None:
+    night(home, 1, known=60)
+    gate = [
+        {"name": "split", "told": "nothing held out was trained on", "reason": None},
+        {"name": "against v0001", "told": "8 right", "reason": f"worse than v0001: {HOSTILE}"},
+        {"name": None, "told": "odd"},
+        {"name": "bare"},
+        "odd",
+    ]
+    page = changed(home, gate=gate, champion={"overall": {"p_worse": 0.01}})
+    (title,) = [caption for caption in page.tables if caption.startswith("Looked at before publishing, run of 2026-10-02")]
+    heads, *rows = page.tables[title]
+    assert heads == ["check", "result", "what was found"]
+    assert rows[0] == ["split", "passed", "nothing held out was trained on"]
+    assert rows[1][:2] == ["against v0001", "refused"]
+    assert rows[1][2].startswith("worse than v0001: <script>")
+    assert rows[2] == ["bare", "passed", "-"]
+    # The same in figures is there for who asks.
+    assert " ".join(page.text.split()).count("UTC, in figures") == 1
+
+
+def test_what_was_left_out_and_what_was_learned_from_are_told_apart(home: Home) -> None:
+    night(home, 1, known=60)
+    card = {
+        "train": 45,
+        "heldout_phrasings": 9,
+        "heldout_groups": 4,
+        "sources": {"import": 20, "teacher": 40},
+        "weights": {"1": 30, "10": 15},
+    }
+    page = changed(home, dataset={**card, "excluded": {"rated bad": 2, "asked again later": 3}})
+    assert (
+        "Of 60 exchanges known, 45 were to be trained on; held out were 9 other phrasings of trained groups, and 4 exchanges "
+        "of groups that were not trained on at all."
+    ) in page.text
+    assert page.tables["Left out, by reason"][1:] == [["asked again later", "", "3"], ["rated bad", "", "2"]]
+    assert page.tables["Who had answered the exchanges"][1:] == [["teacher", "", "40"], ["import", "", "20"]]
+    assert [title for title in page.tables if title.startswith("Exchanges to train on, by weight")]
+    nothing = changed(home, dataset={**card, "excluded": {}})
+    assert "Nothing was left out." in nothing.text
+    assert "What it learned from" in nothing.text
+
+
+def test_a_training_of_one_step_is_drawn_by_its_ends(home: Home) -> None:
+    night(home, 1, known=60)
+    point = {"step": 1, "loss": 0.05, "heldout_loss": 0.02, "learning_rate": 0.006}
+    page = changed(home, loss_curve=[point], loss_before=6.2, loss_after=2.5)
+    assert "the held-out loss went from 6.200 to 2.500 nats per token" in page.text
+    assert "went from 0.050 to 0.050" not in page.text
+
+
+def test_runs_that_knew_as_much_stand_beside_one_another(home: Home) -> None:
+    for number in (1, 2, 3):
+        night(home, number, known=200, status="published" if number < 3 else "refused", reason="worse")
+    page = Page(written(home))
+    assert "runs, each with 200 exchanges known" in page.text
+    assert " in the first run with 200 exchanges, " in page.text
+    places = {one["d"].split("m")[0].split()[0] for one in page.named("path") if one.get("class", "").startswith("dot s2")}
+    assert len(places - {"M14"}) == 3
+
+
+def test_points_of_no_published_run_have_their_names(home: Home) -> None:
+    night(home, 1, known=40, status="refused", reason="worse")
+    text = " ".join(Page(written(home)).text.split())
+    assert "Right and answered right answered at its threshold open: not published" in text
+
+
 def test_what_later_nights_record(home: Home) -> None:
     night(home, 1, known=60)
     known = gather(home, ExchangeLog(home))

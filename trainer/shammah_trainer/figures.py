@@ -15,6 +15,12 @@ from shammah_trainer.history import HeldOut, groups_of
 from shammah_trainer.screen import KIND_NAMES
 
 _MOST_ROWS = 24
+# What the counts of a dataset's card are, and what is counted in each line.
+_COUNTED = {
+    "sources": ("Who had answered the exchanges", "source"),
+    "phrasings of an answer": ("Answers to train on, by how many questions have them", "questions of an answer"),
+    "weights": ("Exchanges to train on, by weight: one rated important or critical counts more", "weight"),
+}
 # Below so many judged answers a curve over confidence says nothing.
 FEWEST_ANSWERS = 10
 
@@ -31,10 +37,10 @@ def loss_curve(run: Past, number: int) -> Figure | None:
     """The losses of one training: step by step where they were recorded, else by epoch; None where there is no curve."""
     train, heldout, rates = _stepwise(run)
     unit = "step"
-    if not train:
+    if max(len(train), len(heldout)) < 2:
         train, heldout = _by_epoch(run)
         unit = "epoch"
-    if not train and len(heldout) < 2:
+    if len(heldout) < 2 and len(train) < 2:
         return None
     marked = unit == "epoch"
     series = []
@@ -189,23 +195,47 @@ def by_group(run: Past, answers: Sequence[HeldOut]) -> Bars | None:
     return Bars(shown, Table("All groups", heads, tuple(rows), numbers))
 
 
-def left_out(run: Past) -> list[Table]:
-    """What was excluded and why, whatever else the dataset's card counts, and whose facts were replaced."""
+def split(run: Past) -> str:
+    """What became of the exchanges known, in a sentence; empty where the run does not say."""
+    known, train = run.count("snapshot_rows"), run.count("dataset", "train")
+    phrasings, whole = run.count("dataset", "heldout_phrasings"), run.count("dataset", "heldout_groups")
+    if known is None or train is None or phrasings is None or whole is None:
+        return ""
+    return (
+        f"Of {counted(known, 'exchange')} known, {counted(train, 'was', 'were')} to be trained on; held out were "
+        f"{counted(phrasings, 'other phrasing')} of trained groups, and {counted(whole, 'exchange')} of groups that were not "
+        "trained on at all."
+    )
+
+
+def left_out(run: Past) -> Table | None:
+    """What was excluded, and why."""
+    counts = dict(run.counted).get("excluded")
+    if not counts:
+        return None
+    whole = max(run.count("snapshot_rows") or 0, *counts.values(), 1)
+    return _counted("Left out, by reason", "reason", sorted(counts.items(), key=lambda one: (-one[1], one[0])), whole)
+
+
+def made_of(run: Past) -> list[Table]:
+    """Whatever else the dataset's card counts, and whose facts were replaced."""
     tables = []
-    total = run.count("snapshot_rows") or 0
     for name, counts in run.counted:
-        whole = max(total, *counts.values(), 1)
-        title = "Left out, by reason" if name == "excluded" else f"Counted: {name}"
-        # Reasons and sources by their counts; what has an order of its own keeps it.
-        ordered = (
-            sorted(counts.items(), key=lambda one: (-one[1], one[0])) if name in ("excluded", "sources") else counts.items()
-        )
-        rows = tuple((_clipped(what, 120), bar([(n / whole, "held")]), f"{n:g}") for what, n in ordered)
-        tables.append(Table(title, ("reason" if name == "excluded" else "which", "", "count"), rows, frozenset({2})))
+        if name == "excluded":
+            continue
+        # Sources by their counts; what has an order of its own keeps it.
+        ordered = sorted(counts.items(), key=lambda one: (-one[1], one[0])) if name == "sources" else list(counts.items())
+        title, head = _COUNTED.get(name, (f"Counted: {name}", "which"))
+        tables.append(_counted(title, head, ordered, max(1, sum(counts.values()))))
     if outdated := run.outdated:
         pairs = tuple((old, new) for old, new in outdated[:_MOST_ROWS])
         tables.append(Table("Outdated: a newer exchange says something else", ("exchange", "replaced by"), pairs))
     return tables
+
+
+def _counted(title: str, head: str, counts: Sequence[tuple[str, float]], whole: float) -> Table:
+    rows = tuple((_clipped(what, 120), bar([(n / whole, "held")]), f"{n:g}") for what, n in counts)
+    return Table(title, (head, "", "count"), rows, frozenset({2}))
 
 
 def _stepwise(run: Past) -> tuple[list[Point], list[Point], list[float]]:

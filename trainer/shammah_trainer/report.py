@@ -128,6 +128,7 @@ def render(known: Known, now: datetime) -> str:
     subject, trials = known.subject, known.standing.trials
     losses = [one for one in (figures.loss_curve(run, n) for n, run in enumerate(known.runs)) if one]
     threshold = _threshold(known)
+    newest = next((run for run in known.runs if run.at("dataset")), None)
     return (
         environment(_FOLDER)
         .get_template("report.html.j2")
@@ -146,9 +147,12 @@ def render(known: Known, now: datetime) -> str:
                 one for one in (figures.reliability_plot(known.answers), figures.risk_plot(known.answers, threshold)) if one
             ],
             losses=losses[:_MOST_LOSSES],
-            newest=next((run for run in known.runs if run.at("dataset")), None),
+            newest=newest,
+            checked=_checked(known),
             compared=_compared(known.runs),
-            left_out=next((figures.left_out(run) for run in known.runs if run.at("dataset")), []),
+            split=newest and figures.split(newest),
+            left_out=newest and figures.left_out(newest),
+            made_of=figures.made_of(newest) if newest else [],
             versions=_versions(known),
             trials=[f"{name}: {trials[name].told}" for name, _ in reversed(known.standing.versions) if name in trials],
             failed=[run for run in known.runs if run.status != "published"][:_MOST_RUNS],
@@ -246,6 +250,17 @@ def _runs(runs: Sequence[Past]) -> Table | None:
         )
     heads = ("started (UTC)", "status", "exchanges", "held-out loss", "right", "answered", "version")
     return Table("Runs, newest first", heads, tuple(rows), frozenset({2, 3, 4, 5})) if rows else None
+
+
+def _checked(known: Known) -> list[Table]:
+    """What the gate looked at in the newest run that came so far, and in the one that made what serves."""
+    newest = next((run for run in known.runs if run.checks), None)
+    tables: list[Table] = []
+    for run in {run.id: run for run in (newest, known.maker) if run and run.checks}.values():
+        rows = tuple((name, "passed" if passed else "refused", _short(told)) for name, passed, told in run.checks)
+        title = f"Looked at before publishing, run of {run.started:%Y-%m-%d %H:%M} UTC ({run.version or run.status})"
+        tables.append(Table(title, ("check", "result", "what was found"), rows))
+    return tables
 
 
 def _compared(runs: Sequence[Past]) -> Table | None:

@@ -199,7 +199,14 @@ def _groups(found: Sequence[Group], width: int) -> list[str]:
 
 
 def _others(run: Past, width: int) -> list[str]:
-    """The comparison with the champion, whatever is in it."""
+    """What the gate looked at; of older nights the comparison with the champion, whatever is in it."""
+    if run.checks:
+        lines = ["  looked at before publishing:"]
+        for name, passed, told in run.checks:
+            # Why it refuses stands at the top.
+            line = f"    ok      {name}: {told}" if passed else f"    REFUSE  {name}"
+            lines += _wrapped(line, width, " " * 12)
+        return lines
     found = run.at("champion")
     if not isinstance(found, dict) or not found:
         return []
