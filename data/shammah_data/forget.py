@@ -33,8 +33,7 @@ from shammah_data.store import ModelStore
 from shammah_data.text import counted
 from shammah_data.tombstones import tombstones, versions_that_saw
 from shammah_data.unlearn import unlearn
-from shammah_data.unnamed import unname, unname_record
-from shammah_data.untold import UNTOLD, names, tells
+from shammah_data.unnamed import unname, unname_record, untell
 
 Pair = tuple[str, str]
 _WAIT = 10.0
@@ -186,21 +185,9 @@ def erase(session: Session, ids: Sequence[str], pairs: set[Pair]) -> int:
         ):
             session.execute(f"DELETE FROM {table} WHERE {key} IN {chosen}", [listed])
         for table in ("attempts", "rivals"):
-            _untell(session, table, pairs)
+            untell(session, table, {question for question, _ in pairs})
         unname(session, {question for question, _ in pairs})
         return _unquote(session, "exchanges", pairs)
-
-
-def _untell(session: Session, table: str, pairs: set[Pair]) -> None:
-    """Take out the reasons that name a forgotten question, whole: they tell of its words, too."""
-    forgotten = names(question for question, _ in pairs)
-    found = fetch(session, f"SELECT DISTINCT reason FROM {table} WHERE contains(reason, ?) OR contains(reason, ?)", ["'", '"'])
-    telling = [reason for row in found if tells(reason := str(row["reason"]), forgotten)]
-    if telling:
-        session.execute(
-            f"""UPDATE {table} SET reason = ? WHERE reason IN (SELECT unnest(from_json_strict(?, '["VARCHAR"]')))""",
-            [UNTOLD, json.dumps(telling)],
-        )
 
 
 def _unquote(session: Session, table: str, pairs: set[Pair]) -> int:
@@ -324,12 +311,21 @@ def _copy(log: ExchangeLog, copy: dict[str, Any], ids: Sequence[str], pairs: set
         told.remaining.append(f"{path} ({copy['kind']} of {copy['made_at']:%Y-%m-%d}) was moved or deleted: see to it")
         log.change(lambda session: copies.drop_note(session, copy["path"]))
         return
-    if sha256(path) != copy["sha256"]:
+    try:
+        changed = sha256(path) != copy["sha256"]
+    except OSError as error:
+        told.remaining.append(f"{path} ({copy['kind']}) cannot be read ({error.strerror}): see to it")
+        return
+    if changed:
         told.remaining.append(f"{path} ({copy['kind']}) was changed since it was made: delete it, or take it out by hand")
         return
     if copy["kind"] == "report":
         # It can be made again at any time.
-        path.unlink()
+        try:
+            path.unlink()
+        except OSError as error:
+            told.remaining.append(f"{path} (report) cannot be deleted ({error.strerror}): delete it")
+            return
         told.removed.append(f"the report {path}")
         log.change(lambda session: copies.drop_note(session, copy["path"]))
         return

@@ -1,4 +1,7 @@
-"""Records of runs without the names of forgotten questions: a gate names a group by one of them. Knows reasons, no ids."""
+"""Reasons without the names of forgotten questions: attempts name what was near, runs a group by one of its questions.
+
+Knows reasons, no ids.
+"""
 
 import json
 from collections.abc import Collection, Mapping
@@ -8,14 +11,27 @@ from typing import Any
 from shammah_data.durable import atomic_write
 from shammah_data.exchange import named_group
 from shammah_data.session import Session, fetch
+from shammah_data.untold import UNTOLD, names, tells
 
-# What stands in the place of such a name.
+# What stands in the place of such a name in what a run says.
 UNNAMED = "“a question that was forgotten”"
+
+
+def untell(session: Session, table: str, questions: Collection[str]) -> None:
+    """Take the reasons of attempts or rivals that name one of these questions out whole: they tell of its words, too."""
+    forgotten = names(questions)
+    found = fetch(session, f"SELECT DISTINCT reason FROM {table} WHERE contains(reason, ?) OR contains(reason, ?)", ["'", '"'])
+    telling = [reason for row in found if tells(reason := str(row["reason"]), forgotten)]
+    if telling:
+        session.execute(
+            f"""UPDATE {table} SET reason = ? WHERE reason IN (SELECT unnest(from_json_strict(?, '["VARCHAR"]')))""",
+            [UNTOLD, json.dumps(telling)],
+        )
 
 
 def unname(session: Session, questions: Collection[str]) -> int:
     """Take these questions out of the reasons and figures of all runs; returns how many runs named one."""
-    named = 0
+    count = 0
     found = fetch(
         session,
         "SELECT id, reason, figures FROM runs WHERE contains(reason, ?) OR contains(figures::VARCHAR, ?) "
@@ -26,12 +42,12 @@ def unname(session: Session, questions: Collection[str]) -> int:
         old = {"reason": row["reason"], "figures": json.loads(row["figures"])}
         new = _without(old, questions)
         if new != old:
-            named += 1
+            count += 1
             session.execute(
                 "UPDATE runs SET reason = ?, figures = ? WHERE id = ?",
                 [new["reason"], json.dumps(new["figures"]), str(row["id"])],
             )
-    return named
+    return count
 
 
 def unname_record(path: Path, questions: Collection[str]) -> bool:

@@ -1,9 +1,14 @@
 """What is forgotten is in no byte of the home and of no copy that was made of the log."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +19,7 @@ from typer.testing import CliRunner, Result
 from fakes.contents import files_in, said_in
 from shammah_data.announced import Announced
 from shammah_data.cli import app
-from shammah_data.copies import backup, export, restore
+from shammah_data.copies import backup, export, note, restore
 from shammah_data.durable import private_folder
 from shammah_data.errors import InputError, LogError, ShammahError
 from shammah_data.exchange import Attempt, Exchange, Feedback, Message, Rival, RunRecord, named, named_group
@@ -32,6 +37,8 @@ from shammah_data.untold import UNTOLD
 from shammah_data.verify import verify
 
 QUERY, ANSWER, BETTER = "Where does Zebulon live?", "At 17 Quagmire Lane.", "At 18 Xylophone Road."
+# Root may delete anything, unless it gives that up.
+WITHOUT_RIGHTS = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
 TELLING = [b"Zebulon", b"Quagmire", b"Xylophone"]
 Run = Callable[..., Result]
 
@@ -223,6 +230,29 @@ def test_a_copy_that_was_changed_or_moved_is_named(log: ExchangeLog, home: Home,
     assert len(told.remaining) == 2
     assert "changed.jsonl (json) was changed since it was made" in told.remaining[0]
     assert "was moved or deleted" in told.remaining[1]
+
+
+@pytest.mark.skipif(
+    os.name == "nt" or bool(WITHOUT_RIGHTS and not shutil.which("setpriv")), reason="no folder that can only be read here"
+)
+@pytest.mark.parametrize("mode", [0o500, 0o000], ids=["read-only", "closed"])
+def test_a_report_that_cannot_be_deleted_is_named(log: ExchangeLog, home: Home, tmp_path: Path, doomed: str, mode: int) -> None:
+    """And it is no reason to leave undone what comes after it."""
+    away, there = private_folder(tmp_path / "away"), tmp_path / "there.html"
+    for path in (away / "page.html", there):
+        path.write_text("a page")
+        log.change(partial(note, path=path, kind="report"))
+    (away / "page.html").chmod(mode)
+    away.chmod(0o500)
+    command = [*WITHOUT_RIGHTS, sys.executable, "-m", "shammah_data.cli", "forget", "--yes", doomed]
+    done = subprocess.run(
+        command, env=os.environ | {"SHAMMAH_HOME": str(home.root)}, capture_output=True, text=True, timeout=120
+    )
+    away.chmod(0o700)
+    assert done.returncode in (0, 1)
+    assert f"{away / 'page.html'} (report) cannot be " in done.stdout + done.stderr
+    assert not there.exists()
+    assert not home.forgetting.exists()
 
 
 def test_versions_that_saw_it_are_named_and_later_ones_are_not(

@@ -24,7 +24,7 @@ from shammah_data.forget import forget
 from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_data.manifest import Step
-from shammah_data.past import Past
+from shammah_data.past import KINDS, Past
 from shammah_data.queries import Selection
 from shammah_data.session import Session
 from shammah_data.settings import RoutingSection, Settings
@@ -293,6 +293,25 @@ def test_it_says_what_the_next_night_will_do(month: Home, home: Home) -> None:
     # Looking settles no trial.
     ModelStore(month.models).set_candidate("v0008", 0.2)
     assert "will not train: waits for the end of a trial: v0008" in Page(written(month)).text
+
+
+def test_it_says_that_answers_are_gone_and_not_which(month: Home) -> None:
+    log = ExchangeLog(month)
+    whole = gather(month, log)
+    asked = sum(whole.subject.count("heldout", kind, "asked") or 0 for kind in KINDS) if whole.subject else 0
+    assert len(whole.answers) == asked
+    assert "no longer recorded" not in Page(written(month)).text
+    one = next(one for one in whole.answers if one.missed and not one.query.startswith("How"))
+    assert one.query in written(month)
+    exchange = Exchange(one.query, one.reference, "teacher")
+    log.append(exchange)
+    forget(log, month, Selection(ids=(exchange.id,)))
+    left = len(gather(month, log).answers)
+    assert left < asked
+    text = written(month)
+    are = "is" if asked - left == 1 else "are"
+    assert f"{asked - left} of its {asked} held-out answers {are} no longer recorded" in text
+    assert one.query not in text
 
 
 def changed(home: Home, **figures: Any) -> Page:

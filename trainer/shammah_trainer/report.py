@@ -21,7 +21,7 @@ from shammah_data.learning import learning_curve
 from shammah_data.log import ExchangeLog
 from shammah_data.manifest import Calibration, Manifest
 from shammah_data.pages import Table, Tile, environment, style
-from shammah_data.past import Past, past_runs
+from shammah_data.past import KINDS, Past, past_runs
 from shammah_data.present import size
 from shammah_data.session import literal
 from shammah_data.settings import Settings
@@ -162,6 +162,7 @@ def render(known: Known, now: datetime) -> str:
             bluffed=_wrong("Wrong, and sure enough to be given", [one for one in known.answers if one.bluffed]),
             missed=_wrong("Wrong, and withheld", [one for one in known.answers if one.missed]),
             answers=len(known.answers),
+            gone=_gone(known),
         )
     )
 
@@ -206,6 +207,19 @@ def _tiles(known: Known, threshold: float | None) -> list[Tile]:
 
 def _to(share: Share) -> str:
     return share.range.replace("-", " to ")
+
+
+def _gone(known: Known) -> str:
+    """How many held-out answers of the run shown are no longer recorded, in a sentence; empty where all are."""
+    asked = sum(known.subject.count("heldout", kind, "asked") or 0 for kind in KINDS) if known.subject else 0
+    gone = asked - len(known.answers)
+    if gone <= 0 or not known.answers:
+        return ""
+    return (
+        f"{gone} of its {counted(asked, 'held-out answer')} {'is' if gone == 1 else 'are'} no longer recorded, as happens when "
+        "a question is forgotten. The counts above are of all of them; whatever else this page says of held-out answers is of "
+        "those that are left."
+    )
 
 
 def _versions(known: Known) -> Table | None:
