@@ -121,7 +121,10 @@ def _rolled_back(standing: Standing, name: str) -> bool:
 
 
 def _ended(run: Past) -> str:
-    return f"{_ENDED.get(run.status, run.status)}: {_arrows(run.reason).rstrip('.')}."
+    """How a run ended, with the first reason; the page tells the others further below."""
+    first, *others = run.reasons or [run.reason]
+    more = f" ({counted(len(others), 'more reason')} below)" if others else ""
+    return f"{_ENDED.get(run.status, run.status)}: {_arrows(first).rstrip('.')}{more}."
 
 
 def _arrows(reason: str) -> str:
