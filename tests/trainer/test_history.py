@@ -304,7 +304,7 @@ def test_a_comparison_is_shown_whatever_is_in_it() -> None:
         ("right: before", "41"),
         ("right: after", "46"),
         ("p value", "0.01235"),
-        ("pairs", "1 entries"),
+        ("pairs", "1 entry"),
         ("better", "yes"),
     ]
     assert "    p value  0.01235" in run_lines(run("20261019T032200123Z", champion=found), [], 80)
