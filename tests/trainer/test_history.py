@@ -259,6 +259,16 @@ def test_a_damaged_line_does_not_hide_the_others(month: Home) -> None:
     assert len(whole) > 100
 
 
+def test_a_folder_in_the_place_of_the_answers_is_passed_over(month: Home, train: Train) -> None:
+    last = past_runs(month, ExchangeLog(month))[0]
+    path = month.runs / last.id / "heldout.jsonl"
+    path.unlink()
+    path.mkdir()
+    said = train(TinyHome(month.root, month.root), "show", "last", "--answers")
+    assert (said.code, said.err) == (0, "")
+    assert said.out.endswith("its held-out answers are not recorded, or were deleted\n")
+
+
 @pytest.mark.parametrize("odd", [1e308, 10**400, -0.1, 1.1, float("inf")], ids=lambda odd: repr(odd)[:40])
 def test_a_confidence_is_a_probability(month: Home, odd: float) -> None:
     home = month

@@ -122,7 +122,7 @@ def heldout_answers(home: Home, run: Past, calibration: Calibration | None) -> l
     """
     try:
         lines = (home.runs / run.id / "heldout.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return []
     found = []
     for line in lines:
