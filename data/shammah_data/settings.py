@@ -5,9 +5,10 @@ The docstring of a section tells each of its keys in a paragraph `key: meaning`;
 
 import difflib
 import math
+import os
 import re
 import tomllib
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -324,6 +325,8 @@ class Settings:
             if not isinstance(table, dict):
                 raise SettingsError(f"{path}: {name} must be a table, written [{name}]")
             built[name] = _section(path, name, sections[name], table)
+        if "train" in built:
+            built["train"] = replace(built["train"], base=os.path.expanduser(built["train"].base))
         settings = cls(**built)
         _possible(path, settings)
         return settings

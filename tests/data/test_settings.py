@@ -24,6 +24,13 @@ def test_values_are_taken_and_the_rest_are_defaults(tmp_path: Path) -> None:
     assert settings.serve.max_tokens == Settings().serve.max_tokens
 
 
+def test_a_base_may_be_below_the_home_of_who_runs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert Path(load(tmp_path, '[train]\nbase = "~/model"').train.base) == tmp_path / "model"
+    assert load(tmp_path, '[train]\nbase = "some/model"').train.base == "some/model"
+
+
 def test_stop_strings_are_a_list(tmp_path: Path) -> None:
     assert load(tmp_path, '[serve]\nstop = ["###", "\\n\\n"]').serve.stop == ("###", "\n\n")
     assert load(tmp_path, "[serve]\nstop = []").serve.stop == ()
