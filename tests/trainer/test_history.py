@@ -16,6 +16,7 @@ from shammah_data.home import Home
 from shammah_data.log import ExchangeLog
 from shammah_data.past import Past, past_runs
 from shammah_data.shares import Share
+from shammah_data.store import ModelStore
 from shammah_trainer.history import Group, find, groups_of, heldout_answers
 from shammah_trainer.screen import flat, run_lines
 
@@ -257,6 +258,16 @@ def test_a_damaged_line_does_not_hide_the_others(month: Home) -> None:
     path.write_bytes(b'{"kind": "phrasing"}\nnot json\n[]\n\xff\xfe\n' + path.read_bytes())
     assert heldout_answers(home, last, None) == whole
     assert len(whole) > 100
+
+
+def test_a_run_is_shown_whose_version_s_role_cannot_be_read(month: Home, train: Train) -> None:
+    whole = train(TinyHome(month.root, month.root), "show", "v0009").out
+    ModelStore(month.models)._pointer.write_text("{")
+    said = train(TinyHome(month.root, month.root), "show", "v0009")
+    assert said.code == 0
+    assert said.out == whole.replace("v0009, champion", "v0009, role unknown") != whole
+    (line,) = said.err.splitlines()
+    assert "cannot be read" in line
 
 
 def test_a_folder_in_the_place_of_the_answers_is_passed_over(month: Home, train: Train) -> None:

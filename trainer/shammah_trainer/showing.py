@@ -67,7 +67,12 @@ def show(
         wrong = [asdict(one) | {"bluffed": one.bluffed} for one in found if one.bluffed or one.missed]
         print_json(_plain(chosen) | ({"answers": wrong} if answers else {}))
         return
-    lines = run_lines(chosen, _roles(store.pointer(), chosen.version), _width(), found)
+    try:
+        roles = _roles(store.pointer(), chosen.version)
+    except ArtifactError as error:
+        print(f"shammah-train: {error}", file=sys.stderr)
+        roles = ["role unknown"]
+    lines = run_lines(chosen, roles, _width(), found)
     if answers and found:
         lines += answer_lines(found, _width())
     elif answers:
