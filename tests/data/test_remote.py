@@ -26,7 +26,7 @@ from shammah_data.home import Home
 from shammah_data.log import ExchangeLog, context_of, read_snapshot
 from shammah_data.polled import Polled
 from shammah_data.queries import Selection
-from shammah_data.remote import TOKEN_VARIABLE, filled, read_token
+from shammah_data.remote import TOKEN_VARIABLE, filled, go_directly, read_token
 from shammah_data.session import LogTakenError, fetch
 from shammah_data.settings import Settings
 from shammah_data.verify import content_digest
@@ -316,18 +316,27 @@ def test_the_servers_own_home_may_name_its_server(server: Server) -> None:
 
 
 def test_no_proxy_gets_what_goes_to_this_machine(
-    server: Server, client: Callable[..., ExchangeLog], monkeypatch: pytest.MonkeyPatch
+    server: Server, client: Callable[..., ExchangeLog], spawn: Spawn, tmp_path: Path
 ) -> None:
+    client("writer")  # gives the home its token
     with socket.create_server(("127.0.0.1", 0)) as proxy:
-        for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
-            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.getsockname()[1]}")
-        monkeypatch.setenv("NO_PROXY", "example.org")
-        monkeypatch.setenv("no_proxy", "")
-        assert client(wait=30.0).append(Exchange("unseen", "a", "teacher")) is True
-        assert os.environ["NO_PROXY"] == os.environ["no_proxy"] == "example.org,localhost"
+        named = dict.fromkeys(("http_proxy", "HTTP_PROXY", "all_proxy"), f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        process = spawn(WRITE, tmp_path / "writer", server.address, 1, **named, NO_PROXY="example.org", no_proxy="")
+        out, error = process.communicate(timeout=120)
+        assert (error, out.split()[1:]) == ("", ["0"])
         proxy.setblocking(False)
         with pytest.raises(BlockingIOError):
             proxy.accept()
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"), [("", "here"), ("example.org", "example.org,here"), ("a, here", "a, here"), ("*", "*")]
+)
+def test_a_host_is_added_to_those_without_a_proxy(given: str, wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", given)
+    monkeypatch.setenv("no_proxy", "")
+    go_directly("here")
+    assert os.environ["NO_PROXY"] == wanted
 
 
 def test_a_server_that_claims_what_it_did_not_do_is_not_believed(

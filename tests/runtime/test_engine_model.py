@@ -299,8 +299,8 @@ def test_a_tokenizer_with_more_tokens_than_the_graph_is_refused(tiny: Tiny, home
 
 
 def test_a_manifest_with_another_vocabulary_is_refused(tiny: Tiny, home: Home) -> None:
-    shape = dataclasses.replace(tiny.shape, vocab=300)
-    with pytest.raises(ArtifactError, match="vocabulary is 384, not 300"):
+    shape = dataclasses.replace(tiny.shape, vocab=400)
+    with pytest.raises(ArtifactError, match="vocabulary is 384, not 400"):
         opened(home, tiny.publish(home, shape=shape))
 
 

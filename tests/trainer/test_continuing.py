@@ -170,7 +170,7 @@ def test_a_question_that_was_trained_on_is_not_held_out_when_it_is_asked_again()
     assert found.heldout_groups == ()
     assert leaks(Dataset(tuple(LEARNED), (again, *NEW[:9]), (), 100)) == []
     assert leaks(Dataset(tuple(LEARNED), (again, *NEW[:9]), (), 100), known.values()) == [
-        "1 of 10 held-out questions were trained on"
+        "1 of 10 held-out questions was trained on"
     ]
 
 
